@@ -1,0 +1,67 @@
+# GenOT notebooks: everything a reader, analyst or teacher starts from the shell.
+# `make` alone lists the targets. Everything lives in the checkout: .venv/ and results/.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# The newest Python 3.11+ found; set PYTHON=... to choose another one.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+# Where pip looks for torch; empty means pip's own setting. A machine without a GPU can
+# save gigabytes with the CPU index that https://pytorch.org/get-started/locally shows.
+TORCH_INDEX ?=
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+SEED      ?= 0
+NOTEBOOK  ?= 01
+PARAMS    ?=
+PYTEST    ?=
+
+# Without this, installing rpy2 needs R and a C compiler even when R is never used.
+export RPY2_CFFI_MODE := ABI
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONHASHSEED := 0
+
+.PHONY: help install demo run test lab notebooks bench lint clean
+
+help: ## Show this list
+	@echo "GenOT notebooks. Targets:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(BIN)/.installed ## Make the virtual environment with the pinned packages
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found. Install it, or say where: make PYTHON=/path/to/python3.12"; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { echo "Could not make a virtual environment with $(PYTHON). On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Installing the pinned packages into $(VENV)/ (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@if test -n "$(TORCH_INDEX)"; then $(BIN)/python -m pip install --quiet -c constraints.txt --index-url "$(TORCH_INDEX)" torch; fi
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,test]"
+	@touch $@
+
+demo: install ## Notebook 01 on embedded (simulated) data: scores and an HTML page, about 2 minutes
+	@$(BIN)/python -m genot_helpers run 01 --output-dir results/demo seed=$(SEED)
+
+run: install ## One notebook with parameters: make run NOTEBOOK=01 PARAMS="section=151674"
+	@$(BIN)/python -m genot_helpers run "$(NOTEBOOK)" $(PARAMS)
+
+test: install ## The whole test suite, notebooks included (set GENOT_DATA_DIR for the real slices)
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lab: install ## JupyterLab in this environment
+	@$(BIN)/jupyter lab notebooks
+
+notebooks: install ## Run every notebook headless on embedded data
+	@for notebook in $(NOTEBOOKS); do \
+		$(BIN)/python -m genot_helpers run "$$notebook" || exit 1; done
+
+bench: install ## Benchmarks on the real slices of GENOT_DATA_DIR (long)
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+lint: install ## Style and docstring checks
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean: ## Remove the environment, results and caches (downloaded data stays)
+	rm -rf $(VENV) results build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""Helper module of the GenOT notebooks: `import genot_helpers as gh`.
+
+From a slice of spatial transcriptomics to spatial domains. The table below is the public
+interface, room by room, in the order the data flows; each name loads when it is first used, so
+that importing the package (and the command line) stays quick.
+"""
+
+import lazy_loader
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "slices": ["SliceError", "check_slice", "find_labels", "holds_counts"],
+        "simulation": [
+            "simulate_cortex",
+            "simulate_embryo",
+            "simulate_hippocampus",
+            "simulate_olfactory_bulb",
+        ],
+        "datasets": ["list_slices", "load_slice", "load_slices"],
+        "preprocessing": ["joint_components", "normalise", "preprocess", "smooth_components"],
+        "spatial_genes": [
+            "select_by_gaussian_process",
+            "select_by_moran",
+            "select_highly_variable",
+        ],
+        "graph": ["grid_graph", "nearest_neighbour_graph", "spatial_graph"],
+        "encoder": ["EncoderConfiguration", "GenOTEncoder"],
+        "training": ["embed", "load_encoder", "save_encoder", "train_encoder"],
+        "spectral": ["spectral_embedding"],
+        "domains": ["choose_n_domains", "cluster_mixture", "refine_domains"],
+        "clusterers": ["cluster_leiden", "cluster_louvain", "cluster_mclust", "cluster_with"],
+        "evaluation": [
+            "confidence_by_correctness",
+            "match_domains",
+            "recall_per_domain",
+            "score_coherence",
+            "score_domains",
+        ],
+        "plotting": [
+            "plot_confidence",
+            "plot_domains",
+            "plot_eigenvalues",
+            "plot_genes",
+            "plot_loss",
+            "plot_recall",
+            "save_figure",
+        ],
+        "files": ["check_output_dir", "write_json", "write_slice"],
+        "reruns": ["run_notebook"],
+    },
+)

@@ -1,0 +1,297 @@
+"""What a slice is, checked once, with errors that help.
+
+A slice is an :class:`anndata.AnnData` (Virshup et al. 2024, https://doi.org/10.21105/joss.04371):
+one tissue section, one row per spot, one column per gene.
+
+=======================  =======================================================================
+slot                     what
+=======================  =======================================================================
+``X``                    (spots, genes), counts or normalised values: finite, not negative
+``obsm["spatial"]``      (spots, 2), position of each spot
+``obs["domain_truth"]``  optional annotation; NaN where a spot is unannotated
+=======================  =======================================================================
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from .matrices import entries, is_numeric, scan
+
+__all__ = [
+    "LABEL_COLUMNS",
+    "Problem",
+    "SliceError",
+    "check_slice",
+    "find_labels",
+    "holds_counts",
+]
+
+LABEL_COLUMNS = (
+    *("domain_truth", "domain", "layer_guess", "layer_guess_reordered", "spatialLIBD", "layer"),
+    *("Region", "region", "ground_truth", "Ground Truth", "annotation", "cluster"),
+)
+"""Columns of ``obs`` in which published slices keep their annotation, in order of preference."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a slice: where, what was found, and what to do about it."""
+
+    slot: str
+    found: str
+    fix: str
+
+
+class SliceError(ValueError):
+    """A slice cannot be used as it is.
+
+    Attributes
+    ----------
+    problems
+        Tuple of :class:`Problem`; empty where the message alone says it.
+    """
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()):
+        super().__init__(message)
+        self.problems = problems
+
+
+def check_slice(
+    adata: AnnData,
+    *,
+    name: str = "slice",
+    spatial_key: str = "spatial",
+    min_spots: int = 10,
+    require_counts: bool = False,
+) -> None:
+    """Raise one error that lists everything that is wrong with a slice.
+
+    Parameters
+    ----------
+    adata
+        The slice: in memory or backed, ``X`` sparse or dense. Nothing is written or copied; the
+        matrix is read once, in blocks.
+    name
+        What to call the slice in the message.
+    spatial_key
+        Slot of ``obsm`` with the positions.
+    min_spots
+        Fewest spots that make a graph worth the name.
+    require_counts
+        Also ask that ``X`` holds whole numbers.
+
+    Raises
+    ------
+    SliceError
+        If anything is wrong; ``problems`` holds it piece by piece. Looked for: names used twice,
+        ``obs`` or ``var`` of another length than ``X``; positions missing, of the wrong shape, NaN,
+        infinite, or shared by spots; values that are negative, NaN or infinite; spots and genes
+        without any value; too few spots; no genes.
+    TypeError
+        If ``adata`` is no AnnData.
+
+    Examples
+    --------
+    >>> adata = AnnData(np.ones((20, 3), dtype="float32"))
+    >>> adata.obsm["spatial"] = np.random.default_rng(0).random((20, 2))
+    >>> check_slice(adata)
+    """
+    if not isinstance(adata, AnnData):
+        raise TypeError(
+            f"{name} is a {type(adata).__name__}, but a slice is an anndata.AnnData. Read files "
+            "with load_slice; a SpatialData object keeps its AnnData in sdata.tables."
+        )
+    problems = (
+        *_check_sizes(adata, min_spots),
+        *_check_names(adata),
+        *_check_positions(adata, spatial_key),
+        *_check_values(adata, require_counts),
+    )
+    if problems:
+        lines = [
+            f"  {i}. {p.slot}: {p.found}\n     Fix: {p.fix}" for i, p in enumerate(problems, 1)
+        ]
+        count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise SliceError("\n".join([f"{name} cannot be used: {count}.", *lines]), problems)
+
+
+def holds_counts(adata: AnnData) -> bool:
+    """Say whether ``X`` holds counts: whole numbers, none negative.
+
+    Parameters
+    ----------
+    adata
+        The slice; ``X`` sparse, dense or backed. Reading stops at the first value that is no count.
+    """
+    if adata.X is None or not is_numeric(adata.X):
+        return False
+    return not any(
+        ((values < 0) | (np.rint(values) != values) | np.isinf(values)).any()
+        for _, _, values in entries(adata.X)
+    )
+
+
+def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
+    """Find the column of ``obs`` that holds the annotation.
+
+    Parameters
+    ----------
+    adata
+        The slice.
+    label_key
+        ``"auto"``: the first of :data:`LABEL_COLUMNS` with names in it. Another string: that
+        column. None: no column.
+
+    Returns
+    -------
+    str or None
+        The column; None where there is none.
+
+    Raises
+    ------
+    SliceError
+        If a column is named that ``obs`` does not have.
+    """
+    if label_key is None:
+        return None
+    if label_key == "auto":
+        usable = (
+            key for key in LABEL_COLUMNS if key in adata.obs and _names_groups(adata.obs[key])
+        )
+        return next(usable, None)
+    if label_key not in adata.obs:
+        near = difflib.get_close_matches(label_key, list(adata.obs.columns), n=3, cutoff=0.5)
+        hint = f"Near: {', '.join(near)}. " if near else ""
+        raise SliceError(
+            f"obs[{label_key!r}] is missing. {hint}Columns found: {list(adata.obs.columns)}."
+        )
+    return label_key
+
+
+def _names_groups(column: pd.Series) -> bool:
+    """Say whether a column names groups: something is annotated, and it is not a measurement."""
+    return bool(column.notna().any()) and not pd.api.types.is_float_dtype(column.dtype)
+
+
+def _check_sizes(adata: AnnData, min_spots: int) -> Iterator[Problem]:
+    """Yield what is wrong with the number of spots and genes."""
+    n_spots, n_genes = len(adata.obs), len(adata.var)
+    if adata.X is None:
+        fix = "store counts there, e.g. `adata.X = adata.layers['counts']`."
+        yield Problem("X", "there is no matrix.", fix)
+    elif tuple(adata.X.shape) != (n_spots, n_genes):
+        rows, columns = adata.X.shape
+        found = (
+            f"{rows:,} × {columns:,}, but obs has {n_spots:,} rows and var has {n_genes:,}: they "
+            "are misaligned."
+        )
+        fix = "select with `adata[spots, genes].copy()`; never drop rows of obs or var in place."
+        yield Problem("X", found, fix)
+    if n_spots < min_spots:
+        found = f"{n_spots} spots, too few for a spatial graph (at least {min_spots})."
+        yield Problem("obs", found, "check the filter applied before, or take more tissue.")
+    if n_genes == 0:
+        yield Problem("var", "no genes.", "check the filter applied before: every gene is gone.")
+
+
+def _check_names(adata: AnnData) -> Iterator[Problem]:
+    """Yield which names are used twice."""
+    for slot, names, what in (("obs", adata.obs.index, "spots"), ("var", adata.var.index, "genes")):
+        twice = names.duplicated(keep=False)
+        if twice.any():
+            found = (
+                f"{twice.sum():,} of {len(names):,} {what} share their name with another "
+                f"(first: {names[twice.argmax()]!r})."
+            )
+            yield Problem(f"{slot}_names", found, f"`adata.{slot}_names_make_unique()`.")
+
+
+def _check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
+    """Yield what is wrong with the coordinates."""
+    slot, names = f'obsm["{key}"]', adata.obs.index
+    try:
+        present = list(adata.obsm)
+    except ValueError:  # anndata refuses when obs was cut in place
+        found = f"the rows no longer match the {len(names):,} rows of obs."
+        yield Problem(slot, found, "select spots with `adata[spots].copy()`.")
+        return
+    if key not in present:
+        found = f"there are no coordinates (obsm holds {present or 'nothing'})."
+        fix = f"one row (x, y) per spot: `adata.obsm['{key}'] = adata.obs[['x', 'y']].to_numpy()`."
+        yield Problem(slot, found, fix)
+        return
+    values = np.asarray(adata.obsm[key])
+    if values.ndim != 2 or values.shape[1] != 2 or not is_numeric(values):
+        found = f"shape {values.shape}, dtype {values.dtype}; needed: (n, 2), numbers."
+        fix = f"keep x and y: `adata.obsm['{key}'] = adata.obsm['{key}'][:, :2].astype(float)`."
+        yield Problem(slot, found, fix)
+        return
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        found = (
+            f"{(~finite).sum():,} of {len(values):,} spots have NaN or infinite coordinates "
+            f"(first: {_label(names, finite.argmin())})."
+        )
+        fix = f"`adata = adata[np.isfinite(adata.obsm['{key}']).all(axis=1)].copy()`."
+        yield Problem(slot, found, fix)
+    shared = pd.DataFrame(values[finite]).duplicated(keep=False).to_numpy()
+    if shared.any():
+        first = np.flatnonzero(finite)[shared.argmax()]
+        found = (
+            f"{shared.sum():,} of {len(values):,} spots share their position with another "
+            f"(first: {_label(names, first)} at {values[first, 0]:g}, {values[first, 1]:g})."
+        )
+        fix = (
+            "split an object of several sections; else keep one spot per position: "
+            f"`adata = adata[~pd.DataFrame(adata.obsm['{key}']).duplicated().to_numpy()].copy()`."
+        )
+        yield Problem(slot, found, fix)
+
+
+_VALUE_FIXES = {
+    "NaN or infinite": "remove spots or genes that were not measured; 0 is: measured, absent.",
+    "negative": "take the values from before scaling: `adata.X = adata.layers['counts']` or "
+    "`adata = adata.raw.to_adata()`.",
+    "fractions": "this step needs counts: `adata.X = adata.layers['counts']`.",
+}
+
+
+def _check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
+    """Yield what is wrong with the matrix."""
+    if adata.X is None or 0 in adata.X.shape:
+        return
+    if not is_numeric(adata.X):
+        fix = "`adata.X = adata.X.astype('float32')`."
+        yield Problem("X", f"dtype {adata.X.dtype}; needed: numbers.", fix)
+        return
+    spots, genes = adata.obs.index, adata.var.index
+    bad, used_spots, used_genes = scan(adata.X)
+    for kind, fix in _VALUE_FIXES.items():
+        if bad[kind] and (require_counts or kind != "fractions"):
+            count, spot, gene, value = bad[kind]
+            found = (
+                f"{count:,} values are {kind} (first: {value:g} in spot {_label(spots, spot)}, "
+                f"gene {_label(genes, gene)})."
+            )
+            yield Problem("X", found, fix)
+    for used, names, what, fix in (
+        (used_spots, spots, "spots", "`sc.pp.filter_cells(adata, min_genes=1)`."),
+        (used_genes, genes, "genes", "`sc.pp.filter_genes(adata, min_cells=1)`."),
+    ):
+        if not used.all():
+            found = (
+                f"{(~used).sum():,} of {used.size:,} {what} are empty, all zero "
+                f"(first: {_label(names, used.argmin())})."
+            )
+            yield Problem("X", found, fix)
+
+
+def _label(names: pd.Index, i: int) -> str:
+    """Name a spot or gene; by its number where the names are out of step."""
+    return repr(names[i]) if i < len(names) else f"number {i}"

@@ -1,0 +1,103 @@
+"""Notebooks run headless by papermill, on embedded and on real slices, and score as they should.
+
+Bounds on scores are well below what was measured (benchmarks/README.md): they catch a broken step,
+they do not claim a level.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import nbformat
+import numpy as np
+import pytest
+
+from genot_helpers.reruns import CHECKOUT, NotebookRun, run_notebook
+
+NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+DOMAIN_METRICS = {
+    *("n_spots", "n_domains", "ari", "nmi", "homogeneity", "completeness", "macro_f1"),
+    *("baseline_ari", "baseline_macro_f1", "training_seconds", "n_epochs", "peak_memory_mb"),
+}
+
+
+def messages(run: NotebookRun) -> list[str]:
+    """Collect what cells wrote to the error stream: warnings, mostly."""
+    cells = nbformat.read(run.notebook, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output.text for output in outputs if output.get("name") == "stderr"]
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
+    folder = tmp_path_factory.mktemp("demo")
+    return run_notebook("01", {"quick": True}, output_dir=folder, progress=False)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_committed_as_agreed(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert any("parameters" in cell.metadata.get("tags", []) for cell in code)
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    parameters = next(cell for cell in code if "parameters" in cell.metadata.get("tags", []))
+    assert all("#" in line for line in parameters.source.splitlines()), "comment every parameter"
+    text = "".join(cell.source for cell in notebook.cells)
+    assert text.count("### BEGIN SOLUTION") == text.count("### END SOLUTION") >= 3
+
+
+@pytest.mark.notebook
+def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
+    assert set(demo_run.metrics) >= DOMAIN_METRICS
+    assert demo_run.html.exists()
+    assert len(list(demo_run.output_dir.glob("*.png"))) >= 6
+    result = ad.read_h5ad(demo_run.output_dir / "slice.h5ad")
+    assert result.obs["genot_domain"].nunique() == demo_run.metrics["n_domains"] == 7
+    assert result.obs["genot_confidence"].between(0, 1).all()
+    assert result.uns["genot"]["simulated"]
+
+
+@pytest.mark.notebook
+def test_demo_run_finds_layers_and_says_nothing_alarming(demo_run: NotebookRun) -> None:
+    assert demo_run.metrics["ari"] > 0.4
+    assert demo_run.metrics["baseline_ari"] > 0.3
+    assert messages(demo_run) == []
+
+
+@pytest.mark.notebook
+def test_same_seed_same_result(demo_run: NotebookRun, tmp_path: Path) -> None:
+    again = run_notebook("01", {"quick": True}, output_dir=tmp_path, progress=False)
+    first = ad.read_h5ad(demo_run.output_dir / "slice.h5ad")
+    second = ad.read_h5ad(again.output_dir / "slice.h5ad")
+    assert (first.obs["genot_domain"] == second.obs["genot_domain"]).all()
+    np.testing.assert_array_equal(first.obsm["X_genot"], second.obsm["X_genot"])
+
+
+@pytest.mark.notebook
+@pytest.mark.real_data
+def test_real_section_of_cortex(real_data_dir: Path, tmp_path: Path) -> None:
+    parameters = {"data_source": "local", "data_dir": str(real_data_dir), "section": "151673"}
+    run = run_notebook("01", parameters, output_dir=tmp_path, progress=False)
+    assert run.metrics["ari"] > 0.52
+    assert run.metrics["ari"] > run.metrics["baseline_ari"] - 0.03
+    assert messages(run) == []
+
+
+@pytest.mark.notebook
+@pytest.mark.real_data
+def test_readers_own_slice(real_data_dir: Path, tmp_path: Path) -> None:
+    own = real_data_dir / "merfish_hypothalamus" / "merfish_9_paste.h5ad"
+    parameters = {"data_source": str(own), "section": "mine", "n_domains": 8, "quick": True}
+    run = run_notebook("01", parameters, output_dir=tmp_path, progress=False)
+    assert run.metrics["ari"] > 0.4
+    assert messages(run) == []
+
+
+@pytest.mark.notebook
+def test_trained_encoder_runs_on_embedded_tissue(tmp_path: Path) -> None:
+    run = run_notebook(
+        "01", {"quick": True, "encoder": "default"}, output_dir=tmp_path, progress=False
+    )
+    assert run.metrics["n_epochs"] > 10
+    assert run.metrics["ari"] > 0.25
