@@ -292,9 +292,7 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG, completely or not at all."""
-    path = Path(path)
     with atomic_path(path) as unfinished:
         figure.savefig(unfinished, dpi=150, bbox_inches="tight", format="png")
-    return path
