@@ -16,7 +16,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 SEED      ?= 0
 NOTEBOOK  ?= 01
 PARAMS    ?=
-PYTEST    ?=
+PYTEST    ?= -n auto --dist loadfile
 
 # Without this, installing rpy2 needs R and a C compiler even when R is never used.
 export RPY2_CFFI_MODE := ABI

@@ -91,7 +91,8 @@ def load_slice(
         spot is unannotated; ``uns["genot"]``: ``source``, ``name``, ``dataset``, ``data_source``,
         ``simulated``, ``label_key`` (the column used), ``dropped`` (control probes, genes and spots
         without counts: see :func:`genot_helpers.readers.tidy`), and where known ``position_um``
-        (along the axis of sectioning) and ``micrometres_per_unit``. It passes ``check_slice``.
+        (along the axis of sectioning), ``micrometres_per_unit`` and ``y_axis`` ("up" where
+        y grows upwards; in images it grows downwards). It passes ``check_slice``.
 
     Raises
     ------
@@ -273,7 +274,9 @@ def _position(dataset: str, name: str) -> dict[str, float]:
     if dataset == "merfish_hypothalamus" and name.removeprefix("merfish_").isdecimal():
         n = int(name.removeprefix("merfish_"))
         behind = n % 5 == 4  # sections every 50 µm, from bregma +0.26 mm to bregma -0.29 mm
-        return {"position_um": 10.0 * (n if behind else -n), "micrometres_per_unit": 1.0}
+        position = 10.0 * (n if behind else -n)
+        # Dorsal is at large y: drawn downwards like an image, the brain would stand on its head.
+        return {"position_um": position, "micrometres_per_unit": 1.0, "y_axis": "up"}
     for sections in DLPFC_DONORS if dataset == "dlpfc" else ():
         if name in sections:  # two pairs of sections 10 µm apart, 300 µm between the pairs
             return {"position_um": (0.0, 10.0, 310.0, 320.0)[sections.index(name)]}

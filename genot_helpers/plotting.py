@@ -1,7 +1,8 @@
 """Figures: slices drawn by squidpy, with colours that colour-blind readers can tell apart.
 
 All functions return the matplotlib figure and change nothing but the colours that scanpy and
-squidpy keep in `uns["<column>_colors"]`. As in images, y grows downwards.
+squidpy keep in `uns["<column>_colors"]`. As in images, y grows
+downwards, unless `uns["genot"]["y_axis"]` is "up".
 """
 
 from __future__ import annotations
@@ -152,15 +153,21 @@ def _draw(
     if simulated:  # the figure itself says so, wherever it ends up
         place = {"x": 1.0, "y": 0.01, "ha": "right", "va": "bottom", "transform": ax.transAxes}
         ax.text(s="simulated tissue", fontsize=8, color="0.35", **place)
-    _frame_tissue(ax, coordinates * factor, 0.1 if simulated or scale is not None else 0.0)
+    strip = 0.1 if simulated or scale is not None else 0.0
+    upwards = not picture and adata.uns.get("genot", {}).get("y_axis") == "up"
+    _frame_tissue(ax, coordinates * factor, strip, upwards=upwards)
 
 
-def _frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float) -> None:
-    """Crop the panel to the tissue, with a strip for the scale bar below; y grows downwards."""
-    (left, top), (right, bottom) = coordinates.min(axis=0), coordinates.max(axis=0)
-    margin = 0.02 * max(right - left, bottom - top)
+def _frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upwards: bool) -> None:
+    """Crop the panel to the tissue, with a strip for the scale bar below it."""
+    (left, low), (right, high) = coordinates.min(axis=0), coordinates.max(axis=0)
+    margin = 0.02 * max(right - left, high - low)
+    strip *= high - low
     ax.set_xlim(left - margin, right + margin)
-    ax.set_ylim(bottom + margin + strip * (bottom - top), top - margin)
+    if upwards:
+        ax.set_ylim(low - margin - strip, high + margin)
+    else:
+        ax.set_ylim(high + margin + strip, low - margin)
 
 
 def _panels(n_panels: int, adata: ad.AnnData, n_columns: int = 3) -> tuple[Figure, list[plt.Axes]]:

@@ -25,12 +25,8 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from genot_helpers.tissues import (
-    BULB,
-    CORTEX,
-    EMBRYO,
-    HIPPOCAMPUS,
-    Recipe,
+from .recipes import BULB, CORTEX, EMBRYO, HIPPOCAMPUS, Recipe
+from .tissues import (
     Shape,
     bulb_shape,
     cortex_shape,

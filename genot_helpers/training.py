@@ -12,7 +12,6 @@ propagated features (K + 1 copies) and some ten arrays of hidden vectors are all
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from dataclasses import asdict
@@ -22,8 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from anndata import AnnData
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from scipy import sparse
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -35,19 +32,17 @@ from .encoder import (
     configuration_named,
     sparse_operator,
 )
-from .files import atomic_path
 from .graph import graph_operator, nearest_neighbour_graph, row_normalised, spatial_graph
 from .slices import SliceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     Losses = dict[str, NDArray[np.float64]]
 
-__all__ = ["EncoderTraining", "embed", "load_encoder", "save_encoder", "train_encoder"]
+__all__ = ["EncoderTraining", "embed", "train_encoder"]
 
 
 class EncoderTraining(NamedTuple):
@@ -194,33 +189,6 @@ def embed(
     record = {"message": "applied an encoder trained before"}
     graph = _graph(adata, configuration)
     _write_embedding(adata, encoder, features, graph, use_rep, key_added, record)
-
-
-def save_encoder(encoder: GenOTEncoder, path: str | Path) -> None:
-    """Write an encoder to a safetensors file: numbers and settings, no code to be executed."""
-    settings = {"n_features": encoder.n_features, "configuration": asdict(encoder.configuration)}
-    tensors = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"genot_encoder": json.dumps(settings)})
-
-
-def load_encoder(path: str | Path) -> GenOTEncoder:
-    """Read an encoder that :func:`save_encoder` wrote.
-
-    Raises FileNotFoundError, or ValueError where the file is damaged or holds something else.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})["genot_encoder"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        configuration = EncoderConfiguration(**settings["configuration"])
-        encoder = GenOTEncoder(settings["n_features"], configuration)
-        encoder.load_state_dict(tensors)
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} is not an encoder that this version can read ({error}); train it again"
-        ) from error
-    return encoder.eval()
 
 
 def _fit(
