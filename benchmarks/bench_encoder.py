@@ -26,34 +26,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from anndata import AnnData
+from layers import N_DOMAINS, layered_slice
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
-from genot_helpers.encoder import DEFAULT, PAPER
+from genot_helpers.configuration import DEFAULT, PAPER
 from genot_helpers.graph import nearest_neighbour_graph, spatial_graph
 from genot_helpers.training import train_encoder
 
-N_DOMAINS, N_COMPONENTS = 7, 200
-
-
-def layered_slice(n_spots, seed=0):
-    """Simulate spots on a jittered grid, in seven wavy layers that single spots hardly show."""
-    rng = np.random.default_rng(seed)
-    side = int(np.ceil(n_spots**0.5))
-    grid = np.stack(np.mgrid[:side, :side], axis=-1).reshape(-1, 2)[:n_spots].astype(float)
-    adata = AnnData(shape=(n_spots, 0))
-    adata.obsm["spatial"] = grid + rng.uniform(-0.2, 0.2, grid.shape)
-    depth = grid[:, 1] / side + 0.05 * np.sin(4 * np.pi * grid[:, 0] / side)
-    domain = np.clip((depth * N_DOMAINS).astype(int), 0, N_DOMAINS - 1)
-    adata.obs["domain_truth"] = domain.astype(str)
-    spread = np.linspace(1, 0.3, N_COMPONENTS)  # as the spectrum of real principal components
-    features = rng.normal(size=(n_spots, N_COMPONENTS)).astype(np.float32) * spread
-    features[:, :10] += rng.normal(size=(N_DOMAINS, 10))[domain] * 0.5
-    adata.obsm["X_pca"] = (features - features.mean(axis=0)).astype(np.float32)
-    return adata
+N_COMPONENTS = 200
 
 
 class Forerunner(torch.nn.Module):
@@ -133,7 +116,7 @@ def whole_runs(sizes):
     print("\n1. Whole runs on one simulated slice")
     print(f"{'spots':>8} {'model':<12} {'s/epoch':>9} {'epochs':>7} {'s/run':>9} {'faster':>8} ARI")
     for n_spots in sizes:
-        adata = layered_slice(n_spots)
+        adata = layered_slice(n_spots, N_COMPONENTS)
         epoch = forerunner_epoch_seconds(adata)
         reference = epoch * PAPER.max_epochs
         rows = []
@@ -154,9 +137,11 @@ def growth(sizes, n_epochs=6):
     print(f"{'spots':>8} {'s/epoch':>9} {'µs/epoch/spot':>14}")
     few = dataclasses.replace(DEFAULT, max_epochs=n_epochs, tolerance=0.0)
     none = dataclasses.replace(few, max_epochs=0)
-    train_encoder(layered_slice(500), configuration=few, progress=False)  # first use loads modules
+    train_encoder(
+        layered_slice(500, N_COMPONENTS), configuration=few, progress=False
+    )  # first use loads modules
     for n_spots in sizes:
-        adata = layered_slice(n_spots)
+        adata = layered_slice(n_spots, N_COMPONENTS)
         spatial_graph(adata)
         setup = train_encoder(adata, configuration=none, progress=False).seconds
         total = train_encoder(adata, configuration=few, progress=False).seconds
@@ -175,7 +160,7 @@ def peak_megabytes():
 def train_once(n_spots, name):
     """Train for a few epochs and print the peak memory before and after."""
     configuration = dataclasses.replace({"default": DEFAULT, "paper": PAPER}[name], max_epochs=5)
-    adata = layered_slice(n_spots)
+    adata = layered_slice(n_spots, N_COMPONENTS)
     before = peak_megabytes()
     train_encoder(adata, configuration=configuration, progress=False)
     print(f"{before:.0f} {peak_megabytes():.0f}")

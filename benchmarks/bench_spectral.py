@@ -13,31 +13,19 @@ import subprocess
 import sys
 import time
 
-import numpy as np
-from anndata import AnnData
-
-
-def layered_slice(n_spots: int, seed: int = 0) -> AnnData:
-    """Simulate components of spots in seven wavy layers that single spots hardly show."""
-    rng = np.random.default_rng(seed)
-    side = int(np.ceil(n_spots**0.5))
-    grid = np.stack(np.mgrid[:side, :side], axis=-1).reshape(-1, 2)[:n_spots].astype(float)
-    depth = grid[:, 1] / side + 0.05 * np.sin(4 * np.pi * grid[:, 0] / side)
-    domain = np.clip((depth * 7).astype(int), 0, 6)
-    features = rng.normal(size=(n_spots, 30)).astype(np.float32)
-    features[:, :10] += rng.normal(size=(7, 10)).astype(np.float32)[domain] * 0.5
-    adata = AnnData(shape=(n_spots, 0))
-    adata.obsm["spatial"] = grid + rng.uniform(-0.2, 0.2, grid.shape)
-    adata.obsm["X_pca"] = features
-    return adata
+from layers import N_DOMAINS, layered_slice
 
 
 def measure(n_spots: int) -> None:
     import genot_helpers as gh
 
-    adata = layered_slice(n_spots)
+    adata = layered_slice(n_spots, 30)
     seconds = []
-    for step in (gh.spatial_graph, gh.spectral_embedding, lambda one: gh.cluster_mixture(one, 7)):
+    for step in (
+        gh.spatial_graph,
+        gh.spectral_embedding,
+        lambda one: gh.cluster_mixture(one, N_DOMAINS),
+    ):
         begin = time.perf_counter()
         step(adata)
         seconds.append(time.perf_counter() - begin)

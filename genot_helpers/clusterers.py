@@ -11,7 +11,8 @@ import numpy as np
 import scanpy as sc
 from sklearn.base import ClusterMixin, DensityMixin, clone
 
-from .domains import Slices, as_list, stacked_embedding, write_domains
+from .domains import stacked_embedding, write_domains
+from .slices import Slices, as_list
 
 __all__ = ["cluster_leiden", "cluster_louvain", "cluster_mclust", "cluster_with"]
 

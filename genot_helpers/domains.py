@@ -8,7 +8,7 @@ people are never an input here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import anndata as ad
 import numpy as np
@@ -17,17 +17,9 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from .mixture import Consensus, best_partitions, mixture_consensus
+from .slices import Slices, as_list
 
 __all__ = ["choose_n_domains", "cluster_mixture", "refine_domains"]
-
-Slices = ad.AnnData | Iterable[ad.AnnData] | Mapping[str, ad.AnnData]
-
-
-def as_list(slices: Slices) -> list[ad.AnnData]:
-    """Return one slice, a list or a dictionary of slices as a list."""
-    if isinstance(slices, ad.AnnData):
-        return [slices]
-    return list(slices.values()) if isinstance(slices, Mapping) else list(slices)
 
 
 def stacked_embedding(slices: list[ad.AnnData], use_rep: str, n_domains: int | None) -> np.ndarray:

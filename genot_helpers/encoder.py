@@ -29,18 +29,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .configuration import DEFAULT, PAPER, EncoderConfiguration, configuration_named
+from .configuration import DEFAULT, EncoderConfiguration
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 __all__ = [
-    "DEFAULT",
-    "PAPER",
-    "EncoderConfiguration",
     "GenOTEncoder",
     "SparseOperator",
-    "configuration_named",
     "drop",
     "propagate",
     "sparse_operator",

@@ -12,9 +12,8 @@ import scanpy as sc
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from .domains import Slices, as_list
 from .graph import row_normalised, smooth, spatial_graph
-from .slices import check_slice
+from .slices import Slices, as_list, check_slice
 from .spatial_genes import select_highly_variable
 
 __all__ = ["joint_components", "normalise", "preprocess", "smooth_components"]

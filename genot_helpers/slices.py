@@ -15,7 +15,7 @@ slot                     what
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +28,15 @@ __all__ = [
     "LABEL_COLUMNS",
     "Problem",
     "SliceError",
+    "Slices",
+    "as_list",
     "check_slice",
     "find_labels",
     "holds_counts",
 ]
+
+Slices = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
+"""What functions that work on one slice or on several together take."""
 
 LABEL_COLUMNS = (
     *("domain_truth", "domain", "layer_guess", "layer_guess_reordered", "spatialLIBD", "layer"),
@@ -295,3 +300,10 @@ def _check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
 def _label(names: pd.Index, i: int) -> str:
     """Name a spot or gene; by its number where the names are out of step."""
     return repr(names[i]) if i < len(names) else f"number {i}"
+
+
+def as_list(slices: Slices) -> list[AnnData]:
+    """Return one slice, a list or a dictionary of slices as a list."""
+    if isinstance(slices, AnnData):
+        return [slices]
+    return list(slices.values()) if isinstance(slices, Mapping) else list(slices)

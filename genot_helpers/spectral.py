@@ -24,8 +24,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 
-from .domains import Slices, as_list
 from .graph import row_normalised, smooth
+from .slices import Slices, as_list
 
 __all__ = ["spectral_embedding"]
 

@@ -25,13 +25,8 @@ from scipy import sparse
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from .encoder import (
-    EncoderConfiguration,
-    GenOTEncoder,
-    SparseOperator,
-    configuration_named,
-    sparse_operator,
-)
+from .configuration import EncoderConfiguration, configuration_named
+from .encoder import GenOTEncoder, SparseOperator, sparse_operator
 from .graph import graph_operator, nearest_neighbour_graph, row_normalised, spatial_graph
 from .slices import SliceError
 

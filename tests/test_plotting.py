@@ -301,7 +301,7 @@ def test_an_image_that_is_asked_for_and_not_there_is_no_error(found):
 
 def test_figures_are_written_whole_or_not_at_all(found, tmp_path, monkeypatch):
     figure, path = plot_confidence(found), tmp_path / "confidence.png"
-    save_figure(figure, path)
+    assert save_figure(figure, path) is None  # or a notebook cell would print the path
     whole = path.read_bytes()
     assert whole.startswith(b"\x89PNG")
 
@@ -326,3 +326,9 @@ def test_a_real_section_is_drawn_on_its_image(real_data_dir):
     (bar,) = (artist for artist in ax.artists if isinstance(artist, ScaleBar))
     across = np.ptp(ax.get_xlim()) * bar.dx / 1000.0
     assert 5.0 < across < 7.0  # mm; the capture area of a Visium slide is 6.5 mm wide
+
+
+def test_tissue_whose_y_grows_upwards_stands_upright(found):
+    assert plot_confidence(found).axes[0].yaxis_inverted()
+    found.uns["genot"] = {**found.uns.get("genot", {}), "y_axis": "up"}
+    assert not plot_confidence(found).axes[0].yaxis_inverted()

@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from genot_helpers import training as training_module
 from genot_helpers.checkpoints import load_encoder, save_encoder
-from genot_helpers.encoder import DEFAULT, PAPER, EncoderConfiguration
+from genot_helpers.configuration import DEFAULT, PAPER, EncoderConfiguration
 from genot_helpers.slices import SliceError
 from genot_helpers.training import (
     embed,
