@@ -1,0 +1,273 @@
+"""The decoder: a small network from embedding to expression, and what it predicts.
+
+The generated slice takes unchanged expression from real spots (``X``) and, beside it, the denoised
+expectation (``layers["mean"]``), which this decoder gives for any embedding, also for one between
+those of two slices. The idea is the decoder of scVI (Lopez et al., Nature Methods 2018,
+doi:10.1038/s41592-018-0229-2): a likelihood that fits the kind of values (:mod:`.likelihoods`),
+and the library size as a factor outside the network. With a standardised embedding z (d,):
+
+    hidden   h = silu(z W + b)
+    output   eta = [h, z] V + a + sum_s w_s (u_s - mean u)       one number per gene
+
+The direct way from z to the output makes linear decoding (the inverse of principal components) the
+easy part. u_s is the intercept of slice s, a batch effect: the weights w_s pick the slice in
+training and blend the slices when generating; equal weights leave it out. V starts at zero and a at
+the mean, so the untrained decoder is the mean-only model: every gain over it has been learned.
+:mod:`.decoder` trains it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional
+
+from .likelihoods import LIKELIHOODS
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Decoder", "DecoderNetwork", "one_thread"]
+
+_BLOCK_SPOTS = 2048  # predicted in one go
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: the same bits on any machine with the same instructions.
+
+    The matrices of a minibatch are too small to share anyway, and on a busy machine threads that
+    wait for each other take 20 times as long. (Other libraries change the number under way.)
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class DecoderNetwork(torch.nn.Module):
+    """The equations at the top of this file; the initial weights come from ``seed`` alone.
+
+    Beside the weights it holds what the likelihood needs: ``dispersion`` and ``calibration``, one
+    number per gene.
+    """
+
+    def __init__(
+        self, n_features: int, n_hidden: int, n_genes: int, n_slices: int, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.sizes = (n_features, n_hidden, n_genes, n_slices)
+        bound = math.sqrt(6 / (n_features + n_hidden))  # Glorot's uniform distribution
+        weight = torch.rand(
+            (n_features, n_hidden), generator=torch.Generator().manual_seed(seed)
+        ).mul_(2 * bound)
+        self.hidden_weight = torch.nn.Parameter(weight - bound)
+        self.hidden_bias = torch.nn.Parameter(torch.zeros(n_hidden))
+        self.output_weight = torch.nn.Parameter(torch.zeros(n_hidden + n_features, n_genes))
+        self.output_bias = torch.nn.Parameter(torch.zeros(n_genes))
+        self.slice_intercepts = torch.nn.Parameter(torch.zeros(n_slices, n_genes))
+        self.register_buffer("centre", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.register_buffer("dispersion", torch.ones(n_genes))
+        self.register_buffer("calibration", torch.ones(n_genes))
+
+    def forward(self, embedding: torch.Tensor, slice_weights: torch.Tensor) -> torch.Tensor:
+        """Eta (n, genes) from the embedding (n, d) and the weights w (n, slices)."""
+        standardised = (embedding - self.centre) / self.scale
+        hidden = functional.silu(standardised @ self.hidden_weight + self.hidden_bias)
+        deviations = self.slice_intercepts - self.slice_intercepts.mean(dim=0)
+        output = torch.cat([hidden, standardised], dim=1) @ self.output_weight
+        return output + self.output_bias + slice_weights @ deviations
+
+
+@dataclass(eq=False)
+class Decoder:
+    """A trained decoder, made by :func:`genot_helpers.decoder.train_decoder`.
+
+    Attributes
+    ----------
+    network : DecoderNetwork
+        On the CPU.
+    likelihood : str
+        "negative_binomial", "poisson" or "gaussian".
+    genes : pandas.Index
+        Names of the columns of :meth:`predict`.
+    slices : tuple of str
+        Names of the slices it was trained on, in the order of ``slice_weights``.
+    use_rep : str
+        Slot of ``obsm`` with the embedding it was trained on.
+    library_size : float
+        Median library size (total over ``genes``) of the training spots.
+    seed : int
+    history : dict of ndarray
+        Mean negative log-likelihood per value, "train" (a sample of the training spots as large as
+        the held-out part) and "held_out". Number 0 is the untrained, mean-only model, number k
+        after epoch k. Counts: without the term log(x!).
+    best_epoch : int
+        Where the held-out loss was lowest; the weights are those of that epoch. 0: the embedding
+        told nothing about the expression.
+    held_out_losses : ndarray
+        (3, genes), loss of the held-out spots summed, of: the mean-only model, the decoder, a model
+        that knew every value. All with the dispersions of the decoder.
+    stopped_early, interrupted : bool
+        Whether the held-out loss had ceased to fall; whether training was interrupted.
+    seconds : float
+    """
+
+    network: DecoderNetwork
+    likelihood: str
+    genes: pd.Index
+    slices: tuple[str, ...]
+    use_rep: str
+    library_size: float
+    seed: int
+    history: dict[str, NDArray[np.float64]]
+    best_epoch: int
+    held_out_losses: NDArray[np.float64]
+    stopped_early: bool
+    interrupted: bool
+    seconds: float
+
+    @property
+    def held_out_gain(self) -> float:
+        """Share of the deviance of the held-out spots that the decoder explains.
+
+        0: no better than the mean of each gene; 1: every value hit exactly, which noise forbids:
+        .1 is much for sparse counts. R² for the Gaussian (genes in units of their spread).
+        The embedding of a held-out spot may itself have been computed from its expression: this
+        guards against overfitting of the decoder, it does not prove prediction of unseen tissue.
+        """
+        mean_only, decoder, saturated = self.held_out_losses.sum(axis=1)
+        return float((mean_only - decoder) / (mean_only - saturated))
+
+    @property
+    def gene_gain(self) -> pd.Series:
+        """:attr:`held_out_gain` of each gene; NaN where the held-out spots hold no information."""
+        mean_only, decoder, saturated = self.held_out_losses
+        room = mean_only - saturated
+        room = np.where(room > 0, room, np.nan)
+        return pd.Series((mean_only - decoder) / room, index=self.genes, name="held_out_gain")
+
+    @property
+    def message(self) -> str:
+        """How the training ended."""
+        n_epochs = len(self.history["held_out"]) - 1
+        ending = f"best held-out loss after epoch {self.best_epoch} of {n_epochs}"
+        if self.interrupted:
+            return f"interrupted; {ending}"
+        return ending if self.stopped_early else f"{ending}, the most allowed"
+
+    @one_thread()
+    def predict(
+        self,
+        embedding: ArrayLike,
+        *,
+        library_size: float | ArrayLike | None = None,
+        slice_weights: Sequence[float] | None = None,
+        genes: Sequence[str] | None = None,
+    ) -> NDArray[np.float32]:
+        """Denoised expectation of the expression, in the units of the slices' ``X``.
+
+        Parameters
+        ----------
+        embedding
+            (n, d), of the kind the decoder was trained on.
+        library_size
+            Total of each spot over the genes, one number or (n,). None: the median of the training
+            spots, so that spots differ in composition only.
+        slice_weights
+            Whose intercept to use, one weight per slice (sum 1): ``(1 - t, t)`` at position t.
+            None: the average slice.
+        genes
+            Return these only, in this order. None: all.
+
+        Returns
+        -------
+        (n, genes) float32: the expected composition times the library size. None is negative, and
+        over all genes they add up to the library size. With the Gaussian likelihood they are back
+        from the logarithm: exp(mean of logarithms) - 1 falls short of the mean, most for genes that
+        scatter most, so each gene is multiplied, before the composition is taken, by a factor that
+        makes its mean over the training spots right.
+
+        Raises
+        ------
+        ValueError
+            Anything has the wrong shape or is not finite; library size negative; unknown gene.
+        """
+        embedding = self._checked_embedding(embedding)
+        library = self._checked_library(library_size, len(embedding))
+        weights = torch.from_numpy(self._checked_weights(slice_weights))
+        columns = self._columns(genes)
+        likelihood = LIKELIHOODS[self.likelihood]
+        predicted = np.empty((len(embedding), len(columns)), dtype=np.float32)
+        for start in range(0, len(embedding), _BLOCK_SPOTS):
+            block = slice(start, start + _BLOCK_SPOTS)
+            part, size = torch.from_numpy(embedding[block]), torch.from_numpy(library[block])
+            with torch.no_grad():
+                shares = likelihood.shares(self.network(part, weights)) * self.network.calibration
+                values = shares * (size / shares.sum(dim=1, keepdim=True).clamp(min=1e-30))
+            predicted[block] = values.numpy()[:, columns]
+        return predicted
+
+    def _checked_embedding(self, embedding: ArrayLike) -> NDArray[np.float32]:
+        embedding = np.ascontiguousarray(embedding, dtype=np.float32)
+        width = self.network.sizes[0]
+        if embedding.ndim != 2 or embedding.shape[1] != width:
+            raise ValueError(
+                f"the embedding has shape {embedding.shape}, but the decoder was trained on "
+                f"obsm[{self.use_rep!r}] with {width} columns; give (n, {width}) of the same kind"
+            )
+        if not np.isfinite(embedding).all():
+            raise ValueError(
+                f"{(~np.isfinite(embedding).all(axis=1)).sum():,} rows of the embedding are not "
+                "finite; check the positions or the coupling they come from"
+            )
+        return embedding
+
+    def _checked_library(
+        self, library_size: float | ArrayLike | None, n_spots: int
+    ) -> NDArray[np.float32]:
+        """Library sizes as a column (n, 1)."""
+        library = self.library_size if library_size is None else library_size
+        library = np.asarray(library, dtype=np.float32)
+        if library.shape not in ((), (n_spots,)):
+            raise ValueError(
+                f"library_size has shape {library.shape}; give one number or one per spot, "
+                f"({n_spots},)"
+            )
+        if not (np.isfinite(library) & (library >= 0)).all():
+            raise ValueError("library_size holds negative or missing values; give totals of spots")
+        return np.array(np.broadcast_to(library, n_spots))[:, None]
+
+    def _checked_weights(self, slice_weights: Sequence[float] | None) -> NDArray[np.float32]:
+        """Slice weights as a row (1, slices)."""
+        n_slices = len(self.slices)
+        if slice_weights is None:
+            return np.full((1, n_slices), 1 / n_slices, dtype=np.float32)
+        weights = np.asarray(slice_weights, dtype=np.float32)
+        if weights.shape != (n_slices,) or not abs(float(weights.sum()) - 1) < 1e-4:
+            raise ValueError(
+                f"slice_weights is {slice_weights}; give {n_slices} numbers that sum to 1, for "
+                f"the slices {', '.join(self.slices)}"
+            )
+        return weights[None]
+
+    def _columns(self, genes: Sequence[str] | None) -> NDArray[np.intp]:
+        if genes is None:
+            return np.arange(len(self.genes))
+        unknown = pd.Index(genes).difference(self.genes)
+        if len(unknown):
+            raise ValueError(
+                f"the decoder does not know {len(unknown)} of the genes (first: {unknown[0]!r}); "
+                "decoder.genes lists those it was trained on"
+            )
+        return self.genes.get_indexer_for(genes)
