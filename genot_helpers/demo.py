@@ -2,18 +2,26 @@
 
 A notebook in demo mode asks for section ``151673`` and gets a section of a simulated cortex with
 the same slots, so that nothing but ``data_source`` changes when the real one is there. What is
-simulated and how is said in :mod:`genot_helpers.simulation`; the names are those of Maynard et al.
-2021 (https://doi.org/10.1038/s41593-020-00787-0) and the other sets in ``data/README.md``.
+simulated and how is said in :mod:`genot_helpers.simulation` and :mod:`genot_helpers.sagittal`; the
+names are those of Maynard et al. 2021 (https://doi.org/10.1038/s41593-020-00787-0) and the other
+sets in ``data/README.md``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 from anndata import AnnData
 
-from . import simulation
+from .sagittal import simulate_sagittal_brain
+from .simulation import (
+    simulate_cortex,
+    simulate_embryo,
+    simulate_hippocampus,
+    simulate_olfactory_bulb,
+)
 
 __all__ = ["DEMO_SLICES", "DLPFC_DONORS", "demo_slice"]
 
@@ -28,10 +36,10 @@ DLPFC_DONORS = (
 class Demo(NamedTuple):
     """How a slice is simulated.
 
-    Section k of a block is the same however many follow it, so only those up to it are made.
+    Section k of a block is the same however many follow it, so those up to it are enough.
     """
 
-    simulator: str
+    simulator: Callable[..., dict[str, AnnData]]
     key: str
     options: tuple[tuple[str, object], ...] = ()
     seed_shift: int = 0
@@ -39,25 +47,32 @@ class Demo(NamedTuple):
 
 DEMO_SLICES: dict[tuple[str, str], Demo] = {
     ("dlpfc", section): Demo(
-        "simulate_cortex", f"cortex_{k}", (("n_sections", k),), 1000 * (len(DLPFC_DONORS) - donor)
+        simulate_cortex, f"cortex_{k}", (("n_sections", k),), 1000 * (len(DLPFC_DONORS) - donor)
     )
     for donor, sections in enumerate(DLPFC_DONORS, 1)
     for k, section in enumerate(sections, 1)
 }
 DEMO_SLICES |= {  # no hypothalamus is simulated: sections of a cortex, as far apart, stand in
     ("merfish_hypothalamus", f"merfish_{5 * k - 1}"): Demo(
-        "simulate_cortex", f"cortex_{k}", (("n_sections", k), ("section_gap_um", 50.0)), 3000
+        simulate_cortex, f"cortex_{k}", (("n_sections", k), ("section_gap_um", 50.0)), 3000
     )
     for k in range(1, 7)
 }
 DEMO_SLICES |= {
-    ("mosta", stage): Demo("simulate_embryo", stage, (("stages", (stage,)),))
+    ("mosta", stage): Demo(simulate_embryo, stage, (("stages", (stage,)),))
     for stage in ("E9.5", "E10.5", "E11.5", "E12.5")
 }
 DEMO_SLICES |= {
-    ("slideseqv2_hippocampus", "slideseqv2"): Demo("simulate_hippocampus", "hippocampus"),
-    ("olfactory_bulb", "stereoseq_mob"): Demo("simulate_olfactory_bulb", "stereoseq"),
-    ("olfactory_bulb", "slideseqv2_mob"): Demo("simulate_olfactory_bulb", "slideseqv2"),
+    ("slideseqv2_hippocampus", "slideseqv2"): Demo(simulate_hippocampus, "hippocampus"),
+    ("olfactory_bulb", "stereoseq_mob"): Demo(simulate_olfactory_bulb, "stereoseq"),
+    ("olfactory_bulb", "slideseqv2_mob"): Demo(simulate_olfactory_bulb, "slideseqv2"),
+}
+DEMO_SLICES |= {
+    ("mouse_brain_sagittal", f"V1_Mouse_Brain_Sagittal_{half}{section}"): Demo(
+        simulate_sagittal_brain, f"{half.lower()}_{k}", (("n_sections", 2),)
+    )
+    for half in ("Anterior", "Posterior")
+    for k, section in enumerate(("", "_Section_2"), 1)
 }
 """(dataset, name) → how it is simulated."""
 
@@ -91,6 +106,6 @@ def demo_slice(dataset: str, name: str, seed: int = 0) -> AnnData:
 
 
 @lru_cache(maxsize=4)
-def _simulate(simulator: str, options: tuple, seed: int) -> dict[str, AnnData]:
+def _simulate(simulator: Callable, options: tuple, seed: int) -> dict[str, AnnData]:
     """Simulate once what is asked for again and again. The caller copies what is kept here."""
-    return getattr(simulation, simulator)(seed=seed, **dict(options))
+    return simulator(seed=seed, **dict(options))

@@ -1,4 +1,7 @@
-"""What the simulated tissues are made of: cell types, where they live, and their marker genes."""
+"""What the simulated tissues are made of: cell types, where they live, and their marker genes.
+
+That of the sagittal brain is with its shape, in sagittal.py.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,303 @@
+"""From the shape of a simulated tissue to counts: cell types, genes, depth, batch effect.
+
+The machinery that every simulated tissue shares. What is drawn and why is said in
+:mod:`genot_helpers.simulation`, where the tissues are; shapes are in tissues.py, and what a tissue
+is made of in recipes.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Integral
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from .recipes import CORTEX, Recipe
+from .tissues import Shape, smooth_field
+
+__all__ = [
+    "Assay",
+    "Genes",
+    "check_whole",
+    "draw_fields",
+    "draw_genes",
+    "generator",
+    "label",
+    "measure",
+]
+
+
+class Assay(NamedTuple):
+    """How a technology sees a tissue.
+
+    Attributes
+    ----------
+    depth
+        Median UMIs per spot.
+    cells
+        Cells mixed in a spot: the fewer, the more one cell type dominates.
+    spread, patches
+        Standard deviation of log depth from spot to spot, and of its part that is smooth in space.
+    dropout
+        Chance that a gene with few UMIs is missed in a spot.
+    batch
+        Standard deviation of the shift of a gene's log expression in a slice.
+    """
+
+    depth: float
+    cells: float
+    spread: float = 0.32
+    patches: float = 0.28
+    dropout: float = 0.05
+    batch: float = 0.12
+
+
+class Genes(NamedTuple):
+    """The genes of a tissue.
+
+    Attributes
+    ----------
+    var
+        Names, ``role``, ``marker_of``.
+    share
+        (domains, cell types), rows sum to 1.
+    rate
+        (cell types, genes) expression of each cell type, rows sum to 1.
+    response
+        (fields, genes) how far each smooth field moves log expression.
+    dispersion
+        (genes,) of the negative binomial: variance = mean + dispersion * mean².
+    """
+
+    var: pd.DataFrame
+    share: pd.DataFrame
+    rate: np.ndarray
+    response: np.ndarray
+    dispersion: np.ndarray
+
+
+# Smooth programmes that are not domains: length of the patches as a share of the tissue, and genes.
+FIELDS = {
+    "gradient": (None, ""),
+    "mitochondria": (0.5, "MT-CO1 MT-CO2 MT-CO3 MT-ND1 MT-ND2 MT-ND4 MT-ATP6 MT-CYB"),
+    "stress": (0.12, "FOS FOSB JUN JUNB EGR1 IER2 DUSP1 NR4A1 HSPA1A HSPA1B DNAJB1 BTG2"),
+    "hypoxia": (0.08, "VEGFA ADM PFKFB3 BNIP3 NDRG1 SLC2A3 PDK1 DDIT4 HILPDA"),
+    "interferon": (0.16, "ISG15 IFIT1 IFIT3 MX1 STAT1 IRF7 IFITM3 BST2 XAF1"),
+    "vessel": (0.15, "HBB HBA1 HBA2 ACTA2 TAGLN MYL9 VWF IGFBP7 COL4A1"),
+}
+HOUSEKEEPING = """MALAT1 ACTB ACTG1 GAPDH EEF1A1 EEF2 TPT1 UBB UBC PPIA RPLP0 RPLP1 RPS27A RPL13A
+RPS18 TUBA1A TUBA1B HSP90AB1 PGK1 ALDOA LDHB ATP5F1B FTH1 CALM1 YWHAZ PPIB TMSB4X B2M"""
+# What the nameless genes follow, in turn: two fifths cell types, a fifth nothing.
+NAMELESS = ("noise", "spatial", "stress", "spatial", "gradient")
+NAMELESS += ("noise", "spatial", "hypoxia", "spatial", "interferon")
+SOURCE = "Simulated with genot_helpers.simulation: no measured tissue. Positions are in µm."
+
+
+# The bare numbers in the functions below were calibrated on the cortex: see simulate_cortex.
+
+
+def generator(seed: int, *key: int) -> np.random.Generator:
+    """Return the generator of one part, so that no part depends on how many others are drawn."""
+    return np.random.default_rng([seed, *key])
+
+
+def _mouse_name(name: str) -> str:
+    """Return the mouse symbol of a human gene."""
+    if name.startswith("MT-"):
+        return "mt-" + name[3:].capitalize()
+    return {"HBB": "Hbb-bs", "HBA1": "Hba-a1", "HBA2": "Hba-a2"}.get(name, name.capitalize())
+
+
+def _read_cell_types(recipe: Recipe) -> pd.DataFrame:
+    """Read the table of cell types: index name; columns kind, markers and one per domain."""
+    rows = {}
+    for line in recipe.cell_types.strip().splitlines():
+        name, kind, shares, markers = (part.strip() for part in line.split(" | "))
+        percent = dict(part.strip().rsplit(" ", 1) for part in shares.split(","))
+        elsewhere = float(percent.pop("elsewhere", 0.3))
+        share = {domain: float(percent.pop(domain, elsewhere)) for domain in recipe.domains}
+        rows[name] = {"kind": kind, "markers": markers.split(), **share}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _gene_table(recipe: Recipe, types: pd.DataFrame, n_genes: int) -> pd.DataFrame:
+    """Name every gene and say what it follows (``role``) or which cell type it marks."""
+    mouse = recipe is not CORTEX
+    roles = {"housekeeping": HOUSEKEEPING} | {name: genes for name, (_, genes) in FIELDS.items()}
+    table = {
+        _mouse_name(gene) if mouse else gene: (role, "")
+        for role, genes in roles.items()
+        for gene in genes.split()
+    }
+    table |= {gene: ("gradient", "") for gene in recipe.gradient.split()}
+    table |= {gene: ("marker", name) for name in types.index for gene in types.at[name, "markers"]}
+    if n_genes < len(table):
+        raise ValueError(f"n_genes is {n_genes}: give at least {len(table)}, the named genes.")
+    rest = range(n_genes - len(table))
+    table |= {f"SIM{i + 1:04d}": (NAMELESS[i % len(NAMELESS)], "") for i in rest}
+    return pd.DataFrame.from_dict(table, orient="index", columns=["role", "marker_of"])
+
+
+def draw_genes(rng, recipe: Recipe, n_genes: int, n_umis: float) -> Genes:
+    """Draw what every cell type expresses and how every gene follows the smooth fields.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    recipe
+        What the tissue is made of.
+    n_genes
+        Number of genes, at least the named ones.
+    n_umis
+        UMIs in a slice, about: no gene is so rare that a slice would have none of it.
+
+    Raises
+    ------
+    ValueError
+        If there are more named genes than ``n_genes``.
+    """
+    types = _read_cell_types(recipe)
+    var = _gene_table(recipe, types, n_genes)
+    role = var["role"].to_numpy()
+    base = rng.normal(0, 1.2, n_genes) + 1.3 * np.isin(role, ["housekeeping", "mitochondria"])
+    place = var.groupby("marker_of").cumcount().to_numpy()  # markers: the best come first
+    base = np.where(role == "marker", 0.4 * base + 1.6 - 0.25 * place, base)
+    swing = np.exp(-0.2 * (base - base.mean()))  # the more a gene is expressed, the less it varies
+
+    # Types of one kind share a programme; each type adds a little of its own.
+    kinds = dict.fromkeys(types["kind"])
+    programme = {k: 0.5 * recipe.strength.get(k, 1) * rng.normal(size=n_genes) for k in kinds}
+    own = recipe.own * rng.normal(size=(len(types), n_genes))
+    effect = np.array([programme[k] for k in types["kind"]]) + own
+    effect *= swing * ~np.isin(role, ["noise", "housekeeping"])
+    total = np.exp(base + effect).sum(axis=1, keepdims=True) / np.exp(base).sum()
+    effect -= np.log(total)  # so that a marker is as visible in every type
+    owner = types.index.get_indexer(var["marker_of"])
+    marker = np.flatnonzero(owner >= 0)
+    effect[:, marker] = 0.3 * effect[:, marker] - 0.6
+    clear = np.maximum(2.5 - 0.22 * place, 1)
+    effect[owner[marker], marker] += clear[marker] + rng.uniform(-0.2, 0.2, len(marker))
+
+    response = np.array([swing * (role == field) for field in FIELDS]) * rng.normal(size=n_genes)
+    named = ~var.index.str.startswith("SIM")  # they rise with their field; others rise or fall
+    response[:, named] = np.abs(response[:, named])
+    dispersion = np.exp(rng.normal(np.log(0.05), 0.6, n_genes))
+    rate = np.exp(base + effect)
+    rate /= rate.sum(axis=1, keepdims=True)
+    rate = np.maximum(rate, 15 / n_umis)  # some 15 UMIs of every gene in a slice: none is empty
+    share = types[list(recipe.domains)].T.astype(float)
+    share = share.div(share.sum(axis=1), axis=0)
+    return Genes(var, share, rate / rate.sum(axis=1, keepdims=True), response, dispersion)
+
+
+def draw_fields(rng) -> dict[str, Callable]:
+    """Draw the smooth functions of (x, y, z), in units of the tissue: for fields and for depth."""
+    lengths = {name: length for name, (length, _) in FIELDS.items() if length}
+    return {
+        name: smooth_field(rng, length, 3) for name, length in (lengths | {"depth": 0.1}).items()
+    }
+
+
+def _field_values(
+    fields: dict, shape: Shape, size: float, z: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evaluate the fields at the spots: (spots, fields) and, for depth, (spots,)."""
+    points = np.column_stack([shape.common / size, np.full(len(shape.common), z)])
+    value = {name: field(points) for name, field in fields.items()}
+    value["gradient"] = 3 * shape.gradient - 1.5
+    value["vessel"] = 4 * np.exp(-((value["vessel"] / 0.15) ** 2)) - 0.5  # winds along the zeros
+    return 0.7 * np.column_stack([value[name] for name in FIELDS]), value["depth"]
+
+
+def _mix_cells(rng, shape: Shape, recipe: Recipe, genes: Genes, cells: float):
+    """Return the domains a spot sees (spots, domains) and the cells in it (spots, cell types)."""
+    nearest = cKDTree(shape.common).query(shape.common, k=7)[1]
+    # A spot sees its neighbours too, and composition drifts: no border is sharper than a spot.
+    seen = np.eye(len(recipe.domains))[shape.domain][nearest].mean(axis=1)
+    far = seen
+    for _ in range(25):
+        far = far[nearest].mean(axis=1)
+    seen = 0.85 * seen + 0.15 * far
+    share = seen @ genes.share.to_numpy()
+    for name, (steepness, place) in recipe.ramp.items():
+        ramp = 0.3 + np.exp(steepness * (shape.gradient - place))
+        share[:, genes.share.columns.get_loc(name)] *= ramp
+    drawn = rng.standard_gamma(cells * share) + 1e-9 * share  # Dirichlet
+    return seen, drawn / drawn.sum(axis=1, keepdims=True)
+
+
+def _count(rng, mean: np.ndarray, dispersion: np.ndarray, dropout: float) -> sparse.csr_matrix:
+    """Draw negative binomial counts; a gene with few UMIs may be missed altogether."""
+    counts = rng.poisson(mean * dispersion * rng.standard_gamma(1 / dispersion, mean.shape))
+    counts[rng.random(mean.shape) < dropout * np.exp(-mean)] = 0
+    return sparse.csr_matrix(counts, dtype=np.float32)
+
+
+def measure(rng, shape, recipe, genes, fields, assay, *, size=None, z=0.0) -> ad.AnnData:
+    """Count the UMIs of every gene in every spot of one slice.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness of this slice: its batch effect, its cells, its counts.
+    shape, recipe, genes, fields
+        Where the spots lie, and what :func:`draw_genes` and :func:`draw_fields` drew.
+    assay
+        How the technology sees the tissue.
+    size
+        Length, in µm, that the patches of the smooth fields are shares of; the width of the slice
+        if not given.
+    z
+        Depth of the slice in the tissue, as a share of ``size``.
+
+    Returns
+    -------
+    AnnData
+        Counts and truth, the slots that :func:`genot_helpers.simulation.simulate_cortex` lists,
+        without names and ``uns``: see :func:`label`.
+    """
+    n_spots, n_genes = len(shape.domain), len(genes.var)
+    seen, cells = _mix_cells(rng, shape, recipe, genes, assay.cells)
+    nuisance, patches = _field_values(fields, shape, size or np.ptp(shape.common), z)
+    batch = rng.normal(0, assay.batch, n_genes)
+    depth = np.log(assay.depth) + rng.normal(0, 0.15) + assay.patches * patches
+    depth += seen @ np.log(list(recipe.domains.values())) + rng.normal(0, assay.spread, n_spots)
+    blocks = []
+    for rows in np.array_split(np.arange(n_spots), math.ceil(n_spots / 1000)):  # dense, but small
+        mean = cells[rows] @ genes.rate * np.exp(nuisance[rows] @ genes.response + batch)
+        mean *= np.exp(depth[rows, None]) / mean.sum(axis=1, keepdims=True)
+        blocks.append(_count(rng, mean, genes.dispersion, assay.dropout))
+    adata = ad.AnnData(sparse.vstack(blocks, format="csr"), var=genes.var.copy())
+    adata.obs["domain_truth"] = pd.Categorical.from_codes(shape.domain, list(recipe.domains))
+    adata.obsm["spatial"], adata.obsm["spatial_common"] = shape.spatial, shape.common
+    if shape.grid is not None:
+        adata.obs["array_row"], adata.obs["array_col"] = shape.grid.T
+    types = genes.share.columns
+    adata.obs["cell_type"] = pd.Categorical.from_codes(cells.argmax(axis=1), types)
+    return adata
+
+
+def label(adata: ad.AnnData, name: str, seed: int, parameters: dict) -> ad.AnnData:
+    """Name the spots and say in ``uns["genot"]`` that the slice is simulated, and how."""
+    adata.obs_names = [f"{name}_spot{i + 1:05d}" for i in range(adata.n_obs)]
+    adata.obs["domain_truth"] = adata.obs["domain_truth"].cat.remove_unused_categories()
+    adata.uns["genot"] = {
+        **{"simulated": True, "source": SOURCE, "seed": int(seed), "spatial_unit": "µm"},
+        "parameters": {"slice": name, **parameters},
+    }
+    return adata
+
+
+def check_whole(**limits: tuple[object, int]) -> None:
+    """Raise a ValueError for an argument that is not a whole number or below its limit."""
+    for name, (value, low) in limits.items():
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < low:
+            raise ValueError(f"{name} is {value!r}: give a whole number of at least {low}.")

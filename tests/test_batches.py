@@ -1,0 +1,135 @@
+"""Batch effects: mixing, shares, and two ways to take out a shift."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pytest
+from scipy import sparse
+
+from genot_helpers.batches import anchor_slices, centre_slices, slice_mixing, slice_share
+from genot_helpers.preprocessing import preprocess
+
+
+@pytest.fixture
+def shifted(make_slice):
+    """Two sections of one tissue; the second one shifted by a known vector."""
+    slices = {"a": make_slice(seed=0), "b": make_slice(seed=1)}
+    preprocess(slices, n_components=8)
+    shift = np.array([0.0, 0.0, 0.0, 0.0, 1.5, -1.5, 1.5, -1.5])  # across the differences of bands
+    slices["b"].obsm["X_pca"] = (slices["b"].obsm["X_pca"] + shift).astype(np.float32)
+    return slices, shift
+
+
+def test_mixing_tells_a_shift_from_none(shifted):
+    slices, shift = shifted
+    apart = slice_mixing(slices)
+    assert list(apart.index) == list(apart.columns) == ["a", "b"]
+    np.testing.assert_allclose(apart.sum(axis=1), 1)
+    assert apart.loc["a", "b"] < 0.1
+    slices["b"].obsm["X_pca"] -= shift.astype(np.float32)
+    assert 0.35 < slice_mixing(slices).loc["a", "b"] < 0.65
+
+
+def test_mixing_is_what_a_textbook_says(make_slice):
+    one, two = make_slice(seed=0)[:40].copy(), make_slice(seed=1)[:30].copy()
+    rng = np.random.default_rng(0)
+    for adata in (one, two):
+        adata.obsm["X_pca"] = rng.normal(size=(adata.n_obs, 3))
+    points = np.concatenate([one.obsm["X_pca"], two.obsm["X_pca"]])
+    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    nearest = np.argsort(distance, axis=1)[:, :7]
+    expected = (nearest[:40] >= 40).mean()
+    found = slice_mixing([one, two], n_neighbors=7)
+    assert found.iloc[0, 1] == pytest.approx(expected)
+
+
+def test_mixing_thins_large_slices(shifted):
+    slices, _ = shifted
+    whole, thinned = slice_mixing(slices), slice_mixing(slices, max_spots=100, n_neighbors=10)
+    np.testing.assert_allclose(whole, thinned, atol=0.15)
+
+
+def test_share_of_the_slices():
+    rng = np.random.default_rng(0)
+    away = np.array([0.0, 0.0, 9.0])
+    values = rng.normal(size=(60, 3)), rng.normal(size=(40, 3)) + away
+    slices = [_with_embedding(part) for part in values]
+    share = slice_share(slices)
+    assert share.shape == (3,)
+    assert share[:2].max() < 0.1
+    assert share[2] > 0.9
+    third = np.concatenate(values)[:, 2]
+    means = np.repeat([third[:60].mean(), third[60:].mean()], [60, 40])
+    assert share[2] == pytest.approx(means.var() / third.var())
+
+
+def test_centring_gives_all_slices_one_mean_and_changes_nothing_else(shifted):
+    slices, _ = shifted
+    before = {name: adata.obsm["X_pca"].copy() for name, adata in slices.items()}
+    lengths = centre_slices(slices)
+    means = [adata.obsm["X_centred"].mean(axis=0) for adata in slices.values()]
+    np.testing.assert_allclose(means[0], means[1], atol=1e-4)
+    assert (lengths > 1).all()
+    for name, adata in slices.items():
+        np.testing.assert_array_equal(adata.obsm["X_pca"], before[name])
+        moved = adata.obsm["X_centred"] - before[name]
+        np.testing.assert_allclose(moved - moved[0], 0, atol=1e-4)
+
+
+def test_anchors_find_the_shift_between_sections(shifted):
+    slices, shift = shifted
+    table = anchor_slices(slices)
+    assert list(table.columns) == ["shift", "anchors", "scatter"]
+    assert table.loc["a", "shift"] == 0
+    moved = slices["b"].obsm["X_anchored"] - slices["b"].obsm["X_pca"]
+    np.testing.assert_allclose(moved - moved[0], 0, atol=1e-4)
+    assert np.linalg.norm(moved[0] + shift) < 0.2 * np.linalg.norm(shift)
+    assert slice_mixing(slices, use_rep="X_anchored").loc["a", "b"] > 0.3
+
+
+def test_anchors_leave_unlike_tissue_apart_where_centring_does_not(make_slice):
+    """Half of each slice is shared; there is no batch effect at all."""
+    one, two = make_slice(seed=0), make_slice(seed=1)
+    one = one[one.obs["domain_truth"] != "band 4"].copy()
+    two = two[two.obs["domain_truth"] != "band 1"].copy()
+    preprocess([one, two], n_components=8)
+    anchor_slices([one, two])
+    centre_slices([one, two])
+
+    def jump(key):  # between the parts of a band that both have
+        means = [
+            adata.obsm[key][(adata.obs["domain_truth"] == "band 2").to_numpy()].mean(axis=0)
+            for adata in (one, two)
+        ]
+        return np.linalg.norm(means[0] - means[1])
+
+    assert jump("X_anchored") < 0.5 * jump("X_centred")
+
+
+def test_same_input_same_bits(shifted):
+    slices, _ = shifted
+    anchor_slices(slices)
+    first = slices["b"].obsm["X_anchored"].copy()
+    anchor_slices(slices)
+    np.testing.assert_array_equal(first, slices["b"].obsm["X_anchored"])
+
+
+def test_what_is_missing_is_named(shifted):
+    slices, _ = shifted
+    with pytest.raises(KeyError, match="no obsm\\['X_none'\\]"):
+        slice_mixing(slices, use_rep="X_none")
+    del slices["b"].obsp["spatial_connectivities"]
+    with pytest.raises(KeyError, match="'b' has no obsp"):
+        anchor_slices(slices)
+    slices["a"].obsm["X_pca"][3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        centre_slices(slices)
+    slices["a"].obsm["X_pca"] = np.zeros((slices["a"].n_obs, 3))
+    with pytest.raises(ValueError, match=r"has \[3, 8\] columns"):
+        slice_share(slices)
+
+
+def _with_embedding(values: np.ndarray) -> ad.AnnData:
+    return ad.AnnData(sparse.csr_matrix((len(values), 1)), obsm={"X_pca": values})
