@@ -1,0 +1,154 @@
+"""How good is the slice in between, and what does it cost? Scores, time and memory.
+
+Scores need the real slices: GENOT_DATA_DIR=<folder> python benchmarks/bench_interpolation.py
+Options: --triples merfish dlpfc   --seeds 3   --t 0.5   --sizes 5500 20000 100000
+Either list may be empty: then that part is left out.
+
+Scores: a real section is held out and generated from its neighbours, at the position its depth
+gives. Right and held-out section are aligned to the left one; the held-out one for scoring only.
+Per score, Markdown rows of everything in the table of genot_helpers.generated_scores: mean ±
+standard deviation over seeds, which also decide how the held-out section is halved.
+
+Sizes: scattered simulated spots with 150 genes in both slices, independent of each other, which is
+harder than real neighbouring sections. One process per size and step, so that peak memory is its
+own; imports and the slices themselves (0.2 GB at 100,000 spots) are included in memory, not in
+time. Without layers["mean"], which is dense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+TRIPLES = {  # left, right, held out; column for the composition of niches
+    "merfish": ("merfish_4", "merfish_14", "merfish_9", "cell_class"),
+    "dlpfc": ("151673", "151675", "151674", None),
+}
+N_GENES = 150
+
+
+def load_triple(name: str) -> list[AnnData]:
+    """Load left, right and held-out section, all in the frame of the left one."""
+    from genot_helpers.alignment import align, apply_alignment
+    from genot_helpers.datasets import load_slice
+
+    slices = [load_slice(section, data_source="local") for section in TRIPLES[name][:3]]
+    for moving in slices[1:]:
+        apply_alignment(moving, align(slices[0], moving), key_added="spatial")
+    return slices
+
+
+def score_triple(name: str, seeds: int, t: float | None) -> None:
+    from genot_helpers.generated_scores import gap_closed, score_table
+    from genot_helpers.interpolation import interpolate, position_between
+
+    left, right, held_out = load_triple(name)
+    t = position_between(left, right, held_out) if t is None else t
+    tables, gaps, seconds = [], [], []
+    for seed in range(seeds):
+        begin = time.perf_counter()
+        generated = interpolate(left, right, t, seed=seed, progress=False)
+        seconds.append(time.perf_counter() - begin)
+        table = score_table(
+            generated, left, right, held_out, t=t, niche_key=TRIPLES[name][3], seed=seed
+        )
+        tables.append(table)
+        gaps.append(gap_closed(table))
+    values = np.array([table.to_numpy() for table in tables])
+    mean, spread = values.mean(axis=0), values.std(axis=0)
+    print(f"\n{name}: {left.n_obs:,} + {right.n_obs:,} spots, t = {t:.3f}, {seeds} seeds\n")
+    print("| score | " + " | ".join(tables[0].index) + " |")
+    print("|---|" + "---|" * len(tables[0]))
+    for column, score in enumerate(tables[0].columns):
+        cells = (
+            f"{value:,.0f}" if score.startswith("n_") else f"{value:.3f} ± {sd:.3f}"
+            for value, sd in zip(mean[:, column], spread[:, column], strict=True)
+        )
+        print(f"| {score} | " + " | ".join(cells) + " |")
+    print(f"\ngap closed (map): {np.mean(gaps):.2f} ± {np.std(gaps):.2f}")
+    print(f"seconds, with layers['mean']: {np.mean(seconds):.1f}", flush=True)
+
+
+def scattered_slice(n_spots: int, seed: int) -> AnnData:
+    """Simulate one spot per unit of area: ten kinds of cells, whose mixture varies in space."""
+    tissue, rng = np.random.default_rng(0), np.random.default_rng(seed)
+    points = rng.uniform(0, np.sqrt(n_spots), (n_spots, 2))
+    programme = tissue.gamma(0.5, 1.0, (10, N_GENES))
+    waves = tissue.normal(size=(2, 10)) * 0.1
+    mixture = np.exp(np.sin(points @ waves + 3.0 * seed / 100) * 2 + rng.gumbel(size=(n_spots, 10)))
+    kind = mixture.argmax(axis=1)
+    counts = [  # a block at a time: the dense rates of all would be most of the memory
+        sparse.csr_matrix(rng.poisson(programme[kind[begin : begin + 5000]]).astype(np.float32))
+        for begin in range(0, n_spots, 5000)
+    ]
+    adata = AnnData(sparse.vstack(counts, format="csr"), obsm={"spatial": points})
+    adata.obs["domain_truth"] = kind.astype(str)
+    return adata
+
+
+def measure(step: str, n_spots: int) -> None:
+    """Print seconds and memory of one step, in a process of its own."""
+    from genot_helpers.interpolation import prepare_interpolation
+    from genot_helpers.transport import sparse_coupling
+
+    left, right = (scattered_slice(n_spots, seed) for seed in (0, 1))
+    if step == "coupling":
+        points = (adata.obsm["spatial"] for adata in (left, right))
+        masses = {side: np.ones(n_spots) for side in ("left_mass", "right_mass")}
+        seconds = [sparse_coupling(*points, **masses).seconds]
+    else:
+        small = [adata[:300].copy() for adata in (left, right)]
+        prepare_interpolation(*small, mean=False, progress=False).at(0.5)  # compiles the placement
+        begin = time.perf_counter()
+        prepared = prepare_interpolation(left, right, mean=False, progress=False)
+        middle = time.perf_counter()
+        prepared.at(0.5)
+        seconds = [middle - begin, time.perf_counter() - middle]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(*seconds, memory)
+
+
+def measure_sizes(sizes: list[int]) -> None:
+    print("\n| spots in each slice | step | seconds | peak memory, MB |")
+    print("|---|---|---|---|")
+    for n_spots in sizes:
+        for step in ("coupling", "all"):
+            command = [sys.executable, __file__, "--one", step, str(n_spots)]
+            answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            *seconds, memory = map(float, answer.split())
+            if step == "coupling":
+                text, said = "coupling alone", f"{seconds[0]:.1f}"
+            else:
+                text = "prepare (with the coupling) + place"
+                said = f"{seconds[0]:.1f} + {seconds[1]:.1f}"
+            print(f"| {n_spots:,} | {text} | {said} | {memory:,.0f} |", flush=True)
+
+
+def main() -> None:
+    if len(sys.argv) == 4 and sys.argv[1] == "--one":
+        measure(sys.argv[2], int(sys.argv[3]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--triples", nargs="*", default=list(TRIPLES), choices=list(TRIPLES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--t", type=float, help="position, if not from the depths")
+    parser.add_argument("--sizes", nargs="*", type=int, default=[5_500, 20_000, 100_000])
+    chosen = parser.parse_args()
+    if chosen.triples and "GENOT_DATA_DIR" not in os.environ:
+        sys.exit("Set GENOT_DATA_DIR to the folder with the real slices (see data/README.md).")
+    if chosen.sizes:  # first: Linux counts a child's peak memory from that of its parent
+        measure_sizes(chosen.sizes)
+    for name in chosen.triples:
+        score_triple(name, chosen.seeds, chosen.t)
+
+
+if __name__ == "__main__":
+    main()
