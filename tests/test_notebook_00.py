@@ -1,0 +1,70 @@
+"""Notebook 00: the toy, its couplings, and 200 spots of the reader's own slice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import nbformat
+import pytest
+
+from genot_helpers.files import write_slice
+from genot_helpers.reruns import NotebookRun, run_notebook
+
+pytestmark = pytest.mark.notebook
+
+
+def messages(run: NotebookRun) -> list[str]:
+    """Collect what cells wrote to the error stream: warnings, mostly."""
+    cells = nbformat.read(run.notebook, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output.text for output in outputs if output.get("name") == "stderr"]
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
+    folder = tmp_path_factory.mktemp("demo")
+    return run_notebook("00", {"quick": True}, output_dir=folder, progress=False)
+
+
+def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
+    assert messages(demo_run) == []
+    assert demo_run.html.exists()
+    figures = {path.stem for path in demo_run.output_dir.glob("*.png")}
+    assert figures >= {"annotation", "genes", "hops", "averaging", "domains"}
+    assert figures >= {"displacement", "carried"}
+    result = ad.read_h5ad(demo_run.output_dir / "slice.h5ad")
+    assert result.n_obs == demo_run.metrics["n_spots"]
+    assert result.obs["genot_domain"].nunique() == demo_run.metrics["n_domains"] == 7
+    assert result.obs["genot_confidence"].between(0, 1).all()
+    assert result.uns["genot"]["simulated"]
+
+
+def test_demo_run_says_what_the_text_says(demo_run: NotebookRun) -> None:
+    metrics = demo_run.metrics
+    assert 150 < metrics["n_spots"] < 250
+    assert metrics["ari"] > 0.25
+    assert metrics["coupling_cost"] < metrics["pairing_cost_median"]
+    assert metrics["carried_error_mm"] < 0.05 < 1 < metrics["average_error_mm"]
+    assert metrics["mass_in_layer_optimal"] > 0.6 > 0.3 > metrics["mass_in_layer_independent"]
+
+
+def test_readers_own_slice_without_labels(make_slice, tmp_path: Path) -> None:
+    own = make_slice()
+    del own.obs["domain_truth"]
+    path = write_slice(own, tmp_path / "own.h5ad")
+    parameters = {"data_source": str(path), "section": "mine", "n_domains": 3, "quick": True}
+    run = run_notebook("00", parameters, output_dir=tmp_path / "out", progress=False)
+    assert messages(run) == []
+    assert run.metrics["n_spots"] == 200
+    assert "ari" not in run.metrics
+    assert not ad.read_h5ad(run.output_dir / "slice.h5ad").uns["genot"]["simulated"]
+
+
+@pytest.mark.real_data
+def test_the_middle_of_a_real_section(real_data_dir: Path, tmp_path: Path) -> None:
+    parameters = {"data_source": "local", "data_dir": str(real_data_dir), "quick": True}
+    run = run_notebook("00", parameters, output_dir=tmp_path, progress=False)
+    assert messages(run) == []
+    assert run.metrics["n_spots"] == 200
+    assert -0.5 < run.metrics["ari"] < 1

@@ -1,0 +1,85 @@
+"""Notebook 07: a generated stage of an embryo, and three slices of the reader's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import nbformat
+import pytest
+from PIL import Image
+
+from genot_helpers.files import write_slice
+from genot_helpers.reruns import NotebookRun, run_notebook
+from genot_helpers.simulation import simulate_embryo
+
+pytestmark = pytest.mark.notebook
+
+ROWS = ("genot", "copy_left", "copy_right", "union", "neighbour_mean", "ceiling")
+
+
+def messages(run: NotebookRun) -> list[str]:
+    """Collect what cells wrote to the error stream: warnings, mostly."""
+    cells = nbformat.read(run.notebook, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output.text for output in outputs if output.get("name") == "stderr"]
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
+    folder = tmp_path_factory.mktemp("demo")
+    return run_notebook("07", {"quick": True}, output_dir=folder, progress=False)
+
+
+def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
+    assert messages(demo_run) == []
+    assert demo_run.html.exists()
+    figures = {path.stem for path in demo_run.output_dir.glob("*.png")}
+    assert figures >= {"stages", "alignment", "coupling", "generated", "sources", "scores"}
+    assert figures >= {"composition", "genes_along_t", "genes"}
+    scores = ("map", "knn", "ari", "niche", "variance", "c2st", "density", "spacing")
+    promised = {f"{row}.{score}" for row in ROWS for score in scores}
+    promised |= {"gap_closed.map", "coupling_seconds", "t", "peak_memory_mb"}
+    assert set(demo_run.metrics) >= promised
+    generated = ad.read_h5ad(demo_run.output_dir / "generated.h5ad")
+    assert generated.n_obs == demo_run.metrics["n_spots"]
+    assert generated.layers["mean"].shape == generated.shape
+    assert set(generated.obs["genot_source"]) == {"left", "right"}
+    with Image.open(demo_run.output_dir / "film.gif") as film:
+        assert film.n_frames == 8  # five stages, there and back
+
+
+def test_demo_run_shows_what_the_text_says(demo_run: NotebookRun) -> None:
+    metrics = demo_run.metrics
+    assert metrics["t"] == 0.5
+    assert metrics["size_right"] > metrics["size_at_t"] > 1.1
+    assert abs(metrics["size_at_t"] - metrics["size_held_out"]) < 0.1
+    # Growth: units leave the surplus without partner, relative masses less.
+    assert metrics["unmatched_units"] > 0.3 > metrics["unmatched_fraction"]
+    # A baseline at the wrong size is easily beaten.
+    assert metrics["copy_right.map.scaled"] > metrics["copy_right.map.own_size"] + 0.03
+
+
+def test_demo_run_scores_between_a_copy_and_the_ceiling(demo_run: NotebookRun) -> None:
+    metrics = demo_run.metrics
+    assert metrics["ceiling.map"] > metrics["genot.map"] + 0.1
+    assert metrics["genot.map"] > metrics["copy_right.map"] > 0.1
+    assert metrics["genot.map"] > 0.2
+    assert metrics["genot.ari"] > 0.25
+    assert 0.8 < metrics["genot.variance"] < 1.4
+    assert metrics["composition_error"] < 0.25
+
+
+def test_readers_own_stages_without_labels(tmp_path: Path) -> None:
+    stages = simulate_embryo(["E9.5", "E10", "E10.5"], n_bins=700, n_genes=150, seed=3)
+    for name, own in zip(("early", "middle", "late"), stages.values(), strict=True):
+        bare = ad.AnnData(own.X, var=own.var[[]], obsm={"spatial": own.obsm["spatial"]})
+        bare.obs_names = own.obs_names
+        write_slice(bare, tmp_path / "own" / f"{name}.h5ad")
+    parameters = {"data_source": str(tmp_path / "own"), "quick": True, "t": 0.5}
+    parameters |= {"left": "early", "held_out": "middle", "right": "late", "markers": ["nothing"]}
+    run = run_notebook("07", parameters, output_dir=tmp_path / "out", progress=False)
+    assert messages(run) == []
+    assert run.metrics["genot.map"] > 0.05
+    assert "composition_error" not in run.metrics
+    assert "genot_domain" not in ad.read_h5ad(run.output_dir / "generated.h5ad").obs

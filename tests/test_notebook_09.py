@@ -1,0 +1,121 @@
+"""Notebook 09: a hidden section generated and scored, and the stack through the block.
+
+Bounds are well below what was measured: they catch a broken step, they do not claim a level.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from genot_helpers.files import write_slice
+from genot_helpers.reruns import NotebookRun, run_notebook
+
+pytestmark = pytest.mark.notebook
+
+ROWS = ("genot", "genot_mean", "copy_left", "copy_right", "union", "neighbour_mean", "ceiling")
+SCORES = ("map", "knn", "ari", "niche", "variance", "c2st", "density", "spacing", "moran")
+
+
+def cells_of(run: NotebookRun) -> list:
+    return nbformat.read(run.notebook, as_version=4).cells
+
+
+def messages(run: NotebookRun) -> list[str]:
+    """Collect what cells wrote to the error stream: warnings, mostly."""
+    outputs = [output for cell in cells_of(run) for output in cell.get("outputs", [])]
+    return [output.text for output in outputs if output.get("name") == "stderr"]
+
+
+def check_files(run: NotebookRun, n_slices: int) -> ad.AnnData:
+    """Check what every run promises; return the generated slice."""
+    assert messages(run) == []
+    assert {f"{row}.{score}" for row in ROWS for score in SCORES} <= set(run.metrics)
+    assert {"gap_closed.map", "coupling_seconds", "t", "peak_memory_mb"} <= set(run.metrics)
+    assert run.metrics["n_slices_in_stack"] == n_slices
+    figures = {path.stem for path in run.output_dir.glob("*.png")}
+    assert figures >= {"sections", "sources", "maps", "scores", "trend"}
+    page = (run.output_dir / "stack.html").read_text(encoding="utf-8")
+    assert "Plotly.newPlot" in page and "<script src=" not in page
+    assert (run.output_dir / "film.gif").stat().st_size < 2e6
+    with Image.open(run.output_dir / "film.gif") as film:
+        assert film.n_frames == 2 * n_slices - 2
+    generated = ad.read_h5ad(run.output_dir / "generated.h5ad")
+    assert generated.n_obs == run.metrics["n_spots"]
+    assert set(generated.obs["genot_source"]) == {"left", "right"}
+    assert np.isfinite(generated.layers["mean"]).all()
+    return generated
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
+    folder = tmp_path_factory.mktemp("demo")
+    return run_notebook("09", {"quick": True}, output_dir=folder, progress=False)
+
+
+def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
+    generated = check_files(demo_run, n_slices=5)
+    assert generated.uns["genot"]["simulated"]
+    assert generated.uns["genot"]["t"] == demo_run.metrics["t"] == 0.5
+    assert generated.obs["genot_confidence"].between(0, 1).all()
+    assert (generated.X.data % 1 == 0).all()  # counts in, counts out
+
+
+def test_demo_run_scores_as_it_should(demo_run: NotebookRun) -> None:
+    scores = demo_run.metrics
+    copies = [scores[f"copy_{side}.map"] for side in ("left", "right")]
+    assert scores["genot.map"] > max(copies) - 0.02
+    assert scores["genot.ari"] > 0.75
+    assert 0.85 < scores["genot.variance"] < 1.1
+    assert 0.85 < scores["genot.spacing"] < 1.15
+    assert scores["genot_mean.map"] > scores["genot.map"]
+    assert scores["genot_mean.variance"] < 0.5
+
+
+def test_figures_to_turn_work_in_the_page_without_network(demo_run: NotebookRun) -> None:
+    data = [
+        output.get("data", {}) for cell in cells_of(demo_run) for output in cell.get("outputs", [])
+    ]
+    turned = [one for one in data if "application/vnd.plotly.v1+json" in one]
+    assert len(turned) == 2
+    assert all("Plotly.newPlot" in one["text/html"] for one in turned)
+    carried = [one for one in data if len(one.get("text/html", "")) > 3e6]
+    assert len(carried) == 1  # plotly itself, once
+    assert not any("application/vnd.jupyter.widget-view+json" in one for one in data)
+    assert "data:image/gif;base64," in demo_run.html.read_text(encoding="utf-8")
+
+
+def test_readers_own_slices_without_labels_and_depths(make_slice, tmp_path: Path) -> None:
+    for number, name in enumerate(("one", "two", "three")):
+        own = make_slice(seed=number)
+        del own.obs["domain_truth"]
+        write_slice(own, tmp_path / "mine" / f"{name}.h5ad")
+    parameters = {"data_source": str(tmp_path / "mine"), "quick": True, "t": 0.5, "gene": "gene4"}
+    parameters |= {"left": "one", "held_out": "two", "right": "three"}
+    run = run_notebook("09", parameters, output_dir=tmp_path / "out", progress=False)
+    generated = check_files(run, n_slices=5)
+    assert "genot_domain" not in generated.obs
+    assert run.metrics["gene"] == "gene4"
+    assert run.metrics["genot.ari"] is None
+
+
+@pytest.mark.real_data
+def test_hypothalamus_between_its_neighbours(real_data_dir: Path, tmp_path: Path) -> None:
+    parameters = {"data_source": "local", "data_dir": str(real_data_dir), "quick": True}
+    run = run_notebook("09", parameters, output_dir=tmp_path, progress=False)
+    generated = check_files(run, n_slices=5)
+    assert generated.n_vars == 155
+    scores = run.metrics
+    copies = [scores[f"copy_{side}.map"] for side in ("left", "right")]
+    assert scores["genot.map"] > max(copies) + 0.03
+    assert scores["gap_closed.map"] > 0.35
+    assert scores["genot.ari"] > scores["union.ari"] + 0.05
+    assert 0.85 < scores["genot.moran"] < 1.15
+    assert 0.9 < scores["genot.variance"] < 1.1
+    assert 0.9 < scores["genot.spacing"] < 1.15
+    assert scores["genot.c2st"] < max(scores["copy_left.c2st"], scores["copy_right.c2st"]) + 0.03
