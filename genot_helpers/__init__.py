@@ -60,6 +60,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "position_between",
             "prepare_interpolation",
         ],
+        "platforms": ["carry_expression"],
         "generated_scores": [
             "baseline_slices",
             "flat_scores",
