@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 
 from .couplings import coupling_pairs
 from .generated_plots import LEFT, RIGHT, expression_of
+from .pairs import spot_spacing
 from .plotting import (
     SCALE_BAR,
     UNANNOTATED,
@@ -130,37 +131,34 @@ def plot_coupling(
             + f"the slices have {len(points[0])} and {len(points[1])}: it belongs to others."
         )
     i, j, mass = coupling_pairs(coupling)
-    start, way = points[0][i], points[1][j] - points[0][i]
-    lonely = [
-        unmatched > 0.5 * mass.max()
-        for unmatched in (coupling.left_unmatched, coupling.right_unmatched)
-    ]
+    start, end = points[0][i], points[1][j]
+    unmatched = coupling.left_unmatched, coupling.right_unmatched
+    alone = [masses > 0.5 * mass.max() for masses in unmatched]
     n_arrows = min(n_arrows, len(i))
-    figure, (whole, window) = _axes(
-        left, (f"{n_arrows} of {len(i):,} pairs", "A window of it, all pairs"), points
-    )
+    titles = f"{n_arrows} of {len(i):,} pairs", "A window of it, all pairs"
+    figure, (whole, window) = _axes(left, titles, points)
     drawn = np.random.default_rng(seed).choice(len(i), n_arrows, replace=False, p=mass / mass.sum())
     _discs(whole, points[0], facecolors=UNANNOTATED)
-    true_length = {"angles": "xy", "scale_units": "xy", "scale": 1.0}
-    whole.quiver(*start[drawn].T, *way[drawn].T, color="0.1", width=0.003, **true_length)
-    sides = list(zip(points, lonely, (LEFT, RIGHT), ("left", "right"), strict=True))
-    for where, alone, colour, _ in sides:
-        whole.scatter(*where[alone].T, s=14, c=colour, marker="x", linewidths=1, zorder=3)
+    true_length = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "width": 0.003}
+    whole.quiver(*start[drawn].T, *(end - start)[drawn].T, color="0.1", **true_length)
 
-    spacing = _spacing(points[0])
-    middle, half = np.median(points[0], axis=0), 0.5 * zoom * spacing
-    near = (np.abs(start + way / 2 - middle) < half + 2 * spacing).all(axis=1)
-    ends = np.stack([start[near], start[near] + way[near]], axis=1)
-    widths = 2.5 * mass[near] / mass.max()
-    window.add_collection(LineCollection(ends, colors="0.2", linewidths=widths, zorder=2))
-    for where, alone, colour, _ in sides:
-        _discs(window, where[~alone], 0.35, facecolors=colour, zorder=3)
-        window.scatter(*where[alone].T, s=50, c=colour, marker="x", zorder=3)
-    _frame_tissue(
-        window, np.stack([middle - half, middle + half]), 0.0, upwards=not whole.yaxis_inverted()
-    )
-    handles = [_mark(f"{name} spot", colour, "o") for *_, colour, name in sides]
-    handles += [_mark(f"{name}, no partner", colour, "x") for *_, colour, name in sides]
+    middle, half = np.median(points[0], axis=0), 0.5 * zoom * spot_spacing(points[0])
+    near = [(np.abs(places - middle) < 1.1 * half).all(axis=1) for places in (start, end)]
+    near = near[0] | near[1]
+    lines, widths = np.stack([start[near], end[near]], axis=1), 2.5 * mass[near] / mass.max()
+    window.add_collection(LineCollection(lines, colors="0.2", linewidths=widths, zorder=2))
+    handles = []
+    for where, lonely, colour, name in zip(
+        points, alone, (LEFT, RIGHT), ("left", "right"), strict=True
+    ):
+        cross = {"c": colour, "marker": "x", "zorder": 3}
+        whole.scatter(*where[lonely].T, s=14, linewidths=1, **cross)
+        window.scatter(*where[lonely].T, s=50, **cross)
+        _discs(window, where[~lonely], 0.35, facecolors=colour, zorder=3)
+        handles += [_mark(f"{name} spot", colour, "o"), _mark("no partner", colour, "x")]
+    up = -1 if whole.yaxis_inverted() else 1
+    window.set_xlim(middle[0] - half, middle[0] + half)
+    window.set_ylim(middle[1] - up * half, middle[1] + up * half)
     window.legend(handles=handles, **_OUTSIDE)
     return figure
 
@@ -184,7 +182,7 @@ def plot_warp(warp: SmoothWarp, left: AnnData, *, spatial_key: str = "spatial") 
         and the length of the way in spot spacings.
     """
     points = _points(left, spatial_key)
-    tree, spacing = cKDTree(points), _spacing(points)
+    tree, spacing = cKDTree(points), spot_spacing(points)
     moved = warp.move_left(points, 1.0)
     titles = "A straight grid, and bent", "How far"
     figure, (bent, length) = _axes(left, titles, [points, moved])
@@ -195,7 +193,7 @@ def plot_warp(warp: SmoothWarp, left: AnnData, *, spatial_key: str = "spatial") 
             line = np.empty((300, 2))
             line[:, axis] = level
             line[:, 1 - axis] = np.linspace(low[1 - axis], high[1 - axis], len(line))
-            inside = (tree.query(line)[0] < 1.5 * spacing)[:, None]
+            inside = (tree.query(line)[0] < 2.0 * spacing)[:, None]
             bent.plot(*np.where(inside, line, np.nan).T, color="0.8", lw=1.0)
             bent.plot(*np.where(inside, warp.move_left(line, 1.0), np.nan).T, color=RIGHT, lw=1.2)
     handles = [_mark("left", "0.8", "", "-"), _mark("moved to right", RIGHT, "", "-")]
@@ -250,7 +248,9 @@ def _contours(ax: plt.Axes, points: NDArray, values: NDArray, colour: str) -> No
     mesh = Triangulation(*points.T)
     corners = points[mesh.triangles]
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-    mesh.set_mask(longest > _LONGEST_SIDE * _spacing(points))  # no line where there is no tissue
+    mesh.set_mask(
+        longest > _LONGEST_SIDE * spot_spacing(points)
+    )  # no line where there is no tissue
     ax.tricontour(mesh, smooth, levels=levels, colors=colour, linewidths=(1.0, 2.0))
 
 

@@ -161,7 +161,7 @@ def _draw(
 def _frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upwards: bool) -> None:
     """Crop the panel to the tissue, with a strip for the scale bar below it."""
     (left, low), (right, high) = coordinates.min(axis=0), coordinates.max(axis=0)
-    margin = 0.02 * max(right - left, high - low)
+    margin = max(0.02 * max(right - left, high - low), 0.6 * _spacing(coordinates))
     strip *= high - low
     ax.set_xlim(left - margin, right + margin)
     if upwards:

@@ -201,6 +201,13 @@ def simulate_sagittal_brain(
     ValueError
         If an argument is out of range.
 
+    Notes
+    -----
+    Unlike the cortex, this brain was not calibrated on measured sections, and how much its domains
+    differ was set after looking at what was found in it: how well a method does here says nothing
+    about real brains. The batch effect is stronger than that between real neighbouring sections on
+    one slide.
+
     Examples
     --------
     >>> list(simulate_sagittal_brain(1, n_spots=600))

@@ -21,8 +21,8 @@ from genot_helpers.positions import (
     nearest_distance,
     place_between,
     roughen,
+    spread,
 )
-from genot_helpers.spacing import spot_spacing
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -135,6 +135,35 @@ def test_roughening_turns_with_the_slice():
     plain = roughen(grid, 0.7, np.random.default_rng(0))
     turned = roughen(grid @ turn.T + 30.0, 0.7, np.random.default_rng(0))
     np.testing.assert_allclose(turned, plain @ turn.T + 30.0, atol=1e-9)
+
+
+def tufts(rng, gap=40.0):
+    """Place groups of four that all but coincide, as of spots with four partners."""
+    corners = np.stack(np.mgrid[:9, :9], axis=-1).reshape(-1, 2) * gap
+    return np.repeat(corners, 4, axis=0) + rng.normal(size=(4 * len(corners), 2))
+
+
+@given(seeds, st.booleans())
+@repeat
+def test_tufts_are_pushed_apart(seed, coincide):
+    rng = np.random.default_rng(seed)
+    points = np.round(tufts(rng), -1) if coincide else tufts(rng)
+    wanted = 15.0  # four spots to a square of side 40 have 20 at most
+    moved = spread(points, wanted, np.random.default_rng(0))
+    assert nearest_distance(points) < 0.2 * wanted
+    assert 0.7 * wanted < nearest_distance(moved) < 1.1 * wanted
+    assert np.linalg.norm(moved - points, axis=1).max() < 40.0  # nobody leaves the neighbourhood
+    assert np.abs((moved - points).mean(axis=0)).max() < 1.0
+
+
+def test_spreading_turns_with_the_slice_and_leaves_alone_what_is_no_tuft():
+    points, turn = tufts(np.random.default_rng(0)), np.array([[0.8, -0.6], [0.6, 0.8]])
+    plain = spread(points, 15.0, np.random.default_rng(1))
+    turned = spread(points @ turn.T + 30.0, 15.0, np.random.default_rng(1))
+    np.testing.assert_allclose(turned, plain @ turn.T + 30.0, atol=1e-6)
+    scattered = np.random.default_rng(2).uniform(0, 100, (200, 2))
+    wanted = nearest_distance(scattered)
+    assert spread(scattered, wanted, np.random.default_rng(1)) is scattered
 
 
 @given(seeds, st.integers(20, 60), st.integers(20, 60), st.floats(0.05, 0.95))
@@ -436,4 +465,3 @@ def test_autocorrelation_is_morans_i():
     weights = centred.var(axis=0)
     assert autocorrelation(points, values) == pytest.approx(np.average(each, weights=weights))
     assert autocorrelation(points, 7 * values + 3) == pytest.approx(autocorrelation(points, values))
-    assert spot_spacing(points) > 0
