@@ -159,7 +159,8 @@ def prepare_interpolation(
     spatial_key
         Slot of ``obsm`` with the coordinates.
     stiffness
-        Of the warp, see :func:`genot_helpers.warp.fit_warp`; infinite means no warp.
+        Of the warp, see :func:`genot_helpers.warp.fit_warp`; infinite means no warp, which is
+        advisable where the slices hold the same tissue in part only: borders then pull the warp.
     n_neighbors, unmatched_cost
         Of the coupling, see :func:`genot_helpers.transport.sparse_coupling`.
     mean
