@@ -6,6 +6,10 @@ compare with, and because readers know them; the default is `cluster_mixture`.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import anndata as ad
 import numpy as np
 import scanpy as sc
@@ -223,10 +227,27 @@ def cluster_mclust(
     )
 
 
+@contextmanager
+def _library_path_kept() -> Iterator[None]:
+    """Undo what rpy2 does to LD_LIBRARY_PATH when it is imported.
+
+    This process does not need it any more, and a notebook started from here would look for Python's
+    own libraries among the system's, where they may be of another version.
+    """
+    before = os.environ.get("LD_LIBRARY_PATH")
+    try:
+        yield
+    finally:
+        os.environ.pop("LD_LIBRARY_PATH", None)
+        if before is not None:
+            os.environ["LD_LIBRARY_PATH"] = before
+
+
 def _run_mclust(embedding: np.ndarray, n_domains: int, model: str, seed: int) -> np.ndarray:
     try:
-        import rpy2.robjects as robjects
-        from rpy2.robjects import numpy2ri
+        with _library_path_kept():
+            import rpy2.robjects as robjects
+            from rpy2.robjects import numpy2ri
 
         robjects.r("suppressPackageStartupMessages(library(mclust))")
     except Exception as problem:  # rpy2 raises several kinds, depending on what is missing

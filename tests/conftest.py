@@ -14,6 +14,18 @@ import pytest
 from scipy import sparse
 
 
+LIBRARY_PATH = os.environ.get("LD_LIBRARY_PATH")
+
+
+@pytest.fixture(autouse=True)
+def library_path_stays():
+    """Undo what importing rpy2 in a test does: kernels started later would load other libraries."""
+    yield
+    os.environ.pop("LD_LIBRARY_PATH", None)
+    if LIBRARY_PATH is not None:
+        os.environ["LD_LIBRARY_PATH"] = LIBRARY_PATH
+
+
 def plant_slice(
     n_domains: int = 4,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import anndata as ad
@@ -159,6 +160,23 @@ def test_without_the_r_package_the_message_says_how_to_get_it(monkeypatch):
     slices, _ = planted_embedding()
     with pytest.raises(ImportError, match=r"install\.packages\('mclust'\)"):
         cluster_mclust(slices, N_DOMAINS)
+
+
+@pytest.mark.usefixtures("mclust")
+def test_r_does_not_change_where_later_processes_look_for_libraries():
+    """Without R's path of libraries: that of the system may hold another Python's."""
+    code = (
+        "import os, anndata, numpy\n"
+        "from genot_helpers import cluster_mclust\n"
+        "points = numpy.random.default_rng(0).normal(size=(60, 2)).astype('float32')\n"
+        "points[:30] += 9\n"
+        "adata = anndata.AnnData(numpy.ones((60, 1), 'float32'), obsm={'X_genot': points})\n"
+        "before = os.environ.get('LD_LIBRARY_PATH')\n"
+        "cluster_mclust(adata, 2)\n"
+        "assert os.environ.get('LD_LIBRARY_PATH') == before\n"
+        "assert adata.obs['genot_domain'].nunique() == 2\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
 
 @pytest.mark.usefixtures("mclust")
