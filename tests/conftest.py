@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-
 LIBRARY_PATH = os.environ.get("LD_LIBRARY_PATH")
 
 
