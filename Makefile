@@ -16,6 +16,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 SEED      ?= 0
 NOTEBOOK  ?= 01
 PARAMS    ?=
+JOBS      ?= 2
 PYTEST    ?= -n auto --dist loadfile
 
 # Without this, installing rpy2 needs R and a C compiler even when R is never used.
@@ -52,9 +53,8 @@ test: install ## The whole test suite, notebooks included (set GENOT_DATA_DIR fo
 lab: install ## JupyterLab in this environment
 	@$(BIN)/jupyter lab notebooks
 
-notebooks: install ## Run every notebook headless on embedded data
-	@for notebook in $(NOTEBOOKS); do \
-		$(BIN)/python -m genot_helpers run "$$notebook" || exit 1; done
+notebooks: install ## Run every notebook headless on embedded data, JOBS at a time
+	@printf '%s\n' $(NOTEBOOKS) | OMP_NUM_THREADS=1 xargs -n 1 -P $(JOBS) $(BIN)/python -m genot_helpers run
 
 bench: install ## Benchmarks on the real slices of GENOT_DATA_DIR (long)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
