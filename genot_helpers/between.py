@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,10 @@ from .carried_labels import CarriedLabels
 from .decoder import Decoder
 from .local_means import expected_expression, local_weights
 from .placement import autocorrelation, place_spots
-from .positions import draw_pairs, first_choice, nearest_distance, place_between, roughen, spread
+from .positions import draw_pairs, first_choice, place_between, roughen, spread
 from .shared_space import expression_states
 from .slices import SliceError
+from .spacing import nearest_distance
 from .transport import Coupling
 from .warp import SmoothWarp
 
@@ -57,6 +59,20 @@ def count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = N
             f"n_spots is {n_spots}, but at t = {t:g} it can be {_FEWEST_SPOTS} to {most}."
         )
     return int(n_spots)
+
+
+class _Surroundings(NamedTuple):
+    """What lies around the generated positions: found once, used for all that is expected there."""
+
+    t: float
+    positions: NDArray[np.float64]
+    moved: tuple[NDArray[np.float64], NDArray[np.float64]]
+    weights: tuple[sparse.csr_matrix, sparse.csr_matrix]
+
+    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float64]:
+        """Average values over the surroundings in both slices."""
+        left, right = self.weights
+        return (1.0 - self.t) * left @ left_values + self.t * (right @ right_values)
 
 
 @dataclass(eq=False)
@@ -140,23 +156,23 @@ class Interpolation:
         """
         check_position(t)
         begin = time.perf_counter()
-        positions, start = self._positions(t, count_spots(self.left, self.right, t, n_spots))
-        expected = self._expect(t, positions, self.left_embedding, self.right_embedding)
+        n_spots = count_spots(self.left, self.right, t, n_spots)
+        moved = self.warp.move_left(self.left_points, t), self.warp.move_right(self.right_points, t)
+        positions, start = self._positions(t, n_spots, *moved)
+        around = self._look_around(t, positions, moved)
+        expected = around.expect(self.left_embedding, self.right_embedding)
         chosen, record = start, {}
         if 0.0 < t < 1.0:
-            chosen, record = self._place(t, positions, expected, start)
-        generated = self._assemble(t, positions, expected, chosen)
+            chosen, record = self._place(around, expected, start)
+        generated = self._assemble(around, expected, chosen)
         record["seconds"] = self.seconds | {"place": time.perf_counter() - begin}
         generated.uns["genot"] |= record
         return generated
 
-    def _moved(self, t: float) -> tuple[NDArray, NDArray]:
-        """Coordinates of both slices, warped to position t."""
-        return self.warp.move_left(self.left_points, t), self.warp.move_right(self.right_points, t)
-
-    def _positions(self, t: float, n_spots: int) -> tuple[NDArray, NDArray]:
+    def _positions(
+        self, t: float, n_spots: int, left: NDArray, right: NDArray
+    ) -> tuple[NDArray, NDArray]:
         """Positions at t and, for each, a real spot to begin with: a row of left, then of right."""
-        left, right = self._moved(t)
         pool = np.vstack([left, right])
         if t in (0.0, 1.0):  # the end itself
             rows = np.arange(len(left)) if t == 0.0 else len(left) + np.arange(len(right))
@@ -174,18 +190,16 @@ class Interpolation:
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, number])
 
-    def _expect(self, t, places, left_values, right_values) -> NDArray[np.float64]:
-        """Average values over the surroundings in both slices: what to expect at places."""
-        return (1.0 - t) * self._weights(0, t, places) @ left_values + t * (
-            self._weights(1, t, places) @ right_values
+    def _look_around(self, t, positions, moved) -> _Surroundings:
+        """Weigh what lies around the positions in either slice."""
+        weights = tuple(
+            local_weights(points, positions, self.bandwidth, self.spacing) for points in moved
         )
+        return _Surroundings(t, positions, moved, weights)
 
-    def _weights(self, side: int, t: float, places: NDArray) -> sparse.csr_matrix:
-        """Weights of the surroundings in the left (0) or right (1) slice."""
-        return local_weights(self._moved(t)[side], places, self.bandwidth, self.spacing)
-
-    def _place(self, t: float, positions: NDArray, expected: NDArray, start: NDArray):
+    def _place(self, around: _Surroundings, expected: NDArray, start: NDArray):
         """Real spots for the positions, and a record of how that went."""
+        t, positions = around.t, around.positions
         embedding = np.vstack([self.left_embedding, self.right_embedding])
         n_left = self.left.n_obs
         states = expression_states(embedding, seed=self.seed)
@@ -199,12 +213,12 @@ class Interpolation:
         placement = place_spots(
             positions,
             expected,
-            np.vstack(self._moved(t)),
+            np.vstack(around.moved),
             embedding,
             start,
             pool_slice=np.repeat([0, 1], [n_left, self.right.n_obs]),
             states=states,
-            expected_states=self._expect(t, positions, states[:n_left], states[n_left:]),
+            expected_states=around.expect(states[:n_left], states[n_left:]),
             target=target,
             # Halfway between the slices a spot has no place of its own; near an end it has.
             anchor=1.0 / (4.0 * t * (1.0 - t)) - 1.0,
@@ -218,37 +232,38 @@ class Interpolation:
         }
         return placement.chosen, record
 
-    def _assemble(self, t: float, positions: NDArray, expected: NDArray, chosen: NDArray):
+    def _assemble(self, around: _Surroundings, expected: NDArray, chosen: NDArray):
         """Put the slots together."""
         both = (self.left, self.right)
         X = sparse.vstack([sparse.csr_matrix(a[:, self.genes].X) for a in both], format="csr")
         X = X[chosen] if sparse.issparse(self.left.X) else X[chosen].toarray()
         obs = self._source(chosen).set_axis([f"generated_{i}" for i in range(len(chosen))])
         generated = AnnData(X, obs=obs, var=self.left[:, self.genes].var.copy())
-        generated.obsm["spatial"] = positions
+        generated.obsm["spatial"] = around.positions
         generated.obsm["X_genot"] = np.asarray(expected, dtype=np.float32)
         if self.labels is not None:
-            labels, shares = self._label(t, positions, chosen)
+            labels, shares = self._label(around, chosen)
             generated.obs["genot_domain"], generated.obs["genot_confidence"] = labels, shares
         if self.mean:
-            generated.layers["mean"] = self._mean(t, positions, generated.obsm["X_genot"])
-        generated.uns["genot"] = self._facts(t)
+            generated.layers["mean"] = self._mean(around, generated.obsm["X_genot"])
+        generated.uns["genot"] = self._facts(around.t)
         return generated
 
-    def _mean(self, t: float, positions: NDArray, expected: NDArray) -> NDArray[np.float32]:
+    def _mean(self, around: _Surroundings, expected: NDArray) -> NDArray[np.float32]:
         """Return the denoised expectation of every gene, in the unit of ``X``."""
+        shares = 1.0 - around.t, around.t
         if self.decoder is not None:
-            return self.decoder.predict(expected, slice_weights=(1.0 - t, t), genes=self.genes)
+            return self.decoder.predict(expected, slice_weights=shares, genes=self.genes)
         return expected_expression(
             [a[:, self.genes] for a in (self.left, self.right)],
-            [self._weights(side, t, positions) for side in (0, 1)],
-            (1.0 - t, t),
+            around.weights,
+            shares,
         )
 
-    def _label(self, t: float, positions: NDArray, chosen: NDArray):
+    def _label(self, around: _Surroundings, chosen: NDArray):
         """Return labels and their share of the vote; at an end, the labels of that slice itself."""
-        labels, shares = self.labels.carry(t, self._moved(t), positions, self.spacing)
-        if 0.0 < t < 1.0:
+        labels, shares = self.labels.carry(around.t, around.moved, around.positions, self.spacing)
+        if 0.0 < around.t < 1.0:
             return labels, shares
         own = np.vstack(self.labels.votes)[chosen]
         known = own.any(axis=1)

@@ -20,15 +20,14 @@ from scipy.spatial import cKDTree
 
 from .couplings import coupling_pairs
 from .generated_plots import LEFT, RIGHT, expression_of
-from .pairs import spot_spacing
 from .plotting import (
     SCALE_BAR,
     UNANNOTATED,
     _frame_tissue,
     _panels,
-    _spacing,
     micrometres_per_unit,
 )
+from .spacing import nearest_distance, spot_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,7 +232,7 @@ def _axes(
 
 def _discs(ax: plt.Axes, points: NDArray, share: float = 1.0, **options) -> EllipseCollection:
     """Draw spots as discs with a diameter of this share of the spot spacing."""
-    wide = np.full(len(points), share * (_spacing(points) if len(points) > 1 else 1.0))
+    wide = np.full(len(points), share * (nearest_distance(points) if len(points) > 1 else 1.0))
     place = {"units": "xy", "offsets": points, "offset_transform": ax.transData}
     discs = EllipseCollection(wide, wide, np.zeros(len(points)), linewidths=0, **place, **options)
     ax.add_collection(discs, autolim=False)

@@ -18,8 +18,9 @@ from tqdm.auto import tqdm
 
 from .decoder_data import DecoderData, check_expression, check_settings, stack
 from .decoder_model import Decoder, DecoderNetwork, one_thread
+from .devices import choose_device
 from .likelihoods import LIKELIHOODS, Gaussian, Poisson
-from .training import _device, _features, _named
+from .training import _features, _named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +125,7 @@ def train_decoder(
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
-    target = _device(device)
+    target = choose_device(device)
     embeddings = _features(named, use_rep, None)
     counts = check_expression(named, likelihood)
     if likelihood == "auto":

@@ -17,11 +17,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.spatial import cKDTree
 
 from .evaluation import match_domains
 from .files import atomic_path
 from .quiet import sq
+from .spacing import nearest_distance
 
 __all__ = [
     "PALETTE",
@@ -96,14 +96,8 @@ def micrometres_per_unit(adata: ad.AnnData) -> float | None:
     if facts.get("spatial_unit") == "µm":
         return 1.0
     if {"array_row", "array_col"} <= set(adata.obs):
-        return VISIUM_PITCH / _spacing(adata.obsm["spatial"])
+        return VISIUM_PITCH / nearest_distance(adata.obsm["spatial"])
     return None
-
-
-def _spacing(coordinates: np.ndarray) -> float:
-    """Median distance from a spot to its nearest other spot."""
-    distances, _ = cKDTree(coordinates).query(coordinates, k=2)
-    return float(np.median(distances[:, 1]))
 
 
 def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
@@ -136,7 +130,7 @@ def _draw(
     shown.uns["spatial"] = {"slice": picture}
     if colours is not None:
         shown.uns["value_colors"] = [colours[str(name)] for name in values.cat.categories]
-    radius = 0.5 * _spacing(coordinates)
+    radius = 0.5 * nearest_distance(coordinates)
     if picture:  # spots with gaps between them, so that the image shows; size in spot diameters
         size = 0.75 * radius / (0.5 * picture["scalefactors"]["spot_diameter_fullres"])
         options |= {"img": True, "img_res_key": next(iter(picture["images"])), "size": size}
@@ -161,7 +155,7 @@ def _draw(
 def _frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upwards: bool) -> None:
     """Crop the panel to the tissue, with a strip for the scale bar below it."""
     (left, low), (right, high) = coordinates.min(axis=0), coordinates.max(axis=0)
-    margin = max(0.02 * max(right - left, high - low), 0.6 * _spacing(coordinates))
+    margin = max(0.02 * max(right - left, high - low), 0.6 * nearest_distance(coordinates))
     strip *= high - low
     ax.set_xlim(left - margin, right + margin)
     if upwards:

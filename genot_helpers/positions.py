@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from .spacing import nearest_distance
 from .transport import Coupling, coupling_pairs
 
 __all__ = [
     "Pairs",
     "draw_pairs",
     "first_choice",
-    "nearest_distance",
     "place_between",
     "roughen",
     "spread",
@@ -163,11 +163,6 @@ def spread(
         if nearest_distance(positions) >= enough:
             break
     return positions
-
-
-def nearest_distance(points: NDArray) -> float:
-    """Median distance to the nearest neighbour."""
-    return float(np.median(cKDTree(points).query(points, 2)[0][:, 1]))
 
 
 def first_choice(

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from .devices import choose_device
 from .encoder import sparse_operator
 from .exact_transport import NotConvergedError
 
@@ -72,7 +73,7 @@ class _Scaling:
 
     def __init__(self, support: Support, device: str):
         self.costs = costs = support.costs
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.rows = np.repeat(np.arange(costs.shape[0]), np.diff(costs.indptr))
         self.unit = support.left_mass.sum() / support.left_mass.size
         self.left, self.right = support.left_mass / self.unit, support.right_mass / self.unit
@@ -143,13 +144,3 @@ def _half_step(
     if power != 1.0:
         wanted = factor ** (1 - power) * wanted**power
     return torch.minimum(wanted, most)
-
-
-def _device(name: str) -> torch.device:
-    """Choose the device; "auto" is a GPU if there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used here; give 'auto' or 'cpu'.") from error

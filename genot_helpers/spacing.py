@@ -1,4 +1,4 @@
-"""How far apart spots are: two measures, for two purposes.
+"""How far apart spots are: measures for different purposes.
 
 :func:`spot_spacing` is the distance of neighbours, a length to compare displacements with.
 :func:`spot_side` is the side of the square that a spot has to itself, a length that squares to an
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-__all__ = ["spot_side", "spot_spacing"]
+__all__ = ["nearest_distance", "spot_side", "spot_spacing"]
 
 
 def spot_spacing(points: np.ndarray) -> float:
@@ -38,3 +38,14 @@ def spot_side(points: NDArray) -> float:
     k = min(10, len(points) - 1)
     reach = np.median(cKDTree(points).query(points, k=k + 1)[0][:, k])
     return float(reach * np.sqrt(np.pi / k))
+
+
+def nearest_distance(points: NDArray) -> float:
+    """Median distance from a spot to its nearest other spot: what crowding shows in first.
+
+    Parameters
+    ----------
+    points
+        (n, 2), two points at least.
+    """
+    return float(np.median(cKDTree(points).query(points, 2)[0][:, 1]))

@@ -26,6 +26,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from .configuration import EncoderConfiguration, configuration_named
+from .devices import choose_device
 from .encoder import GenOTEncoder, SparseOperator, sparse_operator
 from .graph import graph_operator, nearest_neighbour_graph, row_normalised, spatial_graph
 from .slices import SliceError
@@ -137,7 +138,7 @@ def train_encoder(
     """
     named = _named(slices)
     configuration = configuration_named(configuration)
-    target = _device(device)
+    target = choose_device(device)
     features = _features(named, use_rep, configuration.n_components)
     graphs = [_graph(adata, configuration) for adata in named.values()]
 
@@ -295,17 +296,6 @@ def _named(slices: AnnData | Sequence[AnnData] | Mapping[str, AnnData]) -> dict[
     if not slices or not all(isinstance(adata, AnnData) for adata in slices.values()):
         raise SliceError("give one AnnData, or a list or dictionary of them that is not empty")
     return dict(slices)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {name!r} cannot be used here ({error}); give 'auto' or 'cpu'"
-        ) from error
 
 
 def _features(

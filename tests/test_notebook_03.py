@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
-import nbformat
 import numpy as np
 import pytest
+from notebook_runs import DOMAIN_METRICS, messages
 
 from genot_helpers.datasets import load_slice
 from genot_helpers.files import write_slice
@@ -15,18 +15,7 @@ from genot_helpers.reruns import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 
-DOMAIN_METRICS = {
-    *("n_spots", "n_domains", "ari", "nmi", "homogeneity", "completeness", "macro_f1"),
-    *("baseline_ari", "baseline_macro_f1", "training_seconds", "n_epochs", "peak_memory_mb"),
-}
 FIGURES = {"zeros", "domains", "confidence", "composition", "neighbourhood", "markers"}
-
-
-def messages(run: NotebookRun) -> list[str]:
-    """Collect what cells wrote to the error stream: warnings, mostly."""
-    cells = nbformat.read(run.notebook, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [output.text for output in outputs if output.get("name") == "stderr"]
 
 
 @pytest.fixture(scope="module")

@@ -5,20 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
-import nbformat
 import pytest
+from notebook_runs import messages
 
 from genot_helpers.files import write_slice
 from genot_helpers.reruns import NotebookError, NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
-
-
-def messages(run: NotebookRun) -> list[str]:
-    """Collect what cells wrote to the error stream: warnings, mostly."""
-    cells = nbformat.read(run.notebook, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [output.text for output in outputs if output.get("name") == "stderr"]
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
-import nbformat
 import numpy as np
 import pytest
+from notebook_runs import messages, outputs_of
 
 from genot_helpers.files import write_slice
 from genot_helpers.reruns import NotebookRun, run_notebook
@@ -24,19 +24,11 @@ SCORES += ("nearest", "density", "ssim", "accuracy")
 FIGURES = {"alignment", "coupling", "warp", "generated", "sources", "genes", "stack", "stack_genes"}
 
 
-def messages(run: NotebookRun) -> list[str]:
-    """Collect what cells wrote to the error stream: warnings, mostly."""
-    cells = nbformat.read(run.notebook, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [output.text for output in outputs if output.get("name") == "stderr"]
-
-
 def printed(run: NotebookRun) -> str:
     """All that cells printed or showed as text."""
-    cells = nbformat.read(run.notebook, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
     return "\n".join(
-        output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs
+        output.get("text") or output.get("data", {}).get("text/plain", "")
+        for output in outputs_of(run)
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
-import nbformat
 import pytest
+from notebook_runs import messages
 from PIL import Image
 
 from genot_helpers.files import write_slice
@@ -16,13 +16,6 @@ from genot_helpers.simulation import simulate_embryo
 pytestmark = pytest.mark.notebook
 
 ROWS = ("genot", "copy_left", "copy_right", "union", "neighbour_mean", "ceiling")
-
-
-def messages(run: NotebookRun) -> list[str]:
-    """Collect what cells wrote to the error stream: warnings, mostly."""
-    cells = nbformat.read(run.notebook, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [output.text for output in outputs if output.get("name") == "stderr"]
 
 
 @pytest.fixture(scope="module")

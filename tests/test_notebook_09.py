@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
-import nbformat
 import numpy as np
 import pytest
+from notebook_runs import cells_of, messages
 from PIL import Image
 
 from genot_helpers.files import write_slice
@@ -20,16 +20,6 @@ pytestmark = pytest.mark.notebook
 
 ROWS = ("genot", "genot_mean", "copy_left", "copy_right", "union", "neighbour_mean", "ceiling")
 SCORES = ("map", "knn", "ari", "niche", "variance", "c2st", "density", "spacing", "moran")
-
-
-def cells_of(run: NotebookRun) -> list:
-    return nbformat.read(run.notebook, as_version=4).cells
-
-
-def messages(run: NotebookRun) -> list[str]:
-    """Collect what cells wrote to the error stream: warnings, mostly."""
-    outputs = [output for cell in cells_of(run) for output in cell.get("outputs", [])]
-    return [output.text for output in outputs if output.get("name") == "stderr"]
 
 
 def check_files(run: NotebookRun, n_slices: int) -> ad.AnnData:

@@ -12,21 +12,11 @@ import anndata as ad
 import nbformat
 import numpy as np
 import pytest
+from notebook_runs import DOMAIN_METRICS, messages
 
 from genot_helpers.reruns import CHECKOUT, NotebookRun, run_notebook
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
-DOMAIN_METRICS = {
-    *("n_spots", "n_domains", "ari", "nmi", "homogeneity", "completeness", "macro_f1"),
-    *("baseline_ari", "baseline_macro_f1", "training_seconds", "n_epochs", "peak_memory_mb"),
-}
-
-
-def messages(run: NotebookRun) -> list[str]:
-    """Collect what cells wrote to the error stream: warnings, mostly."""
-    cells = nbformat.read(run.notebook, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [output.text for output in outputs if output.get("name") == "stderr"]
 
 
 @pytest.fixture(scope="module")

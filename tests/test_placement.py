@@ -18,11 +18,11 @@ from genot_helpers.positions import (
     Pairs,
     draw_pairs,
     first_choice,
-    nearest_distance,
     place_between,
     roughen,
     spread,
 )
+from genot_helpers.spacing import nearest_distance
 
 pytestmark = pytest.mark.filterwarnings("error")
 

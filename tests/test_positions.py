@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from genot_helpers.positions import nearest_distance, spread
+from genot_helpers.positions import spread
+from genot_helpers.spacing import nearest_distance
 
 
 def _grid(side: int) -> np.ndarray:
