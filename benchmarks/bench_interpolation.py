@@ -6,8 +6,8 @@ Either list may be empty: then that part is left out.
 
 Scores: a real section is held out and generated from its neighbours, at the position its depth
 gives. Right and held-out section are aligned to the left one; the held-out one for scoring only.
-Per score, Markdown rows of everything in the table of genot_helpers.generated_scores: mean ±
-standard deviation over seeds, which also decide how the held-out section is halved.
+Per score, Markdown rows of everything in the table of genot_helpers.evaluation.generated_scores:
+mean ± standard deviation over seeds, which also decide how the held-out section is halved.
 
 Sizes: scattered simulated spots with 150 genes in both slices, independent of each other, which is
 harder than real neighbouring sections. One process per size and step, so that peak memory is its
@@ -37,8 +37,8 @@ N_GENES = 150
 
 def load_triple(name: str) -> list[AnnData]:
     """Load left, right and held-out section, all in the frame of the left one."""
-    from genot_helpers.alignment import align, apply_alignment
-    from genot_helpers.datasets import load_slice
+    from genot_helpers.alignment.alignment import align, apply_alignment
+    from genot_helpers.datasets.datasets import load_slice
 
     slices = [load_slice(section, data_source="local") for section in TRIPLES[name][:3]]
     for moving in slices[1:]:
@@ -47,8 +47,8 @@ def load_triple(name: str) -> list[AnnData]:
 
 
 def score_triple(name: str, seeds: int, t: float | None) -> None:
-    from genot_helpers.generated_scores import gap_closed, score_table
-    from genot_helpers.interpolation import interpolate, position_between
+    from genot_helpers.evaluation.generated_scores import gap_closed, score_table
+    from genot_helpers.interpolation.interpolation import interpolate, position_between
 
     left, right, held_out = load_triple(name)
     t = position_between(left, right, held_out) if t is None else t
@@ -96,8 +96,8 @@ def scattered_slice(n_spots: int, seed: int) -> AnnData:
 
 def measure(step: str, n_spots: int) -> None:
     """Print seconds and memory of one step, in a process of its own."""
-    from genot_helpers.interpolation import prepare_interpolation
-    from genot_helpers.transport import sparse_coupling
+    from genot_helpers.interpolation.interpolation import prepare_interpolation
+    from genot_helpers.transport.transport import sparse_coupling
 
     left, right = (scattered_slice(n_spots, seed) for seed in (0, 1))
     if step == "coupling":

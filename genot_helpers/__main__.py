@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .reruns import NotebookError, NotebookRun, literal, notebook_parameters, run_notebook
+from .reruns.reruns import NotebookError, NotebookRun, literal, notebook_parameters, run_notebook
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import nbformat
 
-from genot_helpers.reruns import NotebookRun
+from genot_helpers.reruns.reruns import NotebookRun
 
 DOMAIN_METRICS = {
     *("n_spots", "n_domains", "ari", "nmi", "homogeneity", "completeness", "macro_f1"),

@@ -10,23 +10,23 @@ import pytest
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from genot_helpers.alignment import Alignment, AlignmentError, align, apply_alignment
-from genot_helpers.alignment_fit import (
+from genot_helpers.alignment.alignment import Alignment, AlignmentError, align, apply_alignment
+from genot_helpers.alignment.fit import (
     compare,
     refine_by_coupling,
     refine_by_maps,
     residual_shift,
 )
-from genot_helpers.alignment_published import align_icp, align_partial_gromov
-from genot_helpers.alignment_scale import choose_scale, tissue_area
-from genot_helpers.alignment_search import search_placements
-from genot_helpers.datasets import load_slices
-from genot_helpers.pairs import check_pair, expression_maps, holds_logarithms
-from genot_helpers.preprocessing import joint_components, normalise
-from genot_helpers.simulation import simulate_cortex, simulate_olfactory_bulb
-from genot_helpers.slices import SliceError
-from genot_helpers.spacing import spot_spacing
-from genot_helpers.transforms import SimilarityTransform, weighted_procrustes
+from genot_helpers.alignment.published import align_icp, align_partial_gromov
+from genot_helpers.alignment.scale import choose_scale, tissue_area
+from genot_helpers.alignment.search import search_placements
+from genot_helpers.alignment.transforms import SimilarityTransform, weighted_procrustes
+from genot_helpers.datasets.datasets import load_slices
+from genot_helpers.pairs.pairs import check_pair, expression_maps, holds_logarithms
+from genot_helpers.preprocessing.preprocessing import joint_components, normalise
+from genot_helpers.simulation.simulation import simulate_cortex, simulate_olfactory_bulb
+from genot_helpers.slices.slices import SliceError
+from genot_helpers.slices.spacing import spot_spacing
 
 PITCH = 100.0  # µm between Visium spots
 

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from genot_helpers.batches import anchor_slices, centre_slices, slice_mixing, slice_share
-from genot_helpers.preprocessing import preprocess
+from genot_helpers.preprocessing.batches import (
+    anchor_slices,
+    centre_slices,
+    slice_mixing,
+    slice_share,
+)
+from genot_helpers.preprocessing.preprocessing import preprocess
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 import genot_helpers.__main__ as command_line
-from genot_helpers.reruns import NotebookError, NotebookRun
+from genot_helpers.reruns.reruns import NotebookError, NotebookRun
 
 PARAMETERS = """\
 section = "151673"  # name of the section

@@ -19,7 +19,7 @@ import squidpy as sq
 from PIL import Image
 from scipy import io, sparse
 
-from genot_helpers.datasets import (
+from genot_helpers.datasets.datasets import (
     add_labels,
     list_slices,
     load_slice,
@@ -27,9 +27,9 @@ from genot_helpers.datasets import (
     read_space_ranger,
 )
 from genot_helpers.files import write_slice
-from genot_helpers.labels import as_labels
-from genot_helpers.simulation import simulate_cortex
-from genot_helpers.slices import SliceError, check_slice
+from genot_helpers.simulation.simulation import simulate_cortex
+from genot_helpers.slices.labels import as_labels
+from genot_helpers.slices.slices import SliceError, check_slice
 
 mpl.use("Agg")
 

@@ -11,10 +11,10 @@ import torch
 from anndata import AnnData
 from scipy import sparse, special, stats
 
-from genot_helpers import decoder_data
-from genot_helpers.decoder import _Loop, train_decoder
-from genot_helpers.likelihoods import LIKELIHOODS
-from genot_helpers.slices import SliceError
+from genot_helpers.decoder import data as decoder_data
+from genot_helpers.decoder.decoder import _Loop, train_decoder
+from genot_helpers.decoder.likelihoods import LIKELIHOODS
+from genot_helpers.slices.slices import SliceError
 
 N_GENES = 12
 FAST = {"learning_rate": 5e-3, "batch_size": 64, "progress": False}
@@ -341,7 +341,9 @@ def nearly_empty(adata):
     ],
 )
 def test_unfit_slices_are_refused_before_any_work(spoil, message, monkeypatch):
-    monkeypatch.setattr("genot_helpers.decoder.stack", None)  # calling it would be a TypeError
+    monkeypatch.setattr(
+        "genot_helpers.decoder.decoder.stack", None
+    )  # calling it would be a TypeError
     slices = pair()
     spoil(slices["b"])
     with pytest.raises(SliceError, match=message):

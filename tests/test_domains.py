@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from genot_helpers.domains import choose_n_domains, cluster_mixture, refine_domains
-from genot_helpers.preprocessing import preprocess, smooth_components
+from genot_helpers.domains.domains import choose_n_domains, cluster_mixture, refine_domains
+from genot_helpers.preprocessing.preprocessing import preprocess, smooth_components
 
 FEW = {"n_starts": 8, "n_kept": 2, "dimensions": (4, 8)}
 

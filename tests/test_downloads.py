@@ -24,9 +24,9 @@ import pooch
 import pytest
 from PIL import Image
 
-from genot_helpers.datasets import load_slice
-from genot_helpers.downloads import DownloadError, fetch, fetch_file
-from genot_helpers.registry import download_dir, public_slices, read_registry, slice_files
+from genot_helpers.datasets.datasets import load_slice
+from genot_helpers.datasets.downloads import DownloadError, fetch, fetch_file
+from genot_helpers.datasets.registry import download_dir, public_slices, read_registry, slice_files
 
 COLUMNS = ["dataset", "file", "url", "sha256", "bytes", "shape", "note"]
 
@@ -185,7 +185,7 @@ def test_interrupted_then_restarted(site, tmp_path, monkeypatch, stop):
 
 KILLED = """
 import sys
-from genot_helpers.downloads import fetch_file
+from genot_helpers.datasets.downloads import fetch_file
 fetch_file(sys.argv[1], sys.argv[2])
 """
 
@@ -468,7 +468,9 @@ def test_squidpys_sets_have_squidpys_address_and_hash():
 
 def test_the_registry_is_found_above_the_working_directory(tmp_path, monkeypatch):
     """For a package that is installed elsewhere and used inside a checkout."""
-    monkeypatch.setattr("genot_helpers.registry.__file__", str(tmp_path / "site" / "g" / "r.py"))
+    monkeypatch.setattr(
+        "genot_helpers.datasets.registry.__file__", str(tmp_path / "site" / "g" / "d" / "r.py")
+    )
     (tmp_path / "checkout" / "notebooks").mkdir(parents=True)
     (tmp_path / "checkout" / "data").mkdir()
     monkeypatch.chdir(tmp_path / "checkout" / "notebooks")

@@ -13,10 +13,19 @@ from hypothesis import strategies as st
 from scipy import sparse
 from torch.nn import functional
 
-from genot_helpers.configuration import DEFAULT, PAPER, EncoderConfiguration, configuration_named
-from genot_helpers.encoder import GenOTEncoder, drop, propagate, sparse_operator
-from genot_helpers.graph import nearest_neighbour_graph, row_normalised, symmetric_normalised
-from genot_helpers.training import TrainingData, objective, permutation_within
+from genot_helpers.encoder.configuration import (
+    DEFAULT,
+    PAPER,
+    EncoderConfiguration,
+    configuration_named,
+)
+from genot_helpers.encoder.encoder import GenOTEncoder, drop, propagate, sparse_operator
+from genot_helpers.encoder.training import TrainingData, objective, permutation_within
+from genot_helpers.preprocessing.graph import (
+    nearest_neighbour_graph,
+    row_normalised,
+    symmetric_normalised,
+)
 
 N_SPOTS, N_FEATURES = 40, 7
 

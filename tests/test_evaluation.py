@@ -11,13 +11,13 @@ from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genot_helpers.evaluation import (
+from genot_helpers.evaluation.evaluation import (
     match_domains,
     recall_per_domain,
     score_coherence,
     score_domains,
 )
-from genot_helpers.slices import SliceError
+from genot_helpers.slices.slices import SliceError
 
 
 def make_slice(truth, found, coords=None):

@@ -10,19 +10,19 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib_scalebar.scalebar import ScaleBar
 
-from genot_helpers.alignment import apply_alignment
-from genot_helpers.coupling_plots import plot_alignment, plot_coupling, plot_warp
-from genot_helpers.generated_plots import (
+from genot_helpers.alignment.alignment import apply_alignment
+from genot_helpers.alignment.transforms import SimilarityTransform
+from genot_helpers.interpolation.warp import fit_warp
+from genot_helpers.plotting.coupling_plots import plot_alignment, plot_coupling, plot_warp
+from genot_helpers.plotting.generated_plots import (
     expression_of,
     plot_generated,
     plot_series,
     plot_sources,
 )
-from genot_helpers.plotting import PALETTE, UNANNOTATED
-from genot_helpers.score_plots import plot_scores, plot_trend
-from genot_helpers.transforms import SimilarityTransform
-from genot_helpers.transport import sparse_coupling
-from genot_helpers.warp import fit_warp
+from genot_helpers.plotting.plotting import PALETTE, UNANNOTATED
+from genot_helpers.plotting.score_plots import plot_scores, plot_trend
+from genot_helpers.transport.transport import sparse_coupling
 
 pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
     pytest.mark.filterwarnings("error"),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genot_helpers.graph import (
+from genot_helpers.preprocessing.graph import (
     graph_operator,
     grid_graph,
     hop_features,
@@ -22,7 +22,7 @@ from genot_helpers.graph import (
     spatial_graph,
     symmetric_normalised,
 )
-from genot_helpers.slices import SliceError
+from genot_helpers.slices.slices import SliceError
 
 
 def hexagonal_slice(n_rows=8, n_columns=9, pitch=100.0):

@@ -7,9 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genot_helpers.halves import cut_agreement, cut_offset, cut_strip, join_halves, plot_cut
-from genot_helpers.plotting import colour_domains
-from genot_helpers.slices import SliceError, check_slice
+from genot_helpers.plotting.halves import (
+    cut_agreement,
+    cut_offset,
+    cut_strip,
+    join_halves,
+    plot_cut,
+)
+from genot_helpers.plotting.plotting import colour_domains
+from genot_helpers.slices.slices import SliceError, check_slice
 
 
 @pytest.fixture

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from genot_helpers.carried_labels import CarriedLabels, prepare_labels
 from genot_helpers.files import write_slice
-from genot_helpers.interpolation import (
+from genot_helpers.interpolation.carried_labels import CarriedLabels, prepare_labels
+from genot_helpers.interpolation.interpolation import (
     interpolate,
     interpolate_many,
     position_between,
     prepare_interpolation,
 )
-from genot_helpers.local_means import expected_expression, local_weights
-from genot_helpers.slices import SliceError, check_slice
-from genot_helpers.spacing import spot_spacing
+from genot_helpers.interpolation.local_means import expected_expression, local_weights
+from genot_helpers.slices.slices import SliceError, check_slice
+from genot_helpers.slices.spacing import spot_spacing
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
-from genot_helpers.consensus import consensus_of
-from genot_helpers.mixture import (
+from genot_helpers.domains.consensus import consensus_of
+from genot_helpers.domains.mixture import (
     _climb,
     _initial_mixture,
     best_partitions,

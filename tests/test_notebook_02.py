@@ -9,7 +9,7 @@ import pytest
 from notebook_runs import DOMAIN_METRICS, messages
 
 from genot_helpers.files import write_slice
-from genot_helpers.reruns import NotebookRun, run_notebook
+from genot_helpers.reruns.reruns import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages
 
-from genot_helpers.datasets import load_slice
+from genot_helpers.datasets.datasets import load_slice
 from genot_helpers.files import write_slice
-from genot_helpers.reruns import NotebookRun, run_notebook
+from genot_helpers.reruns.reruns import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

@@ -13,8 +13,8 @@ import pytest
 from notebook_runs import messages, outputs_of
 
 from genot_helpers.files import write_slice
-from genot_helpers.reruns import NotebookRun, run_notebook
-from genot_helpers.simulation import simulate_cortex
+from genot_helpers.reruns.reruns import NotebookRun, run_notebook
+from genot_helpers.simulation.simulation import simulate_cortex
 
 pytestmark = pytest.mark.notebook
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages
 
-from genot_helpers.reruns import CHECKOUT, NotebookRun, run_notebook
+from genot_helpers.reruns.reruns import CHECKOUT, NotebookRun, run_notebook
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 

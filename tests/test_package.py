@@ -74,3 +74,17 @@ def test_no_file_names_a_folder_of_somebodys_machine():
             if absolute.search(line):
                 found.append(f"{file.relative_to(CHECKOUT)}:{number}: {line.strip()[:100]}")
     assert not found, "\n".join(found)
+
+
+def test_rooms_import_only_from_rooms_that_come_before():
+    package = CHECKOUT / "genot_helpers"
+    rooms = [room.__name__.split(".")[1] for room in genot_helpers._ROOMS]
+    rooms.insert(rooms.index("transport"), "pairs")  # has no public names
+    found = []
+    for number, room in enumerate(rooms):
+        for file in (package / room).rglob("*.py"):
+            for other in re.findall(r"from \.\.(\w+)", file.read_text(encoding="utf-8")):
+                if other in rooms[number + 1 :]:
+                    found.append(f"{file.relative_to(package)} imports from {other}")
+    assert not found, "\n".join(found)
+    assert {path.parent.name for path in package.glob("*/__init__.py")} == set(rooms)

@@ -12,9 +12,9 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from genot_helpers import placement as room
-from genot_helpers.placement import autocorrelation, place_spots
-from genot_helpers.positions import (
+from genot_helpers.interpolation import placement as room
+from genot_helpers.interpolation.placement import autocorrelation, place_spots
+from genot_helpers.interpolation.positions import (
     Pairs,
     draw_pairs,
     first_choice,
@@ -22,7 +22,7 @@ from genot_helpers.positions import (
     roughen,
     spread,
 )
-from genot_helpers.spacing import nearest_distance
+from genot_helpers.slices.spacing import nearest_distance
 
 pytestmark = pytest.mark.filterwarnings("error")
 

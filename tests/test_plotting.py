@@ -10,8 +10,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
 
-from genot_helpers.evaluation import recall_per_domain
-from genot_helpers.plotting import (
+from genot_helpers.evaluation.evaluation import recall_per_domain
+from genot_helpers.plotting.plotting import (
     PALETTE,
     UNANNOTATED,
     colour_domains,
@@ -23,7 +23,7 @@ from genot_helpers.plotting import (
     plot_recall,
     save_figure,
 )
-from genot_helpers.preprocessing import normalise
+from genot_helpers.preprocessing.preprocessing import normalise
 
 pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
     pytest.mark.filterwarnings("error"),
@@ -318,7 +318,7 @@ def test_figures_are_written_whole_or_not_at_all(found, tmp_path, monkeypatch):
 
 @pytest.mark.real_data
 def test_a_real_section_is_drawn_on_its_image(real_data_dir):
-    from genot_helpers.datasets import load_slice
+    from genot_helpers.datasets.datasets import load_slice
 
     section = load_slice("151673", data_source="local", data_dir=real_data_dir)
     (ax,) = panels(plot_domains(section, "domain_truth", image=True))

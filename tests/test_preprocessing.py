@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genot_helpers.graph import spatial_graph
-from genot_helpers.preprocessing import (
+from genot_helpers.preprocessing.graph import spatial_graph
+from genot_helpers.preprocessing.preprocessing import (
     joint_components,
     normalise,
     preprocess,
     smooth_components,
 )
-from genot_helpers.slices import SliceError
+from genot_helpers.slices.slices import SliceError
 
 
 def dense(matrix):

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from nbclient.exceptions import DeadKernelError
 
-from genot_helpers import reruns
-from genot_helpers.reruns import (
+from genot_helpers.reruns import reruns
+from genot_helpers.reruns.reruns import (
     NotebookError,
     find_notebook,
     notebook_parameters,

@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
-from genot_helpers.simulation import (
+from genot_helpers.simulation.simulation import (
     simulate_cortex,
     simulate_embryo,
     simulate_hippocampus,

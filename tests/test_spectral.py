@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import eigh
 
-from genot_helpers.graph import nearest_neighbour_graph, spatial_graph
-from genot_helpers.spectral import spectral_embedding
+from genot_helpers.encoder.spectral import spectral_embedding
+from genot_helpers.preprocessing.graph import nearest_neighbour_graph, spatial_graph
 
 
 def random_slice(n_spots=60, n_features=5, *, seed=0, n_neighbors=6):

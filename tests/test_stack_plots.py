@@ -10,15 +10,15 @@ import plotly.io as pio
 import pytest
 from PIL import Image
 
-from genot_helpers.interpolation import prepare_interpolation
-from genot_helpers.stack_film import film, film_as_html
-from genot_helpers.stack_plots import (
+from genot_helpers.interpolation.interpolation import prepare_interpolation
+from genot_helpers.plotting.stack_film import film, film_as_html
+from genot_helpers.plotting.stack_plots import (
     embed_plotly,
     gene_flow_figure,
     stack_figure,
     write_page,
 )
-from genot_helpers.stacks import gene_along_stack, slice_depths, stack_values
+from genot_helpers.plotting.stacks import gene_along_stack, slice_depths, stack_values
 
 pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
     pytest.mark.filterwarnings("error"),

@@ -14,15 +14,15 @@ from anndata import AnnData
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from genot_helpers import training as training_module
-from genot_helpers.checkpoints import load_encoder, save_encoder
-from genot_helpers.configuration import DEFAULT, PAPER, EncoderConfiguration
-from genot_helpers.slices import SliceError
-from genot_helpers.training import (
+from genot_helpers.encoder import training as training_module
+from genot_helpers.encoder.checkpoints import load_encoder, save_encoder
+from genot_helpers.encoder.configuration import DEFAULT, PAPER, EncoderConfiguration
+from genot_helpers.encoder.training import (
     embed,
     permutation_within,
     train_encoder,
 )
+from genot_helpers.slices.slices import SliceError
 
 QUICK = dataclasses.replace(DEFAULT, max_epochs=15, tolerance=0.0)
 

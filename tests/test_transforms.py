@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genot_helpers.transforms import SimilarityTransform, weighted_procrustes
+from genot_helpers.alignment.transforms import SimilarityTransform, weighted_procrustes
 
 coordinate = st.floats(-1e4, 1e4)
 transforms = st.builds(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genot_helpers.slices import SliceError
-from genot_helpers.transport import (
+from genot_helpers.slices.slices import SliceError
+from genot_helpers.transport.transport import (
     NotConvergedError,
     barycentric_targets,
     coupling_pairs,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from genot_helpers.local_means import (
+from genot_helpers.interpolation.local_means import (
     BANDWIDTHS,
     choose_bandwidth,
     compare_errors,
@@ -19,10 +19,10 @@ from genot_helpers.local_means import (
     local_mean,
     local_weights,
 )
-from genot_helpers.preprocessing import normalise
-from genot_helpers.shared_space import expression_states, shared_space
-from genot_helpers.slices import SliceError
-from genot_helpers.warp import STIFFNESS, fit_warp
+from genot_helpers.interpolation.warp import STIFFNESS, fit_warp
+from genot_helpers.pairs.shared_space import expression_states, shared_space
+from genot_helpers.preprocessing.preprocessing import normalise
+from genot_helpers.slices.slices import SliceError
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -1,0 +1,283 @@
+"""From a name to a slice: simulated, from a local folder, downloaded, or the reader's own file.
+
+The same name and the same slots whatever the source, so that a notebook switches between them by
+one parameter. ``data/README.md`` describes the data sets, the papers they come from, and how a
+local folder is laid out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from anndata import AnnData
+
+from ..slices.labels import add_labels, as_labels
+from ..slices.slices import check_slice, find_labels
+from .demo import DEMO_SLICES, DLPFC_DONORS, demo_slice
+from .downloads import DownloadError, fetch
+from .folders import find_slices, read_slice, slices_inside, space_ranger_folder
+from .readers import read_space_ranger, tidy
+from .registry import public_slices, read_registry
+
+__all__ = [
+    "DownloadError",
+    "add_labels",
+    "fetch",
+    "list_slices",
+    "load_slice",
+    "load_slices",
+    "read_space_ranger",
+]
+
+SOURCES = {
+    "dlpfc": "Maynard et al. 2021, https://doi.org/10.1038/s41593-020-00787-0",
+    "merfish_hypothalamus": "Moffitt et al. 2018, https://doi.org/10.1126/science.aau5324",
+    "mosta": "Chen et al. 2022, https://doi.org/10.1016/j.cell.2022.04.003",
+    "slideseqv2_hippocampus": "Stickels et al. 2021, https://doi.org/10.1038/s41587-020-0739-1",
+    "olfactory_bulb": "Stickels et al. 2021, https://doi.org/10.1038/s41587-020-0739-1 (beads); "
+    "Chen et al. 2022, https://doi.org/10.1016/j.cell.2022.04.003 (bins)",
+    "mouse_brain_sagittal": "10x Genomics, public data of Visium for fresh frozen tissue",
+    "seqfish_embryo": "Lohoff et al. 2022, https://doi.org/10.1038/s41587-021-01006-2",
+}
+"""Where each data set was published."""
+
+
+def load_slice(
+    name: str,
+    *,
+    data_source: str | Path = "demo",
+    data_dir: str | Path | None = None,
+    dataset: str | None = None,
+    label_key: str | None = "auto",
+    seed: int = 0,
+    registry: str | Path | None = None,
+) -> AnnData:
+    """Load one slice by its name.
+
+    Parameters
+    ----------
+    name
+        For example ``"151673"``, ``"merfish_9"``, ``"E10.5"``: see :func:`list_slices`.
+    data_source
+        - ``"demo"``: a simulated stand-in with the same name and slots; no files needed. The
+          sections of a donor come from one simulated block. For the hypothalamus, which is not
+          simulated, sections of a cortex stand in.
+        - ``"local"``: from ``data_dir``. Every section laid out like the others is found.
+        - ``"download"``: fetched into ``data_dir`` first, where it is not there yet; see
+          :func:`genot_helpers.datasets.downloads.fetch`.
+        - a path: the reader's own ``.h5ad`` file or Space Ranger folder (``name`` is what it is
+          called), or a folder of several, of which ``name`` is taken.
+    data_dir
+        Folder of local or downloaded data; ``GENOT_DATA_DIR`` if not given.
+    dataset
+        Needed only where two data sets use the same name.
+    label_key
+        Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`. Labels
+        in a table beside the section (``labels.tsv``, or the layer map) are read first.
+    seed
+        Of the simulation.
+    registry
+        Another list of downloads, for example of a mirror.
+
+    Returns
+    -------
+    AnnData
+        ``X``: CSR float32 (counts stay whole numbers); ``obsm["spatial"]``: (spots, 2) float64;
+        ``obs["domain_truth"]``: the annotation, if any: categorical sorted by name, NaN where a
+        spot is unannotated; ``uns["genot"]``: ``source``, ``name``, ``dataset``, ``data_source``,
+        ``simulated``, ``label_key`` (the column used), ``dropped`` (control probes, genes and spots
+        without counts: see :func:`genot_helpers.datasets.readers.tidy`), and where known
+        ``position_um`` (along the axis of sectioning), ``micrometres_per_unit`` and ``y_axis``
+        ("up" where y grows upwards; in images it grows downwards). It passes ``check_slice``.
+
+    Raises
+    ------
+    ValueError
+        If the name, data set or source is not known; with the near ones.
+    FileNotFoundError
+        If a folder or file is not there.
+    SliceError
+        If the slice cannot be used: see :func:`genot_helpers.slices.check_slice`.
+    DownloadError
+        If a download fails.
+
+    Examples
+    --------
+    >>> adata = load_slice("151673")
+    >>> adata.uns["genot"]["simulated"]
+    True
+    """
+    name, source = str(name), str(data_source)
+    if source == "demo":
+        dataset = _choose(name, dataset, list(DEMO_SLICES), "the simulated data")
+        adata = demo_slice(dataset, name, seed)
+    elif source == "local":
+        folder = _data_dir(data_dir)
+        found = find_slices(folder)
+        dataset = _choose(name, dataset, list(found), str(folder))
+        adata = read_slice(found[dataset, name], name, folder / dataset)
+    elif source == "download":
+        public = public_slices(read_registry(registry))
+        dataset = _choose(name, dataset, public, "the registry of downloads")
+        path = fetch(dataset, name, data_dir, registry=registry)
+        adata = read_slice(path, name, path.parent)
+    else:
+        adata = _from_path(Path(source).expanduser(), name)
+    return _finish(adata, name, dataset or "", source, label_key)
+
+
+def load_slices(names: Iterable[str], **options) -> dict[str, AnnData]:
+    """Load several slices.
+
+    Parameters
+    ----------
+    names
+        Names of slices, in the order wanted.
+    **options
+        As for :func:`load_slice`.
+
+    Returns
+    -------
+    dict of str to AnnData
+        Name → slice.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    return {str(name): load_slice(name, **options) for name in names}
+
+
+def list_slices(
+    dataset: str | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    registry: str | Path | None = None,
+) -> pd.DataFrame:
+    """List the slices that can be loaded, and from where.
+
+    Parameters
+    ----------
+    dataset
+        Only those of one data set.
+    data_dir
+        Folder of local data; ``GENOT_DATA_DIR`` if not given; none if that is not set.
+    registry
+        As for :func:`load_slice`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``dataset``, ``name``, and whether it can be had from ``demo``, ``local``, ``download``.
+    """
+    public = public_slices(read_registry(registry))
+    where = data_dir or os.environ.get("GENOT_DATA_DIR")
+    local = list(find_slices(_data_dir(where))) if where else []
+    pairs = list(dict.fromkeys([*public, *DEMO_SLICES, *local]))
+    table = pd.DataFrame(pairs, columns=["dataset", "name"])
+    for column, known in (("demo", DEMO_SLICES), ("local", local), ("download", public)):
+        table[column] = [pair in known for pair in pairs]
+    if dataset is None:
+        return table
+    if dataset not in set(table["dataset"]):
+        raise ValueError(_unknown("data set", dataset, sorted(set(table["dataset"])), "the list"))
+    return table[table["dataset"] == dataset].reset_index(drop=True)
+
+
+def _data_dir(data_dir: str | Path | None) -> Path:
+    given = data_dir or os.environ.get("GENOT_DATA_DIR")
+    if not given:
+        raise ValueError(
+            "data_source='local' needs a folder: give data_dir=..., or set the environment "
+            "variable GENOT_DATA_DIR. data/README.md describes the layout."
+        )
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} (data_dir or GENOT_DATA_DIR).")
+    return folder
+
+
+def _choose(name: str, dataset: str | None, known: list[tuple[str, str]], where: str) -> str:
+    """Return the data set that a name belongs to; complain with the near names."""
+    if dataset is not None and dataset not in {pair[0] for pair in known}:
+        raise ValueError(_unknown("data set", dataset, sorted({pair[0] for pair in known}), where))
+    candidates = [pair for pair in known if dataset in (None, pair[0])]
+    homes = [pair[0] for pair in candidates if pair[1] == name]
+    if not homes:
+        raise ValueError(_unknown("slice", name, [pair[1] for pair in candidates], where))
+    homes = [home for home in homes if home in SOURCES] or homes  # the published set first
+    if len(homes) > 1:
+        raise ValueError(f"{name!r} is in {' and in '.join(homes)}: say which, dataset=... .")
+    return homes[0]
+
+
+def _unknown(what: str, given: str, known: list[str], where: str) -> str:
+    """Say that a name is not known, and which ones are near."""
+    if not known:
+        return (
+            f"{where} holds no {what}. Give the folder that holds a folder for each data set, as "
+            "data/README.md describes."
+        )
+    near = difflib.get_close_matches(given, known, n=4, cutoff=0.6)
+    hint = f"Did you mean {', '.join(near)}? " if near else ""
+    listed = ", ".join(known[:15]) + (", …" if len(known) > 15 else "")
+    return f"No {what} is called {given!r} in {where}. {hint}There: {listed}. See list_slices()."
+
+
+def _from_path(path: Path, name: str) -> AnnData:
+    """Read the reader's own file or folder."""
+    if path.is_dir():
+        place = space_ranger_folder(path)
+        if place is not None:
+            return read_slice(place, name, path.resolve().parent)
+        found = slices_inside(path)
+        if name in found:
+            return read_slice(found[name], name, path)
+        if found:
+            raise ValueError(_unknown("slice", name, list(found), str(path)))
+        raise FileNotFoundError(f"{path} is neither a Space Ranger folder nor holds slices.")
+    if path.is_file():
+        return read_slice(path, name, path.parent)
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(str(path), ["demo", "local", "download"], n=1)
+    near += difflib.get_close_matches(path.name, beside, n=3)
+    hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
+    raise FileNotFoundError(
+        f"data_source={str(path)!r} is no known source and no existing path. {hint}Give 'demo', "
+        "'local', 'download', or the path of an .h5ad file or a Space Ranger folder."
+    )
+
+
+def _finish(adata: AnnData, name: str, dataset: str, source: str, label_key: str | None) -> AnnData:
+    """Bring a slice into the common form, say where it comes from, and check it."""
+    adata = tidy(adata)
+    column = find_labels(adata, label_key)
+    if column is not None:
+        adata.obs["domain_truth"] = as_labels(adata.obs[column])
+        adata.uns.pop("domain_truth_colors", None)  # they followed the order of the old names
+    known = adata.uns["genot"]  # a slice that was written by this package says what it is
+    simulated = bool(known.get("simulated", False))
+    facts = {} if simulated else _position(dataset, name)
+    facts["source"] = SOURCES.get(dataset) or known.get("source") or "the reader's own data"
+    if simulated:
+        facts["source"] = known.get("source", "simulated")
+    facts |= {"name": name, "dataset": dataset or known.get("dataset", ""), "data_source": source}
+    facts |= {"simulated": simulated, "label_key": column or ""}
+    adata.uns["genot"] = known | facts
+    check_slice(adata, name=f"slice {name!r} ({source})")
+    return adata
+
+
+def _position(dataset: str, name: str) -> dict[str, float]:
+    """Return what is known about where a section lies and what one unit of length is."""
+    if dataset == "merfish_hypothalamus" and name.removeprefix("merfish_").isdecimal():
+        n = int(name.removeprefix("merfish_"))
+        behind = n % 5 == 4  # sections every 50 µm, from bregma +0.26 mm to bregma -0.29 mm
+        position = 10.0 * (n if behind else -n)
+        # Dorsal is at large y: drawn downwards like an image, the brain would stand on its head.
+        return {"position_um": position, "micrometres_per_unit": 1.0, "y_axis": "up"}
+    for sections in DLPFC_DONORS if dataset == "dlpfc" else ():
+        if name in sections:  # two pairs of sections 10 µm apart, 300 µm between the pairs
+            return {"position_um": (0.0, 10.0, 310.0, 320.0)[sections.index(name)]}
+    return {}

@@ -1,0 +1,244 @@
+"""Public slices, downloaded once and checked, into the layout that local files have.
+
+The addresses stand in ``data/registry.tsv``. Transport and hashes are pooch's (Uieda et al. 2020,
+https://doi.org/10.21105/joss.01943). Some sets are also known to :mod:`squidpy.datasets`; their
+address and SHA-256 in the registry are squidpy's own, but the files go through this one path,
+because squidpy 1.8.2 takes a file that is already there without checking it, unpacks archives in
+place, and reads Visium sections only with their high-resolution image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+
+import h5py
+import pooch
+import requests
+from tqdm.auto import tqdm
+
+from ..files import atomic_path, check_output_dir
+from .registry import SPATIAL_FOLDER, download_dir, read_registry, slice_files
+
+__all__ = ["DownloadError", "fetch", "fetch_file"]
+
+_TIMEOUT_SECONDS = 30
+
+
+class DownloadError(OSError):
+    """A file could not be downloaded, or is not the one that was published."""
+
+
+def fetch(
+    dataset: str,
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    registry: str | Path | None = None,
+) -> Path:
+    """Download all files of one slice that are not there yet, and check every one.
+
+    Parameters
+    ----------
+    dataset, name
+        As in the registry, for example ``"dlpfc"`` and ``"151673"``.
+    data_dir
+        Folder for the data, see :func:`download_dir`.
+    registry
+        Another list of files (a mirror, a test); see :func:`read_registry`.
+
+    Returns
+    -------
+    pathlib.Path
+        The Space Ranger folder or the ``.h5ad`` file of the slice.
+
+    Raises
+    ------
+    ValueError
+        If the registry has no such slice.
+    DownloadError
+        If a file cannot be had or is not the published one. What was complete stays, nothing
+        incomplete is left: run again to go on with the missing files.
+
+    Notes
+    -----
+    A file whose SHA-256 is not in the registry is checked by format, size and shape; its hash is
+    written beside it (``<file>.sha256``, the format of ``sha256sum``) and has to stay the same.
+    """
+    table = read_registry(registry)
+    folder = download_dir(data_dir, registry=table)
+    rows = slice_files(table, dataset, name)
+    for row in rows.itertuples():
+        path = folder / row.place
+        fetch_file(row.url, path, sha256=row.sha256, size=row.bytes, shape=row.shape)
+        if path.name == "spatial.tar.gz":
+            _unpack(path)
+    main = rows.place[rows.place.str.endswith((".h5", ".h5ad"))].iloc[0]
+    path = folder / main
+    return path if path.suffix == ".h5ad" else path.parent
+
+
+def fetch_file(
+    url: str, path: str | Path, *, sha256: str = "", size: str | int = "", shape: str = ""
+) -> Path:
+    """Download one file, unless it is there already, and check it.
+
+    Parameters
+    ----------
+    url
+        Where it is published (http or https).
+    path
+        Where it goes. An existing file is checked and never overwritten.
+    sha256, size, shape
+        What is known about it: hash, bytes, and ``"<spots>x<genes>"``; empty where not known.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    DownloadError
+        With what was tried and how to get the file by hand.
+    """
+    path = Path(path)
+    facts = {"sha256": sha256, "size": size, "shape": shape}
+    if path.exists():
+        problem = _problem(path, path, **facts)
+        if problem:
+            raise DownloadError(
+                f"{path} is there, but it is not the published file: {problem}. Nothing was "
+                "changed. Move it away (with its .sha256, if there is one) and run again to "
+                "download it afresh, or read your own file with data_source='local'."
+            )
+    else:
+        check_output_dir(path.parent)
+        try:
+            with atomic_path(path) as unfinished:
+                _transfer(url, unfinished, path.name)
+                problem = _problem(unfinished, path, **facts)
+                if problem:
+                    raise DownloadError(f"what arrived is not the published file: {problem}")
+        except OSError as error:  # requests' errors are OSErrors too
+            raise DownloadError(_by_hand(url, path, error)) from error
+    if not sha256:
+        _record(path)
+    return path
+
+
+def _transfer(url: str, path: Path, name: str) -> None:
+    """Download with pooch, with a progress bar where somebody looks."""
+    bar = tqdm(desc=name, total=1, unit="B", unit_scale=True, disable=None, leave=False)
+    with contextlib.closing(bar):
+        # pooch sets the total from the answer of the server.
+        get = pooch.HTTPDownloader(bar, chunk_size=1 << 18, timeout=_TIMEOUT_SECONDS)
+        get(url, str(path), None)
+
+
+def _problem(file: Path, path: Path, *, sha256: str, size: str | int, shape: str) -> str:
+    """Say what is wrong with a file that is to be kept as ``path``; empty if nothing is."""
+    if size and file.stat().st_size != int(size):
+        return f"{file.stat().st_size:,} bytes instead of {int(size):,}"
+    expected = sha256 or _recorded(path)
+    if expected:
+        found = pooch.file_hash(str(file))
+        whose = "published" if sha256 else "seen on first use"
+        return "" if found == expected else f"SHA-256 {found} instead of {expected} ({whose})"
+    try:
+        found_shape = _read_shape(file, path.name)
+    except (OSError, ValueError, KeyError, EOFError, tarfile.TarError) as error:
+        return f"damaged, or no {''.join(path.suffixes[-2:])} file at all ({error})"
+    if shape and found_shape and found_shape != shape:
+        return f"{found_shape} (spots x genes) instead of {shape}"
+    return ""
+
+
+def _read_shape(file: Path, name: str) -> str:
+    """Return ``"<spots>x<genes>"`` of an HDF5 file, and check that others are what they say."""
+    if name.endswith((".h5", ".h5ad")):
+        with h5py.File(file, "r") as stored:
+            if "matrix" in stored:  # 10x keeps genes in rows
+                genes, spots = stored["matrix/shape"][:]
+            else:
+                X = stored["X"]
+                shape = X.attrs.get("shape", X.attrs.get("h5sparse_shape"))
+                spots, genes = X.shape if shape is None else shape
+        return f"{spots}x{genes}"
+    with file.open("rb") as stored:
+        start = stored.read(512)
+    if name.endswith(".json"):
+        json.loads(file.read_text(encoding="utf-8"))
+    elif name.endswith(".tar.gz"):
+        with tarfile.open(file) as archive:
+            archive.getmembers()
+    elif name.endswith(".png") and not start.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise ValueError("not a PNG image")
+    elif name.endswith((".csv", ".tsv", ".txt")) and start.lstrip().startswith((b"<", b"{")):
+        raise ValueError("a web page, not a table")
+    return ""
+
+
+def _recorded(path: Path) -> str:
+    """Return the hash written down when the file was first used."""
+    note = path.with_name(f"{path.name}.sha256")
+    return note.read_text(encoding="utf-8").split()[0] if note.is_file() else ""
+
+
+def _record(path: Path) -> None:
+    """Write the hash down beside a file, once; not in a folder that cannot be written to."""
+    note = path.with_name(f"{path.name}.sha256")
+    if not note.is_file():
+        with contextlib.suppress(OSError), atomic_path(note) as unfinished:
+            unfinished.write_text(f"{pooch.file_hash(str(path))}  {path.name}\n", encoding="utf-8")
+
+
+def _unpack(archive: Path) -> None:
+    """Unpack the ``spatial/`` folder of a section beside the archive, all of it or nothing.
+
+    Only plain files directly in that folder are taken, so no archive can write elsewhere.
+    """
+    target = archive.parent / SPATIAL_FOLDER
+    if target.is_dir():
+        return
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=archive.parent) as scratch:
+        unfinished = Path(scratch) / SPATIAL_FOLDER
+        unfinished.mkdir()
+        with tarfile.open(archive) as files:
+            for member in files:
+                *folders, name = PurePosixPath(member.name).parts or ("",)
+                if member.isfile() and folders[-1:] == [SPATIAL_FOLDER]:
+                    with (unfinished / name).open("wb") as file:
+                        shutil.copyfileobj(files.extractfile(member), file)
+        unfinished.rename(target)
+
+
+def _by_hand(url: str, path: Path, error: OSError) -> str:
+    """Say what was tried, why it failed, and what the reader can do."""
+    return (
+        f"Could not download {path.name}.\n"
+        f"  Tried: {url}\n"
+        f"  What happened: {_what_happened(error)}.\n"
+        "  Files that were complete stay; no incomplete one was left. Run again to go on.\n"
+        f"  By hand: get the address above with a browser and save it as {path}\n"
+        "  Without any download: data_source='demo' uses simulated tissue."
+    )
+
+
+def _what_happened(error: OSError) -> str:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return f"the server did not answer within {_TIMEOUT_SECONDS} s"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the transfer broke off"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection to the server (offline, a firewall, or the server is down)"
+    if error.errno == errno.ENOSPC:
+        return "the disk is full"
+    return str(error)

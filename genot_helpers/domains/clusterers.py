@@ -1,0 +1,269 @@
+"""Other ways from an embedding to domains: scikit-learn's clusterers, communities, R's mclust.
+
+One function per method, all with the slots of `domains.cluster_mixture`. They are here to
+compare with, and because readers know them; the default is `cluster_mixture`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anndata as ad
+import numpy as np
+import scanpy as sc
+from sklearn.base import ClusterMixin, DensityMixin, clone
+
+from ..slices.slices import Slices, as_list
+from .domains import stacked_embedding, write_domains
+
+__all__ = ["cluster_leiden", "cluster_louvain", "cluster_mclust", "cluster_with"]
+
+
+def cluster_with(
+    slices: Slices,
+    clusterer: ClusterMixin | DensityMixin,
+    *,
+    use_rep: str = "X_genot",
+    n_dimensions: int = 16,
+    key_added: str = "genot_domain",
+) -> None:
+    """Find domains with any clusterer of scikit-learn.
+
+    Parameters
+    ----------
+    slices : AnnData, list or dict of AnnData
+    clusterer
+        For example `KMeans(7, random_state=0)`, `MiniBatchKMeans`, `AgglomerativeClustering`,
+        `SpectralClustering(7, affinity="nearest_neighbors")`, `Birch` or `GaussianMixture`.
+        It is cloned, not changed. Agglomerative clustering without a connectivity graph
+        needs memory for all pairs of spots: a few thousand spots at most.
+    use_rep, n_dimensions
+        The leading principal axes of `obsm[use_rep]` that are clustered.
+    key_added : str
+        Writes `obs[key_added]` and `uns["genot"][key_added]`.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> cluster_with(adata, KMeans(7, random_state=0), key_added="kmeans")  # doctest: +SKIP
+    """
+    found = as_list(slices)
+    n_domains = getattr(clusterer, "n_clusters", getattr(clusterer, "n_components", None))
+    embedding = stacked_embedding(found, use_rep, n_domains)[:, :n_dimensions]
+    labels = clone(clusterer).fit_predict(embedding)
+    write_domains(found, labels, key_added, method=repr(clusterer), use_rep=use_rep)
+
+
+def _community_graph(embedding: np.ndarray, n_neighbors: int, seed: int) -> ad.AnnData:
+    """Nearest-neighbour graph in the embedding, by scanpy, on an otherwise empty AnnData."""
+    holder = ad.AnnData(obsm={"X": embedding}, shape=(len(embedding), 0))
+    sc.pp.neighbors(holder, n_neighbors=n_neighbors, use_rep="X", random_state=seed)
+    return holder
+
+
+def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
+    """Halve the interval of resolutions until `communities(resolution)` gives `n_domains`."""
+    low, high = 0.0, 1.0
+    while len(np.unique(communities(high))) < n_domains and high < 64:
+        low, high = high, 2 * high
+    closest = (np.inf, None, high)
+    for _ in range(24):
+        middle = (low + high) / 2
+        labels = communities(middle)
+        n_found = len(np.unique(labels))
+        closest = min(closest, (abs(n_found - n_domains), labels, middle), key=lambda c: c[0])
+        if n_found == n_domains:
+            break
+        low, high = (middle, high) if n_found < n_domains else (low, middle)
+    distance, labels, resolution = closest
+    if distance:
+        raise ValueError(
+            f"No resolution gives exactly {n_domains} communities (closest: "
+            f"{len(np.unique(labels))} at resolution {resolution:.4f}). "
+            "Pass that resolution, or another number of domains."
+        )
+    return labels, resolution
+
+
+def cluster_leiden(
+    slices: Slices,
+    n_domains: int | None = None,
+    *,
+    resolution: float | None = None,
+    use_rep: str = "X_genot",
+    n_neighbors: int = 15,
+    key_added: str = "genot_domain",
+    seed: int = 0,
+) -> float:
+    """Find domains as Leiden communities of the embedding's neighbour graph (scanpy, igraph).
+
+    Traag et al. 2019, doi 10.1038/s41598-019-41695-z.
+
+    Parameters
+    ----------
+    slices : AnnData, list or dict of AnnData
+    n_domains : int, optional
+        Searches the resolution that gives this many; give this or `resolution`.
+    resolution : float, optional
+    use_rep, n_neighbors, seed
+        Embedding slot, neighbours of a spot in it, random seed.
+    key_added : str
+        Writes `obs[key_added]` and `uns["genot"][key_added]`.
+
+    Returns
+    -------
+    float
+        The resolution used.
+    """
+    _check_either(n_domains, resolution)
+    found = as_list(slices)
+    holder = _community_graph(stacked_embedding(found, use_rep, n_domains), n_neighbors, seed)
+
+    def communities(at: float) -> np.ndarray:
+        sc.tl.leiden(
+            holder,
+            resolution=at,
+            flavor="igraph",
+            n_iterations=-1,
+            directed=False,
+            random_state=seed,
+            key_added="found",
+        )
+        return holder.obs["found"].cat.codes.to_numpy()
+
+    return _write_communities(found, communities, n_domains, resolution, key_added, "leiden", seed)
+
+
+def cluster_louvain(
+    slices: Slices,
+    n_domains: int | None = None,
+    *,
+    resolution: float | None = None,
+    use_rep: str = "X_genot",
+    n_neighbors: int = 15,
+    key_added: str = "genot_domain",
+    seed: int = 0,
+) -> float:
+    """Find domains as Louvain communities of the embedding's neighbour graph (networkx).
+
+    Blondel et al. 2008, doi 10.1088/1742-5468/2008/10/P10008. Kept for comparison with older
+    work; Leiden mends its badly connected communities. Parameters and return value as in
+    :func:`cluster_leiden`.
+    """
+    import networkx as nx
+
+    _check_either(n_domains, resolution)
+    found = as_list(slices)
+    holder = _community_graph(stacked_embedding(found, use_rep, n_domains), n_neighbors, seed)
+    graph = nx.from_scipy_sparse_array(holder.obsp["connectivities"])
+
+    def communities(at: float) -> np.ndarray:
+        labels = np.empty(holder.n_obs, dtype=int)
+        parts = nx.community.louvain_communities(graph, resolution=at, seed=seed)
+        for number, members in enumerate(parts):
+            labels[list(members)] = number
+        return labels
+
+    return _write_communities(found, communities, n_domains, resolution, key_added, "louvain", seed)
+
+
+def _check_either(n_domains: int | None, resolution: float | None) -> None:
+    if (n_domains is None) == (resolution is None):
+        raise ValueError("Give either n_domains or resolution, not both and not neither.")
+
+
+def _write_communities(found, communities, n_domains, resolution, key_added, method, seed) -> float:
+    """Settle the resolution, write the communities, return the resolution."""
+    if resolution is None:
+        labels, resolution = _search_resolution(communities, n_domains)
+    else:
+        labels = communities(resolution)
+    write_domains(found, labels, key_added, method=method, resolution=float(resolution), seed=seed)
+    return float(resolution)
+
+
+def cluster_mclust(
+    slices: Slices,
+    n_domains: int,
+    *,
+    use_rep: str = "X_genot",
+    n_dimensions: int = 16,
+    model: str = "EEE",
+    key_added: str = "genot_domain",
+    seed: int = 0,
+) -> None:
+    """Find domains with R's mclust (one hierarchical start), as the published GenOT does.
+
+    Parameters
+    ----------
+    slices : AnnData, list or dict of AnnData
+    n_domains : int
+    use_rep, n_dimensions
+        The leading principal axes of `obsm[use_rep]` that are clustered.
+    model : str
+        Covariance model of mclust; "EEE" is one covariance shared by all domains.
+    key_added : str
+        Writes `obs[key_added]` and `uns["genot"][key_added]`.
+    seed : int
+
+    Raises
+    ------
+    ImportError
+        If rpy2, R or R's mclust is missing; the message says how to get them.
+    ValueError
+        If mclust cannot fit the model.
+    """
+    found = as_list(slices)
+    embedding = stacked_embedding(found, use_rep, n_domains)[:, :n_dimensions]
+    write_domains(
+        found,
+        _run_mclust(embedding, n_domains, model, seed),
+        key_added,
+        method=f"mclust {model}",
+        use_rep=use_rep,
+        seed=seed,
+    )
+
+
+@contextmanager
+def _library_path_kept() -> Iterator[None]:
+    """Undo what rpy2 does to LD_LIBRARY_PATH when it is imported.
+
+    This process does not need it any more, and a notebook started from here would look for Python's
+    own libraries among the system's, where they may be of another version.
+    """
+    before = os.environ.get("LD_LIBRARY_PATH")
+    try:
+        yield
+    finally:
+        os.environ.pop("LD_LIBRARY_PATH", None)
+        if before is not None:
+            os.environ["LD_LIBRARY_PATH"] = before
+
+
+def _run_mclust(embedding: np.ndarray, n_domains: int, model: str, seed: int) -> np.ndarray:
+    try:
+        with _library_path_kept():
+            import rpy2.robjects as robjects
+            from rpy2.robjects import numpy2ri
+
+        robjects.r("suppressPackageStartupMessages(library(mclust))")
+    except Exception as problem:  # rpy2 raises several kinds, depending on what is missing
+        raise ImportError(
+            "cluster_mclust needs R with its package mclust, and rpy2. Debian and Ubuntu: "
+            "apt install r-base-core r-cran-mclust; conda: conda install -c conda-forge "
+            "r-base r-mclust rpy2; elsewhere install R, then run install.packages('mclust') in "
+            f"it. cluster_mixture fits the same model without R. (Cause: {problem!r})"
+        ) from problem
+    with (robjects.default_converter + numpy2ri.converter).context() as conversion:
+        points = conversion.py2rpy(embedding)
+    robjects.r["set.seed"](seed)
+    fit = robjects.r["Mclust"](points, G=n_domains, modelNames=model, verbose=False)
+    if fit is robjects.NULL:
+        raise ValueError(
+            f"mclust could not fit model {model} with {n_domains} domains to {len(embedding)} "
+            f"spots of {embedding.shape[1]} dimensions. Use fewer domains or dimensions."
+        )
+    return np.asarray(fit.rx2("classification"), dtype=int)

@@ -1,0 +1,23 @@
+"""Scores: domains against labels, a generated slice against a real one, baselines beside both."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "evaluation": [
+            "confidence_by_correctness",
+            "match_domains",
+            "recall_per_domain",
+            "score_coherence",
+            "score_domains",
+        ],
+        "generated_scores": [
+            "baseline_slices",
+            "flat_scores",
+            "gap_closed",
+            "score_generated",
+            "score_table",
+        ],
+    },
+)

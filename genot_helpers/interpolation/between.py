@@ -1,0 +1,306 @@
+"""Two slices, coupled, and the slice at any position between them.
+
+:func:`genot_helpers.interpolation.prepare_interpolation` makes the pair; here a slice is put
+together from it. What each step does is said in :mod:`genot_helpers.interpolation`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ..decoder.decoder import Decoder
+from ..pairs.shared_space import expression_states
+from ..slices.slices import SliceError
+from ..slices.spacing import nearest_distance
+from ..transport.transport import Coupling
+from .carried_labels import CarriedLabels
+from .local_means import expected_expression, local_weights
+from .placement import autocorrelation, place_spots
+from .positions import draw_pairs, first_choice, place_between, roughen, spread
+from .warp import SmoothWarp
+
+__all__ = ["Interpolation", "check_position", "count_spots"]
+
+_KEPT_FACTS = ("y_axis", "micrometres_per_unit", "simulated")
+_FEWEST_SPOTS = 20  # as of a slice that is given
+
+
+def check_position(t: float) -> None:
+    """Raise SliceError unless t is a number from 0 to 1."""
+    if not (isinstance(t, Real) and 0.0 <= t <= 1.0):
+        raise SliceError(
+            f"t is {t!r}, but a position lies between 0 (left) and 1 (right). For slices of known "
+            "depth position_between computes it."
+        )
+
+
+def count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = None) -> int:
+    """Return how many spots the slice at t has: ``n_spots``, or what both have there on average.
+
+    Raises
+    ------
+    SliceError
+        If more are asked for than that, or fewer than 20.
+    """
+    most = round((1.0 - t) * left.n_obs + t * right.n_obs)
+    if n_spots is None:
+        return most
+    if not _FEWEST_SPOTS <= n_spots <= most:
+        raise SliceError(
+            f"n_spots is {n_spots}, but at t = {t:g} it can be {_FEWEST_SPOTS} to {most}."
+        )
+    return int(n_spots)
+
+
+class _Surroundings(NamedTuple):
+    """What lies around the generated positions: found once, used for all that is expected there."""
+
+    t: float
+    positions: NDArray[np.float64]
+    moved: tuple[NDArray[np.float64], NDArray[np.float64]]
+    weights: tuple[sparse.csr_matrix, sparse.csr_matrix]
+
+    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float64]:
+        """Average values over the surroundings in both slices."""
+        left, right = self.weights
+        return (1.0 - self.t) * left @ left_values + self.t * (right @ right_values)
+
+
+@dataclass(eq=False)
+class Interpolation:
+    """Two slices, coupled: ask for the slice at any position between them.
+
+    Attributes
+    ----------
+    left, right
+        The slices.
+    left_points, right_points, left_embedding, right_embedding
+        Their coordinates and shared components.
+    warp, coupling
+        See :mod:`genot_helpers.interpolation.warp` and :mod:`genot_helpers.transport`.
+    spacing, bandwidth
+        Spot spacing, and width of the mean that says what to expect, in the unit of the points.
+    labels
+        See :mod:`genot_helpers.interpolation.carried_labels`; None if none are carried.
+    mean
+        Whether ``layers["mean"]`` is written.
+    seed, progress
+        Of :func:`genot_helpers.interpolation.prepare_interpolation`.
+    decoder
+        See :mod:`genot_helpers.decoder`; None: the mean is a local one.
+    seconds
+        How long the coupling and the whole preparation took.
+    """
+
+    left: AnnData
+    right: AnnData
+    left_points: NDArray[np.float64]
+    right_points: NDArray[np.float64]
+    left_embedding: NDArray[np.float32]
+    right_embedding: NDArray[np.float32]
+    warp: SmoothWarp
+    coupling: Coupling
+    spacing: float
+    bandwidth: float
+    labels: CarriedLabels | None = None
+    mean: bool = True
+    seed: int = 0
+    progress: bool | None = None
+    decoder: Decoder | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def genes(self) -> pd.Index:
+        """Genes that both slices have, in the order of the left one."""
+        return self.left.var_names[self.left.var_names.isin(self.right.var_names)]
+
+    def at(self, t: float, *, n_spots: int | None = None) -> AnnData:
+        """Generate the slice at position t.
+
+        Parameters
+        ----------
+        t
+            0 gives the left slice back, 1 the right one (moved into the left's frame by no more
+            than was done to it before).
+        n_spots
+            Fewer spots than the (1 - t) n + t m that the slices have there on average; drawn
+            before real spots are placed.
+
+        Returns
+        -------
+        AnnData
+            - ``X``: unchanged expression of real spots; genes that both slices have;
+            - ``layers["mean"]`` (float32): denoised expectation in the unit of ``X``, if
+              one is wanted. Use it for maps of single genes. Use ``X`` for everything that lives on
+              variation between spots: clustering, correlation, differential expression;
+            - ``obsm["spatial"]``; ``obsm["X_genot"]`` (float32), the expected shared components;
+            - ``obs["genot_source"]`` ("left" or "right") and ``obs["genot_source_spot"]``: which
+              real spot; other columns of ``obs`` that both slices have are those of that spot;
+            - ``obs["genot_domain"]``, ``obs["genot_confidence"]``: carried label, by vote of the
+              surroundings of both slices, and its share, if there are labels;
+            - ``uns["genot"]``: how it was made.
+
+        Raises
+        ------
+        SliceError
+            If t is not in [0, 1] or ``n_spots`` is not between 20 and what there is.
+        """
+        check_position(t)
+        begin = time.perf_counter()
+        n_spots = count_spots(self.left, self.right, t, n_spots)
+        moved = self.warp.move_left(self.left_points, t), self.warp.move_right(self.right_points, t)
+        positions, start = self._positions(t, n_spots, *moved)
+        around = self._look_around(t, positions, moved)
+        expected = around.expect(self.left_embedding, self.right_embedding)
+        chosen, record = start, {}
+        if 0.0 < t < 1.0:
+            chosen, record = self._place(around, expected, start)
+        generated = self._assemble(around, expected, chosen)
+        record["seconds"] = self.seconds | {"place": time.perf_counter() - begin}
+        generated.uns["genot"] |= record
+        return generated
+
+    def _positions(
+        self, t: float, n_spots: int, left: NDArray, right: NDArray
+    ) -> tuple[NDArray, NDArray]:
+        """Positions at t and, for each, a real spot to begin with: a row of left, then of right."""
+        pool = np.vstack([left, right])
+        if t in (0.0, 1.0):  # the end itself
+            rows = np.arange(len(left)) if t == 0.0 else len(left) + np.arange(len(right))
+            rows = np.sort(self._rng(1).permutation(rows)[:n_spots])
+            return pool[rows], rows
+        rng = self._rng(1)
+        pairs = draw_pairs(self.coupling, t, n_spots, rng)
+        positions = place_between(pairs, left, right, t)
+        density = np.sqrt(count_spots(self.left, self.right, t) / n_spots)
+        spacing = (1 - t) * nearest_distance(left) + t * nearest_distance(right)
+        positions = spread(positions, spacing * density, rng)
+        positions = roughen(positions, spacing * density, rng)
+        return positions, first_choice(pairs, positions, pool, len(left), t, rng)
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number])
+
+    def _look_around(self, t, positions, moved) -> _Surroundings:
+        """Weigh what lies around the positions in either slice."""
+        weights = tuple(
+            local_weights(points, positions, self.bandwidth, self.spacing) for points in moved
+        )
+        return _Surroundings(t, positions, moved, weights)
+
+    def _place(self, around: _Surroundings, expected: NDArray, start: NDArray):
+        """Real spots for the positions, and a record of how that went."""
+        t, positions = around.t, around.positions
+        embedding = np.vstack([self.left_embedding, self.right_embedding])
+        n_left = self.left.n_obs
+        states = expression_states(embedding, seed=self.seed)
+        target = sum(
+            weight * autocorrelation(points, values)
+            for points, values, weight in (
+                (self.left_points, self.left_embedding, 1.0 - t),
+                (self.right_points, self.right_embedding, t),
+            )
+        )
+        placement = place_spots(
+            positions,
+            expected,
+            np.vstack(around.moved),
+            embedding,
+            start,
+            pool_slice=np.repeat([0, 1], [n_left, self.right.n_obs]),
+            states=states,
+            expected_states=around.expect(states[:n_left], states[n_left:]),
+            target=target,
+            # Halfway between the slices a spot has no place of its own; near an end it has.
+            anchor=1.0 / (4.0 * t * (1.0 - t)) - 1.0,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        record = {
+            "alignment_weight": placement.alignment_weight,
+            "autocorrelation": np.array(placement.autocorrelation),
+            "autocorrelation_target": placement.target,
+        }
+        return placement.chosen, record
+
+    def _assemble(self, around: _Surroundings, expected: NDArray, chosen: NDArray):
+        """Put the slots together."""
+        both = (self.left, self.right)
+        X = sparse.vstack([sparse.csr_matrix(a[:, self.genes].X) for a in both], format="csr")
+        X = X[chosen] if sparse.issparse(self.left.X) else X[chosen].toarray()
+        obs = self._source(chosen).set_axis([f"generated_{i}" for i in range(len(chosen))])
+        generated = AnnData(X, obs=obs, var=self.left[:, self.genes].var.copy())
+        generated.obsm["spatial"] = around.positions
+        generated.obsm["X_genot"] = np.asarray(expected, dtype=np.float32)
+        if self.labels is not None:
+            labels, shares = self._label(around, chosen)
+            generated.obs["genot_domain"], generated.obs["genot_confidence"] = labels, shares
+        if self.mean:
+            generated.layers["mean"] = self._mean(around, generated.obsm["X_genot"])
+        generated.uns["genot"] = self._facts(around.t)
+        return generated
+
+    def _mean(self, around: _Surroundings, expected: NDArray) -> NDArray[np.float32]:
+        """Return the denoised expectation of every gene, in the unit of ``X``."""
+        shares = 1.0 - around.t, around.t
+        if self.decoder is not None:
+            return self.decoder.predict(expected, slice_weights=shares, genes=self.genes)
+        return expected_expression(
+            [a[:, self.genes] for a in (self.left, self.right)],
+            around.weights,
+            shares,
+        )
+
+    def _label(self, around: _Surroundings, chosen: NDArray):
+        """Return labels and their share of the vote; at an end, the labels of that slice itself."""
+        labels, shares = self.labels.carry(around.t, around.moved, around.positions, self.spacing)
+        if 0.0 < around.t < 1.0:
+            return labels, shares
+        own = np.vstack(self.labels.votes)[chosen]
+        known = own.any(axis=1)
+        codes = np.where(known, own.argmax(axis=1), labels.codes)
+        labels = pd.Categorical.from_codes(codes, categories=self.labels.names)
+        return labels, np.where(known, 1.0, shares)
+
+    def _source(self, chosen: NDArray) -> pd.DataFrame:
+        """Which real spot each one is, and what is known of it."""
+        carried = {"domain_truth", self.labels.key} if self.labels else {"domain_truth"}
+        shared = [c for c in self.left.obs if c in self.right.obs and c not in carried]
+        shared = [c for c in shared if not c.startswith("genot_")]
+        obs = pd.concat([self.left.obs[shared], self.right.obs[shared]])
+        obs = obs.iloc[chosen].copy()
+        for column in obs.select_dtypes("object"):  # categories of both slices, as categories
+            if any(
+                isinstance(a.obs[column].dtype, pd.CategoricalDtype)
+                for a in (self.left, self.right)
+            ):
+                obs[column] = obs[column].astype("category")
+        names = np.concatenate([self.left.obs_names, self.right.obs_names])
+        side = np.where(chosen < self.left.n_obs, "left", "right")
+        obs["genot_source"] = pd.Categorical(side, categories=["left", "right"])
+        obs["genot_source_spot"] = names[chosen].astype(str)
+        return obs
+
+    def _facts(self, t: float) -> dict:
+        facts = {k: v for k, v in self.left.uns.get("genot", {}).items() if k in _KEPT_FACTS}
+        depths = [a.uns.get("genot", {}).get("position_um") for a in (self.left, self.right)]
+        if None not in depths:
+            facts["position_um"] = float((1.0 - t) * depths[0] + t * depths[1])
+        return facts | {
+            "source": "Generated between two slices by optimal transport; every spot is real.",
+            "t": float(t),
+            "seed": self.seed,
+            "stiffness": self.warp.stiffness,
+            "bandwidth": self.bandwidth,
+            "spacing": self.spacing,
+            "unmatched_fraction": self.coupling.unmatched_fraction,
+        }

@@ -1,0 +1,200 @@
+"""Means over a neighbourhood of another slice: what to expect at a place.
+
+A kernel regression in space (Nadaraya 1964, doi 10.1137/1109020; Watson 1964): the value at a place
+is the mean over the nearest spots, with Gaussian weights. How wide the Gaussian is, is decided by
+the slices themselves: the width at which each slice predicts the other one best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from ..pairs.pairs import holds_logarithms
+from ..preprocessing.preprocessing import normalise
+
+__all__ = [
+    "choose_bandwidth",
+    "compare_errors",
+    "expected_expression",
+    "local_mean",
+    "local_weights",
+]
+
+BANDWIDTHS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
+"""Widths that :func:`choose_bandwidth` tries, in spot spacings."""
+
+_MOST_NEIGHBOURS = 150
+_MOST_TRIED = 4000  # spots on which a width is judged
+
+
+def local_weights(
+    points: NDArray,
+    places: NDArray,
+    bandwidth: float,
+    spacing: float,
+    *,
+    leave_out_nearest: bool = False,
+) -> sparse.csr_matrix:
+    """Weigh the spots around places with a Gaussian of their distance.
+
+    Parameters
+    ----------
+    points
+        (n, 2), spots.
+    places
+        (m, 2), where a mean is wanted.
+    bandwidth
+        Standard deviation of the Gaussian, in the unit of the points.
+    spacing
+        Spot spacing; says how many spots lie within two bandwidths, at most 150 are used.
+    leave_out_nearest
+        Where the places are the spots: weigh the others.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix of float64, shape (m, n)
+        Rows sum to 1; times values of the spots, it gives local means.
+    """
+    within = int(np.ceil(np.pi * (2.0 * bandwidth / spacing) ** 2)) + 1
+    skip = int(leave_out_nearest)
+    k = min(max(within, 3) + skip, _MOST_NEIGHBOURS, len(points))
+    distance, nearest = cKDTree(points).query(places, k)
+    distance, nearest = (a.reshape(-1, k)[:, skip:] for a in (distance, nearest))
+    # Relative to the nearest spot, so that a place far from all has weights too.
+    weights = np.exp(-0.5 * (distance**2 - distance[:, :1] ** 2) / bandwidth**2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    starts = np.arange(0, weights.size + 1, weights.shape[1])
+    shape = (len(places), len(points))
+    return sparse.csr_matrix((weights.ravel(), nearest.ravel(), starts), shape=shape)
+
+
+def local_mean(points, values, places, bandwidth, spacing, **options) -> NDArray[np.float64]:
+    """Average values (n, d) of spots around places; see :func:`local_weights`."""
+    return local_weights(points, places, bandwidth, spacing, **options) @ values
+
+
+def choose_bandwidth(
+    left_points: NDArray,
+    right_points: NDArray,
+    left_values: NDArray,
+    right_values: NDArray,
+    spacing: float,
+    *,
+    seed: int = 0,
+) -> float:
+    """Find the width at which each slice predicts the other with the smallest squared error.
+
+    Parameters
+    ----------
+    left_points, right_points
+        (n, 2) and (m, 2), in one frame.
+    left_values, right_values
+        (n, d) and (m, d).
+    spacing
+        Spot spacing, the unit of :data:`BANDWIDTHS`.
+    seed
+        Which 4,000 spots of a larger slice are predicted.
+
+    Returns
+    -------
+    float
+        In the unit of the points.
+    """
+    rng = np.random.default_rng(seed)
+    tried = [rng.permutation(len(p))[:_MOST_TRIED] for p in (left_points, right_points)]
+    errors = []
+    for width in BANDWIDTHS:
+        args = width * spacing, spacing
+        there = local_mean(right_points, right_values, left_points[tried[0]], *args)
+        back = local_mean(left_points, left_values, right_points[tried[1]], *args)
+        errors.append(
+            ((left_values[tried[0]] - there) ** 2).sum(axis=1).mean()
+            + ((right_values[tried[1]] - back) ** 2).sum(axis=1).mean()
+        )
+    return BANDWIDTHS[int(np.argmin(errors))] * spacing
+
+
+def compare_errors(
+    left_points: NDArray,
+    right_points: NDArray,
+    left_values: NDArray,
+    right_values: NDArray,
+    bandwidth: float,
+    spacing: float,
+    *,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Compare how well the surroundings in the same and in the other slice predict a spot.
+
+    Parameters
+    ----------
+    left_points, right_points, left_values, right_values, spacing, seed
+        As for :func:`choose_bandwidth`.
+    bandwidth
+        Width of the mean.
+
+    Returns
+    -------
+    own, other : float
+        Mean squared error of the prediction from the other spots of the same slice, and from the
+        other slice; the second is at least the first.
+    """
+    rng = np.random.default_rng(seed)
+    own, other = [], []
+    sides = (left_points, left_values), (right_points, right_values)
+    for (points, values), (far_points, far_values) in (sides, sides[::-1]):
+        tried = rng.permutation(len(points))[:_MOST_TRIED]
+        args = points[tried], bandwidth, spacing
+        near = local_mean(points, values, *args, leave_out_nearest=True)
+        far = local_mean(far_points, far_values, *args)
+        own.append(((values[tried] - near) ** 2).sum(axis=1).mean())
+        other.append(((values[tried] - far) ** 2).sum(axis=1).mean())
+    return float(np.mean(own)), float(max(np.mean(own), np.mean(other)))
+
+
+def expected_expression(
+    slices: Sequence[AnnData], weights: Sequence[sparse.csr_matrix], shares: Sequence[float]
+) -> NDArray[np.float32]:
+    """Average the expression around places over slices, on the scale of logarithms.
+
+    Spots are brought to one depth, the median of all, first. Averaging logarithms keeps single deep
+    spots from deciding; back from the logarithm each gene is multiplied by what makes its mean the
+    mean of the spots, because exp(mean of logarithms) - 1 falls short of it. Slices that hold
+    logarithms stay logarithms.
+
+    Parameters
+    ----------
+    slices
+        With the same genes in the same order.
+    weights
+        (m, n) for each slice, see :func:`local_weights`.
+    shares
+        How much each slice counts; they sum to 1.
+
+    Returns
+    -------
+    ndarray of float32, shape (m, genes)
+        In the unit of ``X``, for a spot of the median depth.
+    """
+    plain = [AnnData(sparse.csr_matrix(a.X), var=a.var[[]]) for a in slices]
+    logged = holds_logarithms(plain[0])
+    if not logged:
+        normalise(plain)
+    values = [a.X if logged else a.layers["log1p"] for a in plain]
+    mean = sum(s * (w @ v) for s, w, v in zip(shares, weights, values, strict=True))
+    mean = mean.toarray().astype(np.float32)
+    if logged:
+        return mean
+    mean = np.expm1(mean)
+    wanted = sum(
+        share * np.asarray(np.expm1(v).mean(axis=0)).ravel()
+        for share, v in zip(shares, values, strict=True)
+    )
+    found = mean.mean(axis=0)
+    return mean * np.where(found > 0, wanted / np.maximum(found, 1e-12), 1.0).astype(np.float32)

@@ -1,0 +1,216 @@
+"""Where the spots of a generated slice are, and a first choice of real spots for them.
+
+A coupling pairs spots of the left slice with spots of the right one. At position t a pair stands at
+(1 - t) left + t right (McCann 1997, doi 10.1006/aima.1997.1634), and a spot without partner stands
+where it is, with probability 1 - t if it is a left one, t if it is a right one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from ..slices.spacing import nearest_distance
+from ..transport.transport import Coupling, coupling_pairs
+
+__all__ = [
+    "Pairs",
+    "draw_pairs",
+    "first_choice",
+    "place_between",
+    "roughen",
+    "spread",
+]
+
+_TUFTED = 0.85  # of the real distance between neighbours: closer, and they stand in tufts
+_PUSHES = 30
+
+
+class Pairs(NamedTuple):
+    """What stands where: row of the left and of the right slice for each position; -1 for none."""
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+
+def draw_pairs(coupling: Coupling, t: float, n_spots: int, rng: np.random.Generator) -> Pairs:
+    """Draw as many positions from a coupling as there should be spots.
+
+    Systematic sampling (Madow & Madow 1944, doi 10.1214/aoms/1177731312): the pairs are laid out on
+    a line, each as long as its mass, and read off at equal steps. A pair of mass one is drawn once,
+    where the steps are one; nothing is left to chance but where the first step falls.
+
+    Parameters
+    ----------
+    coupling
+        Between the slices.
+    t
+        Position; decides how many of the spots without partner come from which side.
+    n_spots
+        How many to draw.
+    rng
+        For the first step.
+    """
+    left, right, mass = coupling_pairs(coupling)
+    alone = (
+        np.flatnonzero(coupling.left_unmatched > 0),
+        np.flatnonzero(coupling.right_unmatched > 0),
+    )
+    none = [np.full(len(spots), -1) for spots in alone]
+    lengths = np.concatenate(
+        [
+            mass,
+            (1.0 - t) * coupling.left_unmatched[alone[0]],
+            t * coupling.right_unmatched[alone[1]],
+        ]
+    )
+    ends = np.cumsum(lengths)
+    marks = (np.arange(n_spots) + rng.uniform(0.25, 0.75)) * ends[-1] / n_spots
+    drawn = np.minimum(np.searchsorted(ends, marks), len(ends) - 1)
+    return Pairs(
+        np.concatenate([left, alone[0], none[1]])[drawn],
+        np.concatenate([right, none[0], alone[1]])[drawn],
+    )
+
+
+def place_between(pairs: Pairs, left: NDArray, right: NDArray, t: float) -> NDArray[np.float64]:
+    """Return the positions (n, 2) of pairs at t.
+
+    Parameters
+    ----------
+    left, right
+        (., 2), coordinates of both slices, each already warped to position t.
+    """
+    positions = (1.0 - t) * left[pairs.left] + t * right[pairs.right]
+    positions[pairs.right < 0] = left[pairs.left[pairs.right < 0]]
+    positions[pairs.left < 0] = right[pairs.right[pairs.left < 0]]
+    return positions
+
+
+def roughen(
+    positions: NDArray, wanted_spacing: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Move positions a little at random until neighbours are as close as in real slices.
+
+    The middle of two spots that lie irregularly is less irregular than either: averages even out.
+    So the distance to the nearest neighbour grows; random steps of the right size undo that. Grids
+    do not need it and are left alone.
+
+    Parameters
+    ----------
+    positions
+        (n, 2).
+    wanted_spacing
+        Median distance to the nearest neighbour.
+    rng
+        For the directions.
+    """
+    draws = rng.normal(size=positions.shape)
+    if nearest_distance(positions) <= 1.005 * wanted_spacing:
+        return positions
+    steps = _directed(draws, positions)
+    low, high = 0.0, 0.5 * wanted_spacing
+    for _ in range(12):  # bisection: the larger the steps, the closer the nearest neighbour
+        size = (low + high) / 2
+        if nearest_distance(positions + size * steps) > wanted_spacing:
+            low = size
+        else:
+            high = size
+    return positions + low * steps
+
+
+def _directed(draws: NDArray, positions: NDArray) -> NDArray[np.float64]:
+    """Lay draws away from the centre and across: so steps turn as the slice is turned."""
+    along = positions - positions.mean(axis=0)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-300)
+    return draws[:, :1] * along + draws[:, 1:] * along[:, ::-1] * (-1.0, 1.0)
+
+
+def spread(
+    positions: NDArray, wanted_spacing: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Push tufts apart, until neighbours are about as far from each other as in real slices.
+
+    In tissue that has grown, a spot has several partners. On the way to them its heirs still stand
+    close together, as a tuft, with gaps between the tufts. Neighbours that are too close push each
+    other away, a little at a time. Positions that are no tufts are left alone.
+
+    Parameters
+    ----------
+    positions
+        (n, 2).
+    wanted_spacing
+        Median distance to the nearest neighbour.
+    rng
+        For the directions of positions that coincide.
+    """
+    enough = _TUFTED * wanted_spacing
+    if nearest_distance(positions) >= enough:
+        return positions
+    draws = rng.normal(size=positions.shape)
+    positions = positions + 1e-3 * wanted_spacing * _directed(draws, positions)
+    for _ in range(_PUSHES):
+        i, j = cKDTree(positions).query_pairs(wanted_spacing, output_type="ndarray").T
+        way = positions[i] - positions[j]
+        length = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12 * wanted_spacing)
+        push = 0.2 * (wanted_spacing - length) * way / length
+        for axis in (0, 1):
+            positions[:, axis] += np.bincount(i, push[:, axis], len(positions))
+            positions[:, axis] -= np.bincount(j, push[:, axis], len(positions))
+        if nearest_distance(positions) >= enough:
+            break
+    return positions
+
+
+def first_choice(
+    pairs: Pairs,
+    positions: NDArray,
+    pool_points: NDArray,
+    n_left: int,
+    t: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Choose a real spot for each position: one of its pair, none twice.
+
+    Parameters
+    ----------
+    pairs, positions
+        (n,) and (n, 2).
+    pool_points
+        (p, 2), spots of the left slice, then those of the right one.
+    n_left
+        How many of them are left ones.
+    t
+        Probability of the right one of a pair.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Rows of the pool. A spot with several partners serves one of them; the others take the
+        nearest spot that is free, of the same slice if there is one.
+    """
+    right = np.where(pairs.right >= 0, n_left + pairs.right, -1)
+    prefer_right = rng.random(len(positions)) < t
+    wish = np.where(prefer_right, right, pairs.left)
+    wish = np.where(wish < 0, np.maximum(right, pairs.left), wish)  # a spot without partner
+    chosen = np.full(len(positions), -1, dtype=np.int64)
+    _, once = np.unique(wish, return_index=True)  # the first who asks gets it
+    chosen[once] = wish[once]
+    free = np.ones(len(pool_points), dtype=bool)
+    free[wish] = False
+    is_right = np.arange(len(pool_points)) >= n_left
+    while (chosen < 0).any():
+        for side in (False, True):
+            left_over = np.flatnonzero((chosen < 0) & ((wish >= n_left) == side))
+            if not len(left_over):
+                continue
+            same = free & (is_right == side)
+            rows = np.flatnonzero(same if same.any() else free)
+            nearest = rows[cKDTree(pool_points[rows]).query(positions[left_over])[1]]
+            _, once = np.unique(nearest, return_index=True)
+            chosen[left_over[once]] = nearest[once]
+            free[nearest[once]] = False
+    return chosen

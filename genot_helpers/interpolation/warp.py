@@ -1,0 +1,349 @@
+"""A smooth warp that brings two slices into register beyond what rotation and shift can do.
+
+Neighbouring sections are stretched differently when they are cut and mounted, and the tissue itself
+changes from one to the next. After alignment (:mod:`genot_helpers.alignment`) a smooth displacement
+field u is left to find. Both slices move, each half of the way, so that neither is the template
+(symmetric registration: Avants et al. 2008, doi 10.1016/j.media.2007.06.004):
+
+    minimise over u   sum over places y of  |L(y - u/2) - R(y + u/2)|^2  +  stiffness * bending(u)
+
+L and R are maps of expression components on a grid. u is a bicubic spline on a coarse grid of
+control points (free-form deformation: Rueckert et al. 1999, doi 10.1109/42.796284), found by
+Gauss-Newton steps from coarse maps to finer ones. How stiff the field must be is decided by the
+slices themselves: it is fitted on half of the spots of each and judged on the other half; no warp
+at all is one of the choices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.interpolate import BSpline
+from scipy.ndimage import gaussian_filter
+
+from ..slices.spacing import spot_spacing
+
+__all__ = ["SmoothWarp", "fit_warp"]
+
+STIFFNESS = (np.inf, 1.0, 0.1, 0.01)
+"""What ``stiffness="auto"`` chooses from; infinite means no warp."""
+
+_N_CONTROL = 10  # control points along each side
+_N_COMPONENTS = 20  # leading components that are compared
+_BLURS = (3.0, 2.0)  # width of the Gaussian in bins: coarse first, then finer
+_N_STEPS = 10  # Gauss-Newton steps at each blur, at most
+_SMALLEST_STEP = 0.02  # in bins; steps end when no coefficient moves further
+_BIN_SPACINGS = 2.0  # side of a bin in spot spacings ...
+_MOST_BINS = 64  # ... unless that gives more bins than this along a side
+_SMALLEST_AREA = 0.1  # of what it was; a field that shrinks tissue further is refused
+_LARGEST_DISAGREEMENT = 0.5  # of the warped maps; at 1 they are unrelated, and a warp is chance
+_DENSITY_WEIGHT = 0.3  # of the logarithm of the spot density beside the components
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothWarp:
+    """A displacement field between two slices, half of it for each.
+
+    Attributes
+    ----------
+    corner, size
+        (2,) float64, the rectangle the spline covers, in the unit of the coordinates.
+    coefficients
+        (k, k, 2) float64, displacement at the control points, from left to right.
+    stiffness
+        Weight of the bending penalty; infinite if there is no warp.
+    trials
+        Stiffness → disagreement of the held-out halves, if it was chosen; smaller is better.
+    """
+
+    corner: NDArray[np.float64]
+    size: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
+    stiffness: float
+    trials: dict[float, float]
+
+    @property
+    def is_identity(self) -> bool:
+        """True if nothing moves."""
+        return not self.coefficients.any()
+
+    def displacement(self, points: NDArray) -> NDArray[np.float64]:
+        """Evaluate u, the way from the left to the right slice, at places halfway.
+
+        Parameters
+        ----------
+        points
+            (n, 2), in the frame halfway between the slices.
+        """
+        across, along = (
+            _spline((points[:, axis] - self.corner[axis]) / self.size[axis]) for axis in (0, 1)
+        )
+        fields = (np.asarray(across @ self.coefficients[..., axis]) for axis in (0, 1))
+        return np.stack([np.asarray(along.multiply(f).sum(axis=1)).ravel() for f in fields], axis=1)
+
+    def move_left(self, points: NDArray, t: float) -> NDArray[np.float64]:
+        """Move points of the left slice to position t.
+
+        Parameters
+        ----------
+        points
+            (n, 2), coordinates in the left slice.
+        t
+            0 leaves them where they are, 1 moves them into the right slice's frame.
+        """
+        return points + t * self._pull(points, 0.5)
+
+    def move_right(self, points: NDArray, t: float) -> NDArray[np.float64]:
+        """Move points of the right slice to position t; 1 leaves them, 0 moves them to the left."""
+        return points - (1.0 - t) * self._pull(points, -0.5)
+
+    def smallest_jacobian(self, points: NDArray) -> float:
+        """Smallest local change of area of either half; above 0 the field does not fold.
+
+        Parameters
+        ----------
+        points
+            (n, 2), where to look: halfway between the slices, where there is tissue.
+        """
+        step = 1e-4 * self.size.max()
+        d = np.stack(
+            [
+                (self.displacement(points + shift) - self.displacement(points - shift)) / (2 * step)
+                for shift in step * np.eye(2)
+            ],
+            axis=2,
+        )
+        halves = (np.linalg.det(np.eye(2) + sign * d / 2) for sign in (1, -1))
+        return float(min(area.min() for area in halves))
+
+    def _pull(self, points: NDArray, half: float) -> NDArray[np.float64]:
+        """Find u at y where y = point + half * u(y): what is known is the point, not y."""
+        points = np.asarray(points, dtype=np.float64)
+        if self.is_identity:
+            return np.zeros_like(points)
+        u = np.zeros_like(points)
+        for _ in range(40):  # a contraction, because the field does not fold
+            previous, u = u, self.displacement(points + half * u)
+            if np.abs(u - previous).max() < 1e-9 * self.size.max():
+                break
+        return u
+
+
+class _Frame(NamedTuple):
+    """The grid both slices are drawn on, and the spline basis at its bins."""
+
+    corner: NDArray[np.float64]
+    bin_side: float
+    shape: tuple[int, int]
+    basis: sparse.csr_matrix
+
+    @property
+    def size(self) -> NDArray[np.float64]:
+        return np.array(self.shape) * self.bin_side
+
+
+def fit_warp(
+    left_points: NDArray,
+    right_points: NDArray,
+    left_embedding: NDArray,
+    right_embedding: NDArray,
+    *,
+    stiffness: float | str = "auto",
+    seed: int = 0,
+) -> SmoothWarp:
+    """Find the smooth warp between two aligned slices.
+
+    Parameters
+    ----------
+    left_points, right_points
+        (n, 2) and (m, 2), coordinates in one frame, in one unit.
+    left_embedding, right_embedding
+        (n, d) and (m, d), components of expression that mean the same in both slices, the leading
+        ones first, centred in each slice. The first 20 are used.
+    stiffness
+        Weight of the bending penalty: 1 hardly gives, .01 gives readily. "auto" fits each value of
+        :data:`STIFFNESS` on half of the spots and takes the one that brings the other halves into
+        the best agreement; infinite, one of them, means no warp. It is taken too where the other
+        halves hardly agree with any.
+    seed
+        Which spots are in which half.
+
+    Returns
+    -------
+    SmoothWarp
+        Never folds: a stiffness that would make the field fold is passed over, or multiplied by
+        ten until it does not.
+
+    Raises
+    ------
+    ValueError
+        If the stiffness is neither "auto" nor a number above 0.
+    """
+    if stiffness != "auto" and not (isinstance(stiffness, Real) and stiffness > 0):
+        raise ValueError(f'stiffness is {stiffness!r}: give "auto" or a number above 0.')
+    points = [np.asarray(p, dtype=np.float64) for p in (left_points, right_points)]
+    features = [np.asarray(e)[:, :_N_COMPONENTS] for e in (left_embedding, right_embedding)]
+    frame = _frame(*points)
+    trials: dict[float, float] = {}
+    if stiffness == "auto":
+        trials = _trials(frame, points, features, np.random.default_rng(seed))
+        stiffness = min(trials, key=trials.__getitem__)
+        if trials[stiffness] > _LARGEST_DISAGREEMENT:
+            stiffness = np.inf
+    while True:
+        warp = _fit(frame, points, features, float(stiffness), trials)
+        if warp.is_identity or warp.smallest_jacobian(np.vstack(points)) > _SMALLEST_AREA:
+            return warp
+        stiffness *= 10.0
+
+
+def _trials(frame, points, features, rng) -> dict[float, float]:
+    """Disagreement of the halves a warp was not fitted on, for each stiffness."""
+    first = [rng.random(len(p)) < 0.5 for p in points]
+    errors: dict[float, float] = {}
+    for stiffness in STIFFNESS:
+        parts = []
+        for fitted in (first, [~chosen for chosen in first]):
+            held = [~chosen for chosen in fitted]
+            warp = _fit(frame, _pick(points, fitted), _pick(features, fitted), stiffness, {})
+            if not warp.is_identity and warp.smallest_jacobian(np.vstack(points)) <= _SMALLEST_AREA:
+                parts.append(np.inf)
+                continue
+            parts.append(_disagreement(frame, warp, _pick(points, held), _pick(features, held)))
+        errors[stiffness] = float(np.mean(parts))
+    return errors
+
+
+def _pick(arrays, chosen):
+    return [array[keep] for array, keep in zip(arrays, chosen, strict=True)]
+
+
+def _disagreement(frame, warp, points, features) -> float:
+    """Squared difference of the two maps halfway, over their variance."""
+    moved = warp.move_left(points[0], 0.5), warp.move_right(points[1], 0.5)
+    maps = [_draw(frame, p, e, _BLURS[-1]) for p, e in zip(moved, features, strict=True)]
+    weight = (maps[0][1] * maps[1][1])[..., None]
+    (a, _), (b, _) = maps
+    difference, size = (weight * (a - b) ** 2).sum(), (weight * (a**2 + b**2)).sum()
+    return float(difference / size) if size > 0 else 1.0
+
+
+def _frame(left: NDArray, right: NDArray) -> _Frame:
+    low = np.minimum(left.min(axis=0), right.min(axis=0))
+    high = np.maximum(left.max(axis=0), right.max(axis=0))
+    spacing = (spot_spacing(left) + spot_spacing(right)) / 2
+    side = max(_BIN_SPACINGS * spacing, float((high - low).max()) / _MOST_BINS)
+    # A margin, so that points may move out a little; of such a width that the lines between bins
+    # never run through the spots of a grid, where rounding would decide which side they are on.
+    corner = low - 3.3 * side
+    shape = tuple(int(n) for n in np.ceil((high - low) / side + 6.3))
+    across, along = (_spline((np.arange(n) + 0.5) / n) for n in shape)
+    return _Frame(corner, side, shape, sparse.kron(across, along, format="csr"))
+
+
+def _spline(places: NDArray) -> sparse.csr_matrix:
+    """Cubic B-splines over [0, 1] at some places, one column for each control point."""
+    inner = np.linspace(0.0, 1.0, _N_CONTROL - 2)
+    knots = np.concatenate([np.zeros(3), inner, np.ones(3)])
+    return BSpline.design_matrix(np.clip(places, 0.0, 1.0 - 1e-12), knots, 3)
+
+
+def _draw(frame: _Frame, points: NDArray, values: NDArray, blur: float):
+    """Draw smoothed maps: mean of the values (rows, columns, d), spots per bin over their mean."""
+    bins = ((points - frame.corner) / frame.bin_side).astype(int)
+    bins = np.clip(bins, 0, np.array(frame.shape) - 1)
+    flat = bins[:, 0] * frame.shape[1] + bins[:, 1]
+    adding = sparse.csr_matrix(
+        (np.ones(len(flat)), (flat, np.arange(len(flat)))),
+        shape=(frame.shape[0] * frame.shape[1], len(flat)),
+    )
+    number = np.asarray(adding.sum(axis=1)).reshape(*frame.shape, 1)
+    total = (adding @ values).reshape(*frame.shape, -1)
+    number, total = (gaussian_filter(a, (blur, blur, 0), mode="constant") for a in (number, total))
+    filled = number[number > 0.05 * number.max()]
+    return total / np.maximum(number, 1e-3 * number.max()), number[..., 0] / filled.mean()
+
+
+def _fit(frame, points, features, stiffness, trials) -> SmoothWarp:
+    """Gauss-Newton steps on the coefficients, from coarse maps to finer ones."""
+    coefficients = np.zeros((_N_CONTROL**2, 2))
+    if np.isfinite(stiffness):
+        for blur in _BLURS:
+            maps = [_draw(frame, p, e, blur) for p, e in zip(points, features, strict=True)]
+            coefficients = _descend(frame, maps, coefficients, stiffness)
+    grid = coefficients.reshape(_N_CONTROL, _N_CONTROL, 2) * frame.bin_side
+    return SmoothWarp(frame.corner, frame.size, grid, stiffness, trials)
+
+
+def _descend(frame, maps, coefficients, stiffness):
+    """Take Gauss-Newton steps. Displacements are counted in bins here."""
+    inside = [(density > 0.3).astype(float) for _, density in maps]
+    pictures = [
+        np.dstack([values, _DENSITY_WEIGHT * np.log(density + 0.1)]) for values, density in maps
+    ]
+    slopes = [np.stack(np.gradient(picture, axis=(0, 1)), axis=-1) for picture in pictures]
+    n_bins, n_values = len(frame.basis.indptr) - 1, pictures[0].shape[2]
+    inside, pictures, slopes = (
+        [a.reshape(n_bins, -1) for a in arrays] for arrays in (inside, pictures, slopes)
+    )
+    bins = np.indices(frame.shape).reshape(2, -1).T.astype(float)
+    bending, scale = np.kron(np.eye(2), _bending()), None
+    for _ in range(_N_STEPS):
+        u = frame.basis @ coefficients
+        left, right = _reader(frame.shape, bins - u / 2), _reader(frame.shape, bins + u / 2)
+        error = left @ pictures[0] - right @ pictures[1]
+        weight = (left @ inside[0]) * (right @ inside[1])
+        slope = -(left @ slopes[0] + right @ slopes[1]).reshape(n_bins, n_values, 2) / 2
+        if scale is None:  # makes the stiffness a pure number
+            scale = (weight[:, :, None] * slope**2).sum() / _N_CONTROL**2
+            if scale == 0:  # the slices do not overlap: nothing says how to warp them
+                return coefficients
+        curvature, gradient = _normal_equations(frame.basis, weight, slope, error)
+        penalty = stiffness * scale * bending
+        x = coefficients.T.ravel()
+        step = np.linalg.solve(curvature + penalty, gradient + penalty @ x)
+        coefficients = (x - step).reshape(2, -1).T
+        if np.abs(step).max() < _SMALLEST_STEP:
+            break
+    return coefficients
+
+
+def _reader(shape: tuple[int, int], places: NDArray) -> sparse.csr_matrix:
+    """Bilinear interpolation as a matrix: times the bins of a picture, its values at places."""
+    places = np.clip(places, 0.0, np.array(shape) - 1.0)
+    base = np.minimum(places.astype(int), np.array(shape) - 2)
+    (r, c), (dr, dc) = base.T, (places - base).T
+    bins = [(r + i) * shape[1] + c + j for i in (0, 1) for j in (0, 1)]
+    shares = [(1 - dr) * (1 - dc), (1 - dr) * dc, dr * (1 - dc), dr * dc]
+    entries = np.stack(shares, axis=1).ravel(), np.stack(bins, axis=1).ravel()
+    return sparse.csr_matrix(
+        (*entries, np.arange(0, 4 * len(places) + 1, 4)), shape=(len(places), shape[0] * shape[1])
+    )
+
+
+def _normal_equations(basis, weight, slope, error):
+    """Curvature and gradient of the squared error for the coefficients of both directions."""
+    products = {
+        (a, b): basis.T @ sparse.diags((weight * slope[..., a] * slope[..., b]).sum(axis=1)) @ basis
+        for a, b in ((0, 0), (0, 1), (1, 1))
+    }
+    blocks = [[products[0, 0], products[0, 1]], [products[0, 1], products[1, 1]]]
+    gradient = [basis.T @ (weight * slope[..., a] * error).sum(axis=1) for a in (0, 1)]
+    return sparse.bmat(blocks).toarray(), np.concatenate(gradient)
+
+
+def _bending() -> NDArray:
+    """Bending energy of a field given by its coefficients, and a trace of its size.
+
+    Squared second differences, as of a thin plate; the last term keeps coefficients that no spot
+    bears upon at 0.
+    """
+    first, second = (np.diff(np.eye(_N_CONTROL), n, axis=0) for n in (1, 2))
+    first, second, one = first.T @ first, second.T @ second, np.eye(_N_CONTROL)
+    plate = np.kron(second, one) + np.kron(one, second) + 2 * np.kron(first, first)
+    return plate + 0.01 * np.eye(_N_CONTROL**2)

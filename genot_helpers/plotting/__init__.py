@@ -1,0 +1,24 @@
+"""Figures: squidpy and matplotlib for slices, plotly where the reader should turn a thing."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "plotting": [
+            "plot_confidence",
+            "plot_domains",
+            "plot_eigenvalues",
+            "plot_genes",
+            "plot_loss",
+            "plot_recall",
+            "save_figure",
+        ],
+        "generated_plots": ["plot_generated", "plot_series", "plot_sources"],
+        "coupling_plots": ["plot_alignment", "plot_coupling", "plot_warp"],
+        "score_plots": ["plot_scores", "plot_trend"],
+        "stacks": ["gene_along_stack"],
+        "stack_plots": ["embed_plotly", "gene_flow_figure", "stack_figure", "write_page"],
+        "stack_film": ["film", "film_as_html"],
+    },
+)

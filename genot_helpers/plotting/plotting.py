@@ -1,0 +1,299 @@
+"""Figures: slices drawn by squidpy, with colours that colour-blind readers can tell apart.
+
+All functions return the matplotlib figure and change nothing but the colours that scanpy and
+squidpy keep in `uns["<column>_colors"]`. As in images, y grows
+downwards, unless `uns["genot"]["y_axis"]` is "up".
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..evaluation.evaluation import match_domains
+from ..files import atomic_path
+from ..quiet import sq
+from ..slices.spacing import nearest_distance
+
+__all__ = [
+    "PALETTE",
+    "colour_domains",
+    "plot_confidence",
+    "plot_domains",
+    "plot_eigenvalues",
+    "plot_genes",
+    "plot_loss",
+    "plot_recall",
+    "save_figure",
+]
+
+# Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme, for tissues with
+# many domains. No palette keeps more than about eight colours apart for everyone.
+PALETTE = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"),
+    *("#332288", "#DDCC77", "#117733", "#882255", "#88CCEE", "#CC6677", "#44AA99", "#AA4499"),
+    *("#999933", "#BBBBBB", "#661100", "#6699CC", "#AA7744", "#777711", "#AA4488", "#114477"),
+)
+UNANNOTATED = "#DDDDDD"
+VISIUM_PITCH = 100.0  # µm, centre to centre
+SCALE_BAR = {"location": "lower left", "box_alpha": 0.7, "border_pad": 0.2, "length_fraction": 0.25}
+SCALE_BAR |= {"width_fraction": 0.012, "font_properties": {"size": 9}}
+
+
+def colour_domains(
+    adata: ad.AnnData, *, key: str = "genot_domain", truth: str | None = "domain_truth"
+) -> dict[str, str]:
+    """Choose a colour per domain; found domains take the colour of the annotated one they match.
+
+    Parameters
+    ----------
+    adata : AnnData
+    key : str
+        Domain column.
+    truth : str or None
+        Annotated column to match colours to (greatest overlap, one to one); None, or a column
+        that is missing, gives colours in order.
+
+    Returns
+    -------
+    dict
+        Domain → colour. Also written to `uns[key + "_colors"]`.
+    """
+    if not isinstance(adata.obs[key].dtype, pd.CategoricalDtype):
+        adata.obs[key] = adata.obs[key].astype("category")
+    found = list(adata.obs[key].cat.categories)
+    matched: Mapping[object, object] = {}
+    annotated: list[object] = []
+    if truth != key and truth in adata.obs and adata.obs[truth].notna().any():
+        annotated = list(adata.obs[truth].astype("category").cat.categories)
+        complete = adata.obs[key].notna().to_numpy()  # spots without a domain match nothing
+        both = ad.AnnData(obs=adata.obs.loc[complete, [truth, key]])
+        if both.obs[truth].notna().any():
+            matched = match_domains(both, truth=truth, predicted=key)
+    spare = itertools.count(len(annotated))
+    colours = {}
+    for name in found:
+        partner = matched.get(name)
+        number = next(spare) if partner is None else annotated.index(partner)
+        colours[str(name)] = PALETTE[number % len(PALETTE)]
+    adata.uns[f"{key}_colors"] = list(colours.values())
+    return colours
+
+
+def micrometres_per_unit(adata: ad.AnnData) -> float | None:
+    """Return µm per unit of `obsm["spatial"]`, or None where it is not known."""
+    facts = adata.uns.get("genot", {})
+    if "micrometres_per_unit" in facts:
+        return float(facts["micrometres_per_unit"])
+    if facts.get("spatial_unit") == "µm":
+        return 1.0
+    if {"array_row", "array_col"} <= set(adata.obs):
+        return VISIUM_PITCH / nearest_distance(adata.obsm["spatial"])
+    return None
+
+
+def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
+    """Return the tissue image as squidpy wants it (or nothing) and its pixels per unit."""
+    for stored in adata.uns.get("spatial", {}).values():
+        images, factors = stored.get("images", {}), stored.get("scalefactors", {})
+        for resolution in sorted(images):  # the high resolution comes first
+            factor = factors.get(f"tissue_{resolution}_scalef")
+            if factor is not None and "spot_diameter_fullres" in factors:
+                chosen = {"images": {resolution: images[resolution]}, "scalefactors": factors}
+                return chosen, float(factor)
+    return {}, 1.0
+
+
+def _draw(
+    adata: ad.AnnData,
+    values: pd.Series,
+    ax: plt.Axes,
+    *,
+    title: str,
+    colours: Mapping[str, str] | None = None,
+    image: bool = False,
+    **options,
+) -> None:
+    """Draw one panel with squidpy: spots that touch without overlap, and a scale bar."""
+    coordinates = np.asarray(adata.obsm["spatial"], dtype=float)
+    picture, factor = _image_of(adata) if image else ({}, 1.0)
+    # Squidpy gets an AnnData of its own, so that the slice stays as it is.
+    shown = ad.AnnData(obs=values.to_frame("value"), obsm={"spatial": coordinates})
+    shown.uns["spatial"] = {"slice": picture}
+    if colours is not None:
+        shown.uns["value_colors"] = [colours[str(name)] for name in values.cat.categories]
+    radius = 0.5 * nearest_distance(coordinates)
+    if picture:  # spots with gaps between them, so that the image shows; size in spot diameters
+        size = 0.75 * radius / (0.5 * picture["scalefactors"]["spot_diameter_fullres"])
+        options |= {"img": True, "img_res_key": next(iter(picture["images"])), "size": size}
+    else:
+        options |= {"img": False, "size": radius}
+    scale = micrometres_per_unit(adata)
+    if scale is not None:
+        options |= {"scalebar_dx": scale / factor, "scalebar_kwargs": SCALE_BAR}
+    options |= {"frameon": False, "na_color": UNANNOTATED, "library_id": "slice"}
+    sq.pl.spatial_scatter(shown, color="value", ax=ax, title=title, **options)
+    for text in ax.get_legend().get_texts() if ax.get_legend() else ():
+        text.set_text("unannotated" if text.get_text() == "NA" else text.get_text())
+    simulated = bool(adata.uns.get("genot", {}).get("simulated", False))
+    if simulated:  # the figure itself says so, wherever it ends up
+        place = {"x": 1.0, "y": 0.01, "ha": "right", "va": "bottom", "transform": ax.transAxes}
+        ax.text(s="simulated tissue", fontsize=8, color="0.35", **place)
+    strip = 0.1 if simulated or scale is not None else 0.0
+    upwards = not picture and adata.uns.get("genot", {}).get("y_axis") == "up"
+    _frame_tissue(ax, coordinates * factor, strip, upwards=upwards)
+
+
+def _frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upwards: bool) -> None:
+    """Crop the panel to the tissue, with a strip for the scale bar below it."""
+    (left, low), (right, high) = coordinates.min(axis=0), coordinates.max(axis=0)
+    margin = max(0.02 * max(right - left, high - low), 0.6 * nearest_distance(coordinates))
+    strip *= high - low
+    ax.set_xlim(left - margin, right + margin)
+    if upwards:
+        ax.set_ylim(low - margin - strip, high + margin)
+    else:
+        ax.set_ylim(high + margin + strip, low - margin)
+
+
+def _panels(n_panels: int, adata: ad.AnnData, n_columns: int = 3) -> tuple[Figure, list[plt.Axes]]:
+    """Make a grid of panels whose shape follows the tissue's."""
+    n_columns = min(n_panels, n_columns)
+    n_rows = -(-n_panels // n_columns)
+    width, height = np.ptp(adata.obsm["spatial"], axis=0)
+    panel_height = float(np.clip(4.0 * height / width, 2.5, 6.0))
+    figure, axes = plt.subplots(
+        n_rows,
+        n_columns,
+        figsize=(4.9 * n_columns, panel_height * n_rows + 0.4),
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax in axes.flat[n_panels:]:
+        ax.set_axis_off()
+    return figure, list(axes.flat[:n_panels])
+
+
+def plot_domains(
+    adata: ad.AnnData,
+    keys: str | Sequence[str] | None = None,
+    *,
+    titles: Sequence[str] | None = None,
+    truth: str | None = "domain_truth",
+    image: bool = False,
+) -> Figure:
+    """Draw domains on the tissue, one panel per column of `obs`, colours matched to the truth.
+
+    Parameters
+    ----------
+    adata : AnnData
+    keys : str or sequence of str, optional
+        Columns of `obs`; default: those of "domain_truth" and "genot_domain" that are there.
+    titles : sequence of str, optional
+    truth : str or None
+        Column that the colours of the others follow, see :func:`colour_domains`.
+    image : bool
+        Draw on the tissue image where the slice has one.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    """
+    if keys is None:
+        keys = [key for key in ("domain_truth", "genot_domain") if key in adata.obs]
+    keys = [keys] if isinstance(keys, str) else list(keys)
+    if not keys or not set(keys) <= set(adata.obs):
+        raise KeyError(
+            f"There is no obs column {sorted(set(keys) - set(adata.obs)) or 'with domains'} to "
+            f"draw (found: {list(adata.obs)}). Run cluster_mixture first, or name another column."
+        )
+    figure, axes = _panels(len(keys), adata)
+    for key, title, ax in zip(keys, titles or keys, axes, strict=True):
+        colours = colour_domains(adata, key=key, truth=truth)
+        values = adata.obs[key].cat.remove_unused_categories()
+        _draw(adata, values, ax, title=title, colours=colours, image=image)
+    return figure
+
+
+def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
+    """Draw the share of votes per spot, from 0 to 1."""
+    if key not in adata.obs:
+        raise KeyError(f"There is no obs[{key!r}] to draw. Run cluster_mixture first.")
+    figure, (ax,) = _panels(1, adata)
+    options = {"cmap": "viridis", "norm": plt.Normalize(0.0, 1.0)}
+    _draw(adata, adata.obs[key], ax, title="Confidence (share of votes)", **options)
+    return figure
+
+
+def plot_genes(
+    adata: ad.AnnData, genes: Sequence[str], *, layer: str | None = "log1p", n_columns: int = 3
+) -> Figure:
+    """Draw the expression of genes on the tissue; genes that are not measured are left out."""
+    measured = [gene for gene in genes if gene in adata.var_names]
+    if not measured:
+        near = [difflib.get_close_matches(gene, adata.var_names, n=3) for gene in genes]
+        raise ValueError(f"None of the genes {list(genes)} is in var_names. Near: {near}.")
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"There is no layers[{layer!r}]. Run normalise first, or pass layer=None.")
+    figure, axes = _panels(len(measured), adata, n_columns)
+    for gene, ax in zip(measured, axes, strict=True):
+        values = adata[:, [gene]].to_df(layer)[gene]
+        _draw(adata, values, ax, title=gene, cmap="magma")
+    what = "log(1 + normalised counts)" if layer == "log1p" else layer or "X"
+    figure.suptitle(f"Expression, {what}", fontsize=11)
+    return figure
+
+
+def plot_loss(losses: Mapping[str, Sequence[float]], *, title: str = "Training loss") -> Figure:
+    """Draw the loss curves of a training, one line per term."""
+    figure, ax = plt.subplots(figsize=(6.0, 3.4), layout="constrained")
+    for number, (name, values) in enumerate(losses.items()):
+        epochs = np.arange(1, len(values) + 1)
+        ax.plot(epochs, values, color=PALETTE[number], label=name)
+    ax.set(xlabel="epoch", ylabel="loss", title=title)
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_eigenvalues(eigenvalues: Sequence[float]) -> Figure:
+    """Draw the eigenvalues of :func:`genot_helpers.encoder.spectral.spectral_embedding`."""
+    figure, ax = plt.subplots(figsize=(6.0, 3.0), layout="constrained")
+    ax.bar(np.arange(1, len(eigenvalues) + 1), eigenvalues, color=PALETTE[0])
+    ax.set(xlabel="direction of the embedding", ylabel="share of variance\nneighbours agree on")
+    ax.set_title("What neighbours agree on")
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the share of each annotated domain that was found, one bar per method.
+
+    Parameters
+    ----------
+    tables : mapping
+        Method name → table of :func:`genot_helpers.evaluation.recall_per_domain`.
+    """
+    recall = pd.DataFrame({name: table["recall"] for name, table in tables.items()})
+    figure, ax = plt.subplots(figsize=(7.0, 3.4), layout="constrained")
+    recall.plot.bar(ax=ax, color=list(PALETTE[: recall.shape[1]]), width=0.8, rot=0)
+    ax.set(xlabel="annotated domain", ylabel="recall", ylim=(0, 1))
+    ax.set_title("Share of each annotated domain that was found")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, completely or not at all."""
+    with atomic_path(path) as unfinished:
+        figure.savefig(unfinished, dpi=150, bbox_inches="tight", format="png")

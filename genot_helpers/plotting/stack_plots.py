@@ -1,0 +1,281 @@
+"""Slices on top of each other: a stack to turn in the browser, and lines through it.
+
+Each slice lies at its depth in the tissue (``uns["genot"]["position_um"]``). Sections are far apart
+compared with spots but close compared with the width of a tissue, so a stack drawn to scale is
+flat: the depth is drawn larger, and the axis says how much. Drawn by plotly (WebGL); the film
+through the same slices is in :mod:`genot_helpers.plotting.stack_film`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+from scipy.spatial import ConvexHull
+
+from ..files import atomic_path
+from ..transport.couplings import coupling_pairs
+from .plotting import micrometres_per_unit
+from .stacks import ColourAxis, as_stack, slice_depths, stack_values
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from ..interpolation.between import Interpolation
+
+__all__ = ["embed_plotly", "gene_flow_figure", "stack_figure", "write_page"]
+
+_HEIGHT = 0.7  # of the stack, as a share of the wider side of the tissue, if it is up to us
+_BUTTONS = {"displaylogo": False, "showSendToCloud": False}
+_STEPS = 9  # places at which a line between two slices is drawn
+
+
+def stack_figure(
+    slices: Mapping[str, AnnData] | Sequence[AnnData],
+    color: str,
+    *,
+    n_smooth: int = 1,
+    max_spots: int = 1500,
+    marker_size: float = 3.0,
+    opacity: float = 1.0,
+    exaggeration: float | str = "auto",
+    layer: str | None = None,
+    seed: int = 0,
+) -> go.Figure:
+    """Draw slices of one frame at their depths, to be turned and zoomed.
+
+    Given sections have a black outline, generated slices a dashed grey one; a click on either name
+    in the legend hides and shows all of its kind. Where a gene is high, spots are larger.
+
+    Parameters
+    ----------
+    slices
+        In the order of the stack; names are shown where a pointer rests. Nothing is written.
+    color
+        A gene, or a column of ``obs``: see :func:`genot_helpers.plotting.stacks.stack_values`.
+    n_smooth
+        Average the gene over a spot and its nearest ones in the same slice, so many together.
+    max_spots
+        Draw at most so many spots of a slice, taken at random. Ten slices of 1,500 make a file of
+        half a megabyte, and turn smoothly without a graphics card.
+    marker_size, opacity
+        Of the spots, in pixels, and from 0 to 1.
+    exaggeration
+        How many times the depth is drawn larger than width and height; 1 is to scale, "auto" makes
+        the stack about two thirds as high as the tissue is wide.
+    layer
+        Read genes from this layer where a slice has it.
+    seed
+        Of the choice of spots.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
+    Raises
+    ------
+    KeyError
+        If a slice has neither such a gene nor such a column.
+    ValueError
+        If there is no slice, or a number is out of range.
+
+    Examples
+    --------
+    >>> figure = stack_figure([left, *generated, right], "Baiap2", n_smooth=20)
+    >>> write_page(figure, "stack.html")
+    """
+    if max_spots < 3 or not 0 < opacity <= 1:
+        raise ValueError("max_spots must be 3 or more, and opacity above 0 and at most 1.")
+    stack = as_stack(slices)
+    values, axis = stack_values(stack, color, n_smooth=n_smooth, layer=layer)
+    depths, rng = slice_depths(stack.values()), np.random.default_rng(seed)
+    figure, in_legend = go.Figure(), set()
+    for (name, adata), shown, depth in zip(stack.items(), values, depths, strict=True):
+        points = np.asarray(adata.obsm["spatial"], dtype=float)[:, :2]
+        rows = np.sort(rng.permutation(adata.n_obs)[:max_spots])
+        kind, line = _kind(adata)
+        texts = {} if axis.labels is None else {"text": [axis.name(code) for code in shown[rows]]}
+        what = "%{text}" if texts else "%{marker.color:.2f}"
+        marker = {"color": np.float32(shown[rows]), "coloraxis": "coloraxis", "line": {"width": 0}}
+        marker["size"] = axis.sizes(shown[rows], marker_size)
+        figure.add_scatter3d(
+            **_place(points[rows], depth), mode="markers", marker=marker, opacity=opacity,
+            legendgroup=kind, showlegend=False, name=name, **texts,
+            hovertemplate=f"{color}: {what}<extra>{name}</extra>",
+        )  # fmt: skip
+        corners = ConvexHull(points).vertices
+        figure.add_scatter3d(
+            **_place(points[[*corners, corners[0]]], depth), mode="lines", line=line, name=kind,
+            hoverinfo="skip", legendgroup=kind, showlegend=kind not in in_legend,
+        )  # fmt: skip
+        in_legend.add(kind)
+    return _furnish(figure, list(stack.values()), depths, axis, exaggeration)
+
+
+def gene_flow_figure(
+    interpolations: Interpolation | Sequence[Interpolation],
+    gene: str,
+    *,
+    n_lines: int = 600,
+    n_smooth: int = 20,
+    exaggeration: float | str = "auto",
+    seed: int = 0,
+) -> go.Figure:
+    """Draw lines from spots to their partners in the next section, in the colour of a gene.
+
+    A line starts at a spot of the first slice, follows the warp and the coupling to the spot that
+    takes most of its mass, goes on from there, and ends where a spot has no partner.
+
+    Parameters
+    ----------
+    interpolations
+        Of :func:`genot_helpers.interpolation.prepare_interpolation`; several if each begins with
+        the slice that the one before ends with.
+    gene
+        Colour; along a line it runs evenly from the value at one end to that at the other.
+    n_lines
+        Spots of the first slice from which lines start: taken at random, more of them where the
+        gene is high, as the others would hide these.
+    n_smooth, exaggeration, seed
+        As in :func:`stack_figure`.
+    """
+    chain = list(interpolations) if isinstance(interpolations, Sequence) else [interpolations]
+    slices = [chain[0].left, *(prepared.right for prepared in chain)]
+    if any(one.right.n_obs != other.left.n_obs for one, other in itertools.pairwise(chain)):
+        raise ValueError(
+            "Each interpolation must begin with the slice that the last one ends with."
+        )
+    values, axis = stack_values(as_stack(slices), gene, n_smooth=n_smooth)
+    depths, rng = slice_depths(slices), np.random.default_rng(seed)
+    n_lines = min(n_lines, chain[0].left.n_obs)
+    chance = np.maximum(values[0], 0.0) + 0.1 * axis.high
+    spots = np.sort(rng.choice(len(chance), n_lines, replace=False, p=chance / chance.sum()))
+    lines = np.arange(len(spots))
+    parts = []  # one row for each line and step: line, step, x, y, depth, value
+    for number, prepared in enumerate(chain):
+        partner = _partners(prepared)[spots]
+        kept = partner >= 0
+        lines, spots, partner = lines[kept], spots[kept], partner[kept]
+        ends = values[number][spots], values[number + 1][partner]
+        for t in np.linspace(0.0, 1.0, _STEPS):
+            here = (1.0 - t) * prepared.warp.move_left(prepared.left_points[spots], t)
+            here += t * prepared.warp.move_right(prepared.right_points[partner], t)
+            depth = (1.0 - t) * depths[number] + t * depths[number + 1]
+            value = (1.0 - t) * ends[0] + t * ends[1]
+            step = np.full(len(spots), number + t)
+            parts.append(np.column_stack([lines, step, here, np.full_like(value, depth), value]))
+        spots = partner
+    table = np.vstack(parts)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    last = np.flatnonzero(np.diff(table[:, 0])) + 1  # a gap between one line and the next
+    table = np.insert(table, last, np.nan, axis=0).astype(np.float32)
+    colour = np.nan_to_num(table[:, 5])
+    figure = go.Figure()
+    figure.add_scatter3d(
+        x=table[:, 2], y=table[:, 3], z=table[:, 4], mode="lines", connectgaps=False,
+        line={"color": colour, "coloraxis": "coloraxis", "width": 3}, hoverinfo="skip",
+        showlegend=False,
+    )  # fmt: skip
+    return _furnish(figure, slices, depths, axis, exaggeration)
+
+
+def write_page(figure: go.Figure, path: str | Path) -> Path:
+    """Write a plotly figure as a page that works without network, completely or not at all.
+
+    The page holds plotly itself, about 5 MB.
+    """
+    path = Path(path)
+    with atomic_path(path) as unfinished:
+        figure.write_html(unfinished, include_plotlyjs=True, div_id=path.stem, config=_BUTTONS)
+    return path
+
+
+def embed_plotly() -> None:
+    """Let a notebook carry plotly with its figures, once, so that its pages need no network.
+
+    Sets :attr:`plotly.io.renderers`, where the notebook runs in Jupyter or without a screen;
+    other places (Colab, VS Code) show plotly figures in ways of their own, and are left alone.
+    """
+    for name in ("plotly_mimetype", "notebook"):
+        pio.renderers[name].config.update(_BUTTONS)
+    if pio.renderers.default.startswith("plotly_mimetype"):
+        pio.renderers.default = "plotly_mimetype+notebook"
+
+
+def _kind(adata: AnnData) -> tuple[str, dict]:
+    """Say in words what a slice is, and how its outline is drawn."""
+    if "genot_source" in adata.obs:
+        return "generated slice", {"color": "grey", "width": 2, "dash": "dash"}
+    simulated = adata.uns.get("genot", {}).get("simulated", False)
+    return f"{'simulated' if simulated else 'real'} section", {"color": "black", "width": 4}
+
+
+def _partners(prepared: Interpolation) -> NDArray[np.int64]:
+    """Find, for each left spot, the right one that takes most of its mass; -1 if none does."""
+    left, right, mass = coupling_pairs(prepared.coupling)
+    order = np.argsort(mass, kind="stable")  # what is written last stays
+    partner = np.full(prepared.left.n_obs, -1)
+    partner[left[order]] = right[order]
+    return partner
+
+
+def _place(points: NDArray, depth: float) -> dict[str, NDArray]:
+    """Coordinates for plotly, in few bytes."""
+    x, y = np.round(points, 1).astype(np.float32).T
+    return {"x": x, "y": y, "z": np.full(len(x), depth, dtype=np.float32)}
+
+
+def _furnish(figure, slices, depths, axis: ColourAxis, exaggeration) -> go.Figure:
+    """Add axes, proportions, the colour scale, and whether the tissue is simulated."""
+    every = np.vstack([np.asarray(adata.obsm["spatial"], dtype=float)[:, :2] for adata in slices])
+    facts = slices[0].uns.get("genot", {})
+    unit = micrometres_per_unit(slices[0])
+    given = np.array(["genot_source" not in adata.obs for adata in slices])
+    known = all("position_um" in adata.uns.get("genot", {}) for adata in slices)
+    sides = np.ptp(every, axis=0) * (unit or 1.0)
+    thick = max(float(np.ptp(depths)), 1e-9)
+    if exaggeration == "auto" or not known:
+        exaggeration = _round(_HEIGHT * sides.max() / thick)
+    ratio = np.array([*sides, thick * float(exaggeration)]) / sides.max()
+    label = f"depth, µm (drawn {exaggeration:g} ×)" if known else "number in the stack"
+    flat = {"title": f"in the slice, {'µm' if unit == 1.0 else 'units'}"}
+    down = {} if facts.get("y_axis") == "up" else {"autorange": "reversed"}
+    scene = {
+        "xaxis": flat, "yaxis": flat | down,
+        "zaxis": {"title": label, "tickvals": np.unique(depths[given])},
+        "aspectmode": "manual", "aspectratio": dict(zip("xyz", ratio, strict=True)),
+        "camera": {"eye": {"x": 1.05, "y": -1.3, "z": 0.85}, "center": {"z": -0.12}},
+    }  # fmt: skip
+    note = "simulated tissue" if facts.get("simulated", False) else ""
+    figure.update_layout(
+        scene=scene, coloraxis=_colour_bar(axis), template="plotly_white",
+        height=650, margin={"l": 0, "r": 0, "t": 30, "b": 0}, title={"text": note, "font_size": 13},
+        legend={"x": 0, "y": 1, "groupclick": "togglegroup"},
+    )  # fmt: skip
+    return figure
+
+
+def _colour_bar(axis: ColourAxis) -> dict:
+    """Describe the colours: magma, dark for high as the page is white, or a step for each label."""
+    bar = {"title": axis.title, "len": 0.6, "thickness": 15}
+    if axis.labels is None:
+        scale = [mpl.colors.to_hex(one) for one in mpl.colormaps["magma_r"](np.linspace(0, 1, 17))]
+        return {"colorscale": scale, "cmin": axis.low, "cmax": axis.high, "colorbar": bar}
+    n = len(axis.labels)
+    edges = np.repeat(np.arange(n + 1) / n, 2)[1:-1]
+    scale = list(zip(edges.tolist(), np.repeat(axis.colours, 2).tolist(), strict=True))
+    bar |= {"tickvals": list(range(n)), "ticktext": axis.labels}
+    return {"colorscale": scale, "cmin": axis.low, "cmax": axis.high, "colorbar": bar}
+
+
+def _round(number: float) -> float:
+    """Round down to one digit, at least 1."""
+    power = 10.0 ** np.floor(np.log10(max(number, 1.0)))
+    return float(max(1.0, np.floor(number / power) * power))

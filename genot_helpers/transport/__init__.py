@@ -1,0 +1,16 @@
+"""Couplings between two slices: sparse and exact, in tiles, entropic, fused Gromov-Wasserstein."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "transport": ["NotConvergedError", "entropic_coupling", "sparse_coupling"],
+        "couplings": ["Coupling", "barycentric_targets", "coupling_pairs"],
+        "gromov": [
+            "fused_gromov_wasserstein_coupling",
+            "partial_fused_gromov_wasserstein_coupling",
+        ],
+        "gromov_barycenter": ["fused_gromov_wasserstein_barycenter"],
+    },
+)

@@ -1,0 +1,208 @@
+"""Which spots of two slices may become partners, and what each pair would cost.
+
+Optimal transport between n and m spots has n·m possible pairs, but tissue moves little between
+neighbouring slices: a spot and its partner are near each other once the slices are aligned. So only
+the nearest spots are looked at, which takes memory in proportion to the number of spots. Leaving
+out the far pairs is the idea of the "shielding neighbourhoods" of Schmitzer, Journal of
+Mathematical Imaging and Vision 2016, doi 10.1007/s10851-016-0653-9, without its proof that nothing
+is lost: the tests compare with all pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from ..slices.slices import SliceError
+from ..slices.spacing import spot_side
+from .coupling_input import check_embeddings, check_masses, check_points, joint_scale
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Support", "nearest_pairs", "neighbour_support", "pair_costs"]
+
+REACH = 3.0
+"""Radii of a neighbourhood of n_neighbors spots: no mass is moved further without being asked."""
+
+_PAIRS_AT_ONCE = 200_000
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """Candidate pairs of two slices. Spots are in order of their coordinates, not as given.
+
+    A fixed order makes the result independent of the order in which spots are given, also where
+    several plans are equally good (grids are full of such ties).
+
+    Attributes
+    ----------
+    costs
+        (n, m) CSR with one entry for each candidate pair, zeros included; columns are sorted.
+    left_places, right_places
+        (n, 2 + d) and (m, 2 + d), the coordinates in spot spacings followed by the weighted
+        embedding: the cost of a pair is the squared distance of its places.
+    left_mass, right_mass
+        (n,) and (m,).
+    left_order, right_order
+        Place in the arrays given of the spots here.
+    spacing
+        Spot spacing, in the unit of the coordinates.
+    unmatched_cost
+        Price of leaving a unit of mass unmatched in both slices, in squared spot spacings.
+    """
+
+    costs: sparse.csr_matrix
+    left_places: NDArray
+    right_places: NDArray
+    left_mass: NDArray
+    right_mass: NDArray
+    left_order: NDArray
+    right_order: NDArray
+    spacing: float
+    unmatched_cost: float
+
+
+def neighbour_support(
+    left_points: ArrayLike,
+    right_points: ArrayLike,
+    left_embedding: ArrayLike | None,
+    right_embedding: ArrayLike | None,
+    *,
+    embedding_weight: float,
+    n_neighbors: int,
+    unmatched_cost: float | str | None,
+    left_mass: ArrayLike | None,
+    right_mass: ArrayLike | None,
+) -> Support:
+    """Check everything, then find the candidate pairs of two slices and what they cost.
+
+    Parameters and errors are those of :func:`genot_helpers.transport.sparse_coupling`.
+    """
+    left, right = (
+        check_points(left_points, "left_points"),
+        check_points(right_points, "right_points"),
+    )
+    embeddings = check_embeddings(left_embedding, right_embedding, len(left), len(right))
+    _check_numbers(embedding_weight, n_neighbors, unmatched_cost, embeddings is not None)
+    masses = check_masses(left_mass, right_mass, len(left), len(right))
+    left_order, right_order = np.lexsort(left.T[::-1]), np.lexsort(right.T[::-1])
+
+    spacing = float(np.sqrt(_spacing(left, "left_points") * _spacing(right, "right_points")))
+    left, right = left[left_order] / spacing, right[right_order] / spacing
+    left_places, right_places = left, right
+    if embeddings is not None and embedding_weight > 0:
+        inside = embeddings[0][left_order], embeddings[1][right_order]
+        factor = np.sqrt(embedding_weight) / joint_scale(*inside)
+        left_places = np.hstack([left, factor * inside[0]])
+        right_places = np.hstack([right, factor * inside[1]])
+    rows, columns = nearest_pairs(left, right, n_neighbors)
+    costs = pair_costs(left_places, right_places, rows, columns)
+    reach = REACH * np.sqrt(n_neighbors / np.pi)  # a spot has 1 squared spacing to itself
+    limit = reach**2 + embedding_weight
+    if unmatched_cost is None:
+        # Dearer than the chain of moves that passes mass on from spot to spot across the tissue,
+        # yet not so large that the costs drown in its rounding.
+        price = 4.0 * np.sqrt(len(left) + len(right)) * max(costs.max(), 1.0)
+        within = np.full(costs.shape, costs.min() <= limit)
+    else:
+        price = limit = limit if unmatched_cost == "auto" else float(unmatched_cost)
+        within = costs <= limit  # a dearer pair is never worth it
+    if not within.any():
+        raise _disjoint(left, right, limit)
+    kept = (costs[within], (rows[within], columns[within]))
+    return Support(
+        costs=sparse.csr_matrix(kept, shape=(len(left), len(right))),
+        left_places=left_places,
+        right_places=right_places,
+        left_mass=masses[0][left_order],
+        right_mass=masses[1][right_order],
+        left_order=left_order,
+        right_order=right_order,
+        spacing=spacing,
+        unmatched_cost=float(price),
+    )
+
+
+def nearest_pairs(left: NDArray, right: NDArray, n_neighbors: int) -> tuple[NDArray, NDArray]:
+    """Pair every spot with its nearest spots of the other slice, in both directions.
+
+    Parameters
+    ----------
+    left, right
+        (n, d) and (m, d), coordinates.
+    n_neighbors
+        How many; all where the other slice has fewer.
+
+    Returns
+    -------
+    rows, columns : ndarray of int
+        The pairs, each once, sorted by row and then column.
+    """
+    there = _nearest(left, right, n_neighbors)
+    back = _nearest(right, left, n_neighbors)
+    pairs = (there + back.T).tocsr()
+    pairs.sort_indices()
+    return np.repeat(np.arange(len(left)), np.diff(pairs.indptr)), pairs.indices
+
+
+def pair_costs(left: NDArray, right: NDArray, rows: NDArray, columns: NDArray) -> NDArray:
+    """Squared distances of pairs of places, (pairs,) float64."""
+    costs = np.empty(len(rows))
+    for begin in range(0, len(rows), _PAIRS_AT_ONCE):
+        part = slice(begin, begin + _PAIRS_AT_ONCE)
+        difference = left[rows[part]] - right[columns[part]]
+        costs[part] = np.einsum("ij,ij->i", difference, difference)
+    return costs
+
+
+def _nearest(queries: NDArray, points: NDArray, n_neighbors: int) -> sparse.csr_matrix:
+    """Mark the nearest points of each query, (queries, points) CSR bool."""
+    k = min(n_neighbors, len(points))
+    columns = cKDTree(points).query(queries, k=np.arange(1, k + 1))[1].ravel()
+    indptr = np.arange(0, columns.size + 1, k)
+    shape = (len(queries), len(points))
+    return sparse.csr_matrix((np.ones(columns.size, dtype=bool), columns, indptr), shape=shape)
+
+
+def _spacing(points: NDArray, name: str) -> float:
+    """Return the spot spacing of a slice, which must not be zero."""
+    spacing = spot_side(points)
+    if not spacing > 0:
+        raise SliceError(f"most spots of {name} share their position; keep one spot per position.")
+    return spacing
+
+
+def _check_numbers(
+    embedding_weight: float, n_neighbors: int, unmatched_cost: float | str | None, embedded: bool
+) -> None:
+    """Refuse settings that mean nothing."""
+    if not 0 <= embedding_weight < np.inf:
+        raise ValueError(f"embedding_weight is {embedding_weight}; give a number from 0 up.")
+    if embedding_weight > 0 and not embedded:
+        raise ValueError("embedding_weight is set, but no embedding is given.")
+    if n_neighbors < 1 or n_neighbors != int(n_neighbors):
+        raise ValueError(f"n_neighbors is {n_neighbors}; give a whole number, 1 or more.")
+    if unmatched_cost is None or unmatched_cost == "auto":
+        return
+    if isinstance(unmatched_cost, str) or not 0 < unmatched_cost < np.inf:
+        raise ValueError(
+            f"unmatched_cost is {unmatched_cost!r}; give 'auto', a number above 0 (squared spot "
+            "spacings), or None to match all that can be matched."
+        )
+
+
+def _disjoint(left: NDArray, right: NDArray, limit: float) -> SliceError:
+    """Say how far apart two slices are that have no pair within reach."""
+    nearest = cKDTree(right).query(left)[0].min()
+    centres = np.linalg.norm(left.mean(axis=0) - right.mean(axis=0))
+    return SliceError(
+        f"No spot has a partner within reach ({np.sqrt(limit):.1f} spot spacings): the slices are "
+        f"at least {nearest:.1f} spot spacings apart, their centres {centres:.1f}. Align them "
+        "first, check that both use the same unit, or give a larger unmatched_cost (with an "
+        "embedding: or a smaller embedding_weight)."
+    )

@@ -1,0 +1,226 @@
+r"""Couplings between two slices: how much of the mass of each left spot goes to which right spot.
+
+The cost of a pair of spots is their squared distance in space, in squared spot spacings, plus a
+weight times their squared distance in an embedding. Only neighbours are looked at, so memory is
+proportional to the number of spots, and mass may stay unmatched at a price, for tissue that grows
+or is cut off.
+
+========================  ======================================================================
+function                  what it solves
+========================  ======================================================================
+:func:`sparse_coupling`   partial optimal transport, exactly (linear programme)
+:func:`entropic_coupling` the same with entropy: blurred, but products of matrices only, so that
+                          it runs on a GPU
+========================  ======================================================================
+
+Optimal transport in general: Peyré and Cuturi, Computational Optimal Transport, 2019, doi
+10.1561/2200000073. For couplings of slices whose coordinates cannot be compared see
+:mod:`genot_helpers.transport.gromov`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..slices.spacing import spot_side
+from .couplings import Coupling, as_coupling, barycentric_targets, coupling_pairs
+from .entropic import solve_with_entropy
+from .exact import NotConvergedError, solve_exactly, solve_in_tiles
+from .support import neighbour_support
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "Coupling",
+    "NotConvergedError",
+    "barycentric_targets",
+    "coupling_pairs",
+    "entropic_coupling",
+    "sparse_coupling",
+    "spot_side",
+]
+
+
+def sparse_coupling(
+    left_points: ArrayLike,
+    right_points: ArrayLike,
+    left_embedding: ArrayLike | None = None,
+    right_embedding: ArrayLike | None = None,
+    *,
+    embedding_weight: float = 0.0,
+    n_neighbors: int = 40,
+    unmatched_cost: float | str | None = "auto",
+    left_mass: ArrayLike | None = None,
+    right_mass: ArrayLike | None = None,
+    max_exact: int = 20_000,
+    tile_spots: int = 5_000,
+) -> Coupling:
+    r"""Couple two slices by exact partial optimal transport between neighbouring spots.
+
+    The problem solved is at the top of :mod:`genot_helpers.transport.exact`, with the cost
+
+    .. math::
+
+        c_{ij} = \frac{\lVert x_i - y_j \rVert^2}{s^2}
+               + \beta \frac{\lVert e_i - f_j \rVert^2}{\overline{\lVert e - f \rVert^2}}
+
+    for coordinates x, y, embeddings e, f and spot spacing s (the side of the square a spot has to
+    itself; geometric mean of the slices). The bar is the mean over all left and right spots.
+
+    Parameters
+    ----------
+    left_points, right_points
+        (n_left, 2) and (n_right, 2) coordinates in one frame and one unit.
+    left_embedding, right_embedding
+        (n_left, d) and (n_right, d), computed together; both or neither.
+    embedding_weight
+        β, without unit: how many squared spot spacings it is worth to avoid pairing two spots as
+        different as spots drawn at random. With 1, expression decides between near spots only.
+    n_neighbors
+        A spot can go to its nearest spots of the other slice, and to those it is among the nearest
+        of.
+    unmatched_cost
+        Price of leaving a unit of mass unmatched in both slices, in squared spot spacings; a pair
+        that costs more is never used, and a lower price leaves more mass where it is.
+
+        "auto": the squared radius of three neighbourhoods, 9 · ``n_neighbors`` / π, plus
+        ``embedding_weight``. Slices that cover the same tissue are then matched almost completely
+        (independent scattered spots to 99.6 %, MERFISH sections 100 µm apart to 99.9 %). Where
+        slices overlap in part only, the mass without counterpart drags the rest along, by about
+        ``unmatched_cost`` / (2 · width of the overlap in spacings): 1.5 spacings for an overlap of
+        35. There, give the squared radius of one neighbourhood, 13 for 40 neighbours: .2 spacings,
+        with 2 % unmatched within the overlap.
+
+        None: leave unmatched only what has no partner among the neighbours or is too much.
+    left_mass, right_mass
+        (n_left,) and (n_right,) non-negative. Default: uniform, with the total of the other slice
+        if that is given and 1 otherwise. Totals may differ; the surplus stays unmatched.
+    max_exact
+        Slices of up to so many spots are solved at once. Larger ones are cut to tiles.
+    tile_spots
+        Left spots in a tile.
+
+    Returns
+    -------
+    Coupling
+        With ``support`` "exact" or "tiled".
+
+    Raises
+    ------
+    SliceError
+        Coordinates, embeddings or masses have the wrong shape, are NaN or infinite, or masses are
+        negative; spots share their position; no spot has a partner within reach (disjoint tissue).
+    ValueError
+        A setting is out of range.
+    NotConvergedError
+        The solver failed. A broken plan is never returned.
+
+    Notes
+    -----
+    The result depends neither on the order of the spots nor, up to rounding, on a rigid motion of
+    both slices. Masses are rounded to 2⁻⁵⁰ of their total.
+
+    Measured on one core of a busy machine: 1 s for 5,500 × 5,500 spots, 26 s and 0.7 GB for
+    100,000 × 100,000 in tiles. Tiles make the objective at most 0.1 % larger there (scattered
+    spots, coordinates only; 0.5 % with an embedding of noise and small tiles).
+
+    Examples
+    --------
+    >>> coupling = sparse_coupling(left.obsm["spatial"], right.obsm["spatial"])
+    >>> coupling.unmatched_fraction
+    """
+    begin = time.perf_counter()
+    support = neighbour_support(
+        left_points,
+        right_points,
+        left_embedding,
+        right_embedding,
+        embedding_weight=embedding_weight,
+        n_neighbors=n_neighbors,
+        unmatched_cost=unmatched_cost,
+        left_mass=left_mass,
+        right_mass=right_mass,
+    )
+    if max(support.costs.shape) <= max_exact:
+        flow, kind = solve_exactly(support), "exact"
+    else:
+        flow, kind = solve_in_tiles(support, tile_spots), "tiled"
+    return as_coupling(support, flow, kind, n_neighbors, begin)
+
+
+def entropic_coupling(
+    left_points: ArrayLike,
+    right_points: ArrayLike,
+    left_embedding: ArrayLike | None = None,
+    right_embedding: ArrayLike | None = None,
+    *,
+    embedding_weight: float = 0.0,
+    n_neighbors: int = 40,
+    unmatched_cost: float | str | None = "auto",
+    left_mass: ArrayLike | None = None,
+    right_mass: ArrayLike | None = None,
+    epsilon: float = 0.5,
+    max_iterations: int = 20_000,
+    tolerance: float = 1e-4,
+    device: str = "auto",
+) -> Coupling:
+    r"""Couple two slices by entropic partial optimal transport between neighbouring spots.
+
+    To the problem of :func:`sparse_coupling` is added
+
+    .. math:: \varepsilon \sum_{ij} P_{ij} \Bigl(\log \frac{P_{ij}}{r_{ij}} - 1\Bigr),
+        \quad r_{ij} = \frac{\sqrt{a_i b_j}}{k},
+
+    k being the mean number of candidates of a spot. Each spot then sends a little to every near
+    partner, within about √ε spot spacings. The plan tends to the exact one as ε falls.
+
+    Parameters
+    ----------
+    left_points, right_points, left_embedding, right_embedding
+        As in :func:`sparse_coupling`.
+    embedding_weight, n_neighbors, unmatched_cost, left_mass, right_mass
+        As in :func:`sparse_coupling`.
+    epsilon
+        Strength of the entropy, in squared spot spacings. Smaller is sharper and takes longer.
+    max_iterations
+        Iterations at the final ε.
+    tolerance
+        Mass in the wrong place, relative to all mass, at which the iteration stops.
+    device
+        "auto" (a GPU if there is one), "cpu", "cuda", as torch calls them.
+
+    Returns
+    -------
+    Coupling
+        With ``support`` "entropic". What was in the wrong place is taken off the plan and counted
+        as unmatched, so that masses add up.
+
+    Raises
+    ------
+    NotConvergedError
+        ``tolerance`` was not reached; the message says what was, and what to change.
+    SliceError, ValueError
+        As in :func:`sparse_coupling`.
+    """
+    begin = time.perf_counter()
+    if not 0 < epsilon < np.inf:
+        raise ValueError(f"epsilon is {epsilon}; give a number above 0 (squared spot spacings).")
+    support = neighbour_support(
+        left_points,
+        right_points,
+        left_embedding,
+        right_embedding,
+        embedding_weight=embedding_weight,
+        n_neighbors=n_neighbors,
+        unmatched_cost=unmatched_cost,
+        left_mass=left_mass,
+        right_mass=right_mass,
+    )
+    flow, error = solve_with_entropy(
+        support, epsilon, max_iterations=max_iterations, tolerance=tolerance, device=device
+    )
+    return as_coupling(support, flow, "entropic", n_neighbors, begin, error)
