@@ -38,7 +38,13 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@echo "Installing the pinned packages into $(VENV)/ (a few minutes the first time) ..."
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@if test -n "$(TORCH_INDEX)"; then $(BIN)/python -m pip install --quiet -c constraints.txt --index-url "$(TORCH_INDEX)" torch; fi
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,test]"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r]"
+	@touch $@
+
+# What only tests, sweeps, the site and the course need comes on top, when first asked for.
+$(BIN)/.installed-all: $(BIN)/.installed
+	@echo "Installing what tests, sweeps, site and course need ..."
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,sweeps,site,teaching,test]"
 	@touch $@
 
 demo: install ## Notebook 01 on embedded (simulated) data: scores and an HTML page, about 2 minutes
@@ -47,7 +53,7 @@ demo: install ## Notebook 01 on embedded (simulated) data: scores and an HTML pa
 run: install ## One notebook with parameters: make run NOTEBOOK=01 PARAMS="section=151674"
 	@$(BIN)/python -m genot_helpers run "$(NOTEBOOK)" $(PARAMS)
 
-test: install ## The whole test suite, notebooks included (set GENOT_DATA_DIR for the real slices)
+test: $(BIN)/.installed-all ## The whole test suite, notebooks included (set GENOT_DATA_DIR for the real slices)
 	@$(BIN)/python -m pytest $(PYTEST)
 
 lab: install ## JupyterLab in this environment
@@ -56,10 +62,10 @@ lab: install ## JupyterLab in this environment
 notebooks: install ## Run every notebook headless on embedded data, JOBS at a time
 	@printf '%s\n' $(NOTEBOOKS) | OMP_NUM_THREADS=1 xargs -n 1 -P $(JOBS) $(BIN)/python -m genot_helpers run
 
-bench: install ## Benchmarks on the real slices of GENOT_DATA_DIR (long)
+bench: $(BIN)/.installed-all ## Benchmarks on the real slices of GENOT_DATA_DIR (long)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-lint: install ## Style and docstring checks
+lint: $(BIN)/.installed-all ## Style and docstring checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean: ## Remove the environment, results and caches (downloaded data stays)
