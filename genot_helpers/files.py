@@ -18,12 +18,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
-from anndata import AnnData
-from anndata.io import write_elem
+
+if TYPE_CHECKING:  # the command line starts without waiting for it
+    from anndata import AnnData
 
 __all__ = ["atomic_path", "check_output_dir", "write_json", "write_slice"]
 
@@ -154,6 +154,9 @@ def write_slice(adata: AnnData, path: str | Path) -> Path:
     The compressed file is put together in memory and then written in one go: HDF5 cannot recover
     when a disk fills up under it, and takes the whole program down (seen with HDF5 2.0, h5py 3.16).
     """
+    import h5py
+    from anndata.io import write_elem
+
     path = Path(path).expanduser()
     if path.suffix != ".h5ad":
         raise ValueError(f"{path.name} should end in .h5ad, the format of AnnData on disk.")

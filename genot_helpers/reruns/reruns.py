@@ -1,35 +1,48 @@
 """Run a notebook headless: papermill, with parameters checked before anything starts.
 
-One run, one folder: the executed notebook, an HTML page of it, and what the notebook itself
-writes (metrics.json, figures, result).
+One run, one folder: the executed notebook, an HTML page of it, what the notebook itself writes
+(metrics.json, figures, result), and run.json, which says what ran, on what, and how it ended.
 """
 
 from __future__ import annotations
 
-import ast
-import difflib
 import json
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nbformat
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-from ..files import atomic_path, check_output_dir
+from ..files import atomic_path, check_output_dir, write_json
+from .kernel_watch import KernelWatch
+from .parameters import (
+    CHECKOUT,
+    NotebookError,
+    check_parameters,
+    find_notebook,
+    literal,
+    notebook_parameters,
+    paths_from,
+    plain_path,
+)
+from .run_record import RECORD, begin_record, now, remove_old_results
 
-__all__ = ["NotebookError", "NotebookRun", "find_notebook", "notebook_parameters", "run_notebook"]
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-PATH_PARAMETERS = ("data_source", "data_dir")
-DATA_SOURCES = ("demo", "local", "download")  # words, even where a folder has the same name
-
-
-class NotebookError(RuntimeError):
-    """A notebook could not be run, or one of its cells failed."""
+__all__ = [
+    "CHECKOUT",
+    "NotebookError",
+    "NotebookRun",
+    "find_notebook",
+    "literal",
+    "notebook_parameters",
+    "run_notebook",
+]
 
 
 class NotebookRun(NamedTuple):
@@ -42,6 +55,7 @@ class NotebookRun(NamedTuple):
     metrics : dict
         Contents of metrics.json; empty if the notebook writes none.
     output_dir : pathlib.Path
+        Folder of the run; its run.json is the record of it.
     seconds : float
         Wall time.
     """
@@ -53,88 +67,14 @@ class NotebookRun(NamedTuple):
     seconds: float
 
 
-def find_notebook(name: str | Path) -> Path:
-    """Find a notebook by path, by name or by its number ("01").
-
-    Raises
-    ------
-    NotebookError
-        If there is none or more than one; the message lists what there is.
-    """
-    path = Path(name)
-    if path.suffix == ".ipynb" and path.is_file():
-        return path.resolve()
-    folder = CHECKOUT / "notebooks"
-    found = sorted(folder.glob("*.ipynb"))
-    matches = [one for one in found if one.stem == path.stem or one.stem.startswith(f"{name}_")]
-    if len(matches) != 1:
-        listing = ", ".join(one.stem for one in found) or f"none in {folder}"
-        raise NotebookError(f"No single notebook is called {str(name)!r}. There are: {listing}.")
-    return matches[0]
-
-
-def notebook_parameters(notebook: str | Path) -> dict[str, dict[str, Any]]:
-    """Read the parameters of a notebook: name → {"default": source text, "help": comment}."""
-    path = find_notebook(notebook)
-    try:
-        inspected = papermill.inspect_notebook(str(path))
-    except ValueError as problem:  # no notebook, or one that does not name its kernel
-        raise NotebookError(f"{path} cannot be read as a notebook: {problem}") from problem
-    return {
-        name: {"default": facts["default"], "help": facts["help"]}
-        for name, facts in inspected.items()
-    }
-
-
-def literal(source: str) -> Any:
-    """Return the value of a Python literal such as `3`, `1e-3` or `"demo"`; None if it is none."""
-    try:
-        return ast.literal_eval(source)
-    except (ValueError, SyntaxError):
-        return None
-
-
-def _checked(parameters: dict[str, Any], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Refuse parameters that the notebook does not have, or of another kind than its default."""
-    for name, value in parameters.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            listing = "\n".join(
-                f"  {one} = {facts['default']}  {facts['help']}" for one, facts in known.items()
-            )
-            raise NotebookError(f"The notebook has no parameter {name!r}.{hint} It has:\n{listing}")
-        default = literal(known[name]["default"])
-        number = isinstance(default, int | float) and not isinstance(default, bool)
-        wanted = (int, float) if number else type(default)
-        fits = isinstance(value, wanted) and isinstance(value, bool) == isinstance(default, bool)
-        if default is not None and value is not None and not fits:
-            raise NotebookError(
-                f"Parameter {name!r} is {value!r}; like its default {default!r}, it should be "
-                f"{'a number' if number else f'a {type(default).__name__}'}."
-            )
-    return parameters
-
-
-def _from_caller(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Make relative paths absolute: the notebook runs in its own folder, not in the caller's."""
-    absolute = dict(parameters)
-    for name in PATH_PARAMETERS:
-        value = parameters.get(name)
-        if not isinstance(value, str) or not value:
-            continue
-        path = Path(value).expanduser()
-        if name == "data_dir" or (value not in DATA_SOURCES and path.exists()):
-            absolute[name] = str(path.resolve())
-    return absolute
-
-
 def run_notebook(
     notebook: str | Path,
-    parameters: dict[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     *,
     output_dir: str | Path | None = None,
     progress: bool = True,
+    timeout_minutes: float | None = None,
+    memory_mb: float | None = None,
 ) -> NotebookRun:
     """Execute a notebook with parameters and keep everything it makes in one folder.
 
@@ -142,7 +82,7 @@ def run_notebook(
     ----------
     notebook : str or Path
         Path, name or number, see :func:`find_notebook`.
-    parameters : dict, optional
+    parameters : mapping, optional
         Values for the cell tagged `parameters`; unknown names and wrong kinds are refused
         before anything runs.
     output_dir : str or Path, optional
@@ -150,6 +90,10 @@ def run_notebook(
         `results/<notebook>` in the checkout.
     progress : bool
         Show papermill's progress bar over cells.
+    timeout_minutes : float, optional
+        Stop the run when it takes longer.
+    memory_mb : float, optional
+        Stop the run when its kernel uses more memory than this, in 10⁶ bytes.
 
     Returns
     -------
@@ -160,10 +104,17 @@ def run_notebook(
     NotebookError
         If the notebook or a parameter is unknown, or a cell fails. The partly executed
         notebook is kept then, and the message says which cell failed and where it is.
+
+    Notes
+    -----
+    The folder also gets `run.json`: notebook and its SHA-256, all parameters, seed, versions, git
+    commit, start and end (UTC), wall and processor seconds, peak memory of the kernel (10⁶ bytes),
+    status ("running", "finished", "failed" or "interrupted"), error and failed cell. Until the
+    last cell has run, the notebook is called `<name>.unfinished.ipynb`.
     """
     source = find_notebook(notebook)
     known = notebook_parameters(source)
-    chosen = _from_caller(_checked(dict(parameters or {}), known))
+    chosen = paths_from(check_parameters(parameters or {}, known), Path.cwd())
     wanted = output_dir or chosen.get("output_dir") or CHECKOUT / "results" / source.stem
     folder = check_output_dir(wanted).resolve()
     if folder == source.parent:
@@ -175,34 +126,110 @@ def run_notebook(
         chosen["output_dir"] = str(folder)
     executed = folder / source.name
     html = executed.with_suffix(".html")
-    for old in (folder / "metrics.json", html):  # old ones must not pass for this run's
-        old.unlink(missing_ok=True)
-    begin = time.perf_counter()
+    remove_old_results(
+        folder, ("metrics.json", html.name, executed.name, _unfinished(executed).name)
+    )
+    watch = KernelWatch(timeout_minutes, memory_mb)
+    with _recorded(begin_record(source, chosen, known), folder, watch) as record:
+        _execute(source, executed, chosen, watch, progress=progress, record=record)
+        page, _ = HTMLExporter().from_filename(str(executed))
+        with atomic_path(html) as unfinished:
+            unfinished.write_text(page, encoding="utf-8")
+        written = folder / "metrics.json"
+        metrics = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
+    return NotebookRun(executed, html, metrics, folder, record["wall_seconds"])
+
+
+def _unfinished(executed: Path) -> Path:
+    return executed.with_suffix(".unfinished.ipynb")
+
+
+@contextmanager
+def _recorded(record: dict[str, Any], folder: Path, watch: KernelWatch) -> Iterator[dict[str, Any]]:
+    """Keep run.json: that the run has begun, and how it ended, whatever happens."""
+    write_json(record, folder / RECORD)
+    begin, clock = time.time(), time.perf_counter()
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(executed),
-            parameters=chosen,
-            cwd=str(source.parent),
-            progress_bar=progress,
-            log_output=False,
-        )
+        yield record
+        record["status"] = "finished"
+    except Exception as problem:
+        record |= {"status": "failed", "error": record["error"] or _in_words(problem)}
+        raise
+    except BaseException:  # Ctrl-C, or the scheduler asks the process to end
+        record |= {"status": "interrupted", "error": "The run was interrupted."}
+        raise
+    finally:
+        files = (one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
+        record |= {
+            "ended": now(),
+            "wall_seconds": time.perf_counter() - clock,
+            "cpu_seconds": watch.cpu_seconds,
+            "peak_memory_mb": watch.peak_memory_mb,
+            # File systems keep times less exactly than clocks tell them.
+            "files": sorted(one.name for one in files if one.stat().st_mtime > begin - 1),
+        }
+        write_json(record, folder / RECORD)
+
+
+def _in_words(problem: BaseException) -> str:
+    return (
+        str(problem)
+        if isinstance(problem, NotebookError)
+        else f"{type(problem).__name__}: {problem}"
+    )
+
+
+def _execute(
+    source: Path,
+    executed: Path,
+    parameters: dict[str, Any],
+    watch: KernelWatch,
+    *,
+    progress: bool,
+    record: dict[str, Any],
+) -> None:
+    """Execute the notebook; say in words which cell failed, and why."""
+    unfinished = _unfinished(executed)
+    kept = f"The notebook up to there is kept: {executed}"
+    try:
+        with watch:
+            papermill.execute_notebook(
+                plain_path(source),
+                plain_path(unfinished),
+                parameters=parameters,
+                cwd=str(source.parent),
+                progress_bar=progress,
+                log_output=False,
+                kernel_manager_class=watch.manager_class(),
+            )
     except PapermillExecutionError as problem:
+        record["failed_cell"] = problem.exec_count
+        record["error"] = f"{problem.ename}: {problem.evalue}"
         raise NotebookError(
-            f"Cell [{problem.exec_count}] of {source.name} failed with {problem.ename}: "
-            f"{problem.evalue}\nThe notebook up to there is kept: {executed}"
+            f"Cell [{problem.exec_count}] of {source.name} failed with {record['error']}\n{kept}"
         ) from problem
     except DeadKernelError as problem:
+        record["failed_cell"] = number = _last_begun(unfinished)
+        died = (
+            "The Python process died, most often because memory ran out: use fewer spots or genes."
+        )
+        record["error"] = watch.stopped or died
         raise NotebookError(
-            f"The Python process of {source.name} died, most often because memory ran out. Use "
-            f"fewer spots or genes. The notebook up to there is kept: {executed}"
+            f"{source.name} was stopped in cell [{number}]. {record['error']}\n{kept}"
         ) from problem
     except NoSuchKernel as problem:
         raise NotebookError(f"{source.name} wants a kernel that is missing: {problem}") from problem
-    seconds = time.perf_counter() - begin
-    page, _ = HTMLExporter().from_filename(str(executed))
-    with atomic_path(html) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
-    written = folder / "metrics.json"
-    metrics = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
-    return NotebookRun(executed, html, metrics, folder, seconds)
+    finally:
+        if unfinished.exists():
+            unfinished.replace(executed)
+
+
+def _last_begun(executed: Path) -> int | None:
+    """Return the number of the code cell that ran last, counted as Jupyter counts them."""
+    try:
+        cells = nbformat.read(executed, as_version=4).cells
+    except (OSError, ValueError):
+        return None
+    code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    begun = [cell.metadata.get("papermill", {}).get("start_time") is not None for cell in code]
+    return sum(begun) or None
