@@ -50,7 +50,8 @@ def sweep_scores(results: pd.DataFrame, score: str = "auto") -> pd.DataFrame:
     -------
     DataFrame
         One row per finished run: `score`, `baseline` (the best trivial answer of that run; NaN if
-        there is none), `seed`, and the parameters that vary. `attrs["score"]` names the score.
+        there is none), `seed`, the parameters that vary, and `setting`, these in words.
+        `attrs["score"]` names the score, `attrs["parameters"]` the parameters.
 
     Raises
     ------
@@ -71,28 +72,42 @@ def sweep_scores(results: pd.DataFrame, score: str = "auto") -> pd.DataFrame:
     numbers = finished[[f"metric.{score}", *beside]].apply(pd.to_numeric, errors="coerce")
     scores = pd.DataFrame({"score": numbers[f"metric.{score}"], "seed": finished["seed"]})
     scores["baseline"] = numbers[beside].max(axis=1) if beside else np.nan
-    for name in varied_parameters(results):
+    parameters = varied_parameters(results)
+    for name in parameters:
         scores[name] = finished[f"parameter.{name}"]
     scores = scores[scores["score"].notna()].reset_index(drop=True)
-    scores.attrs["score"] = _WORDS.get(score, score)
+    columns = [scores[name].tolist() for name in parameters]
+    rows = zip(*columns, strict=True) if columns else [()] * len(scores)
+    scores["setting"] = [_setting(dict(zip(parameters, row, strict=True))) for row in rows]
+    scores.attrs |= {"score": _WORDS.get(score, score), "parameters": parameters}
     return scores
 
 
-def plot_score_by_parameter(scores: pd.DataFrame, parameters: Sequence[str]) -> Figure:
+def plot_score_by_parameter(
+    scores: pd.DataFrame, parameters: Sequence[str] | None = None
+) -> Figure:
     """Draw every run's score against each parameter, its mean, and the mean of the baseline.
 
     Parameters
     ----------
     scores : DataFrame
         From :func:`sweep_scores`.
-    parameters : sequence of str
-        Its columns to draw, one panel each.
+    parameters : sequence of str, optional
+        Its columns to draw, one panel each; default: all that vary.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
     """
+    parameters = scores.attrs["parameters"] if parameters is None else list(parameters)
+    if not parameters:
+        raise ValueError("No parameter but the seed varies: there is nothing to draw.")
     n_columns = min(len(parameters), 3)
     n_rows = -(-len(parameters) // n_columns)
     figure, axes = plt.subplots(
         *(n_rows, n_columns),
-        figsize=(3.3 * n_columns + 1.6, 3.1 * n_rows),
+        figsize=(max(3.3 * n_columns, 7.0), 3.0 * n_rows + 0.5),
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -103,7 +118,7 @@ def plot_score_by_parameter(scores: pd.DataFrame, parameters: Sequence[str]) -> 
         ax.set_axis_off()
     for ax in axes[:, 0]:
         ax.set_ylabel(scores.attrs["score"])
-    _legend(figure, axes.flat[0])
+    _legend(figure, axes.flat[0], "_")
     return figure
 
 
@@ -144,15 +159,12 @@ def plot_seed_spread(scores: pd.DataFrame, *, max_settings: int = 30) -> Figure:
     max_settings : int
         Settings to draw, the best means first.
     """
-    parameters = [name for name in scores if name not in ("score", "baseline", "seed")]
-    setting = pd.Series("defaults", index=scores.index)
-    if parameters:
-        setting = scores[parameters].astype(object).apply(_setting, axis=1)
-    means = scores.groupby(setting)[["score", "baseline"]].mean().sort_values("score")
+    means = scores.groupby("setting")[["score", "baseline"]].mean().sort_values("score")
     means = means.tail(max_settings)
-    figure, ax = plt.subplots(figsize=(7.2, 0.3 * len(means) + 1.2), layout="constrained")
+    width = 5.5 + 0.075 * max((len(name) for name in means.index), default=0)
+    figure, ax = plt.subplots(figsize=(width, 0.26 * len(means) + 1.6), layout="constrained")
     for place, (name, mean) in enumerate(means.iterrows()):
-        runs = scores[setting == name]
+        runs = scores[scores["setting"] == name]
         ax.plot(runs["baseline"], [place] * len(runs), "s", color=_BASELINE, ms=4, alpha=0.5)
         ax.plot(runs["score"], [place] * len(runs), "o", color=_OURS, ms=5, alpha=0.6, mew=0)
         ax.plot(mean["score"], place, "|", color=_OURS, ms=14, mew=2)
@@ -162,11 +174,11 @@ def plot_seed_spread(scores: pd.DataFrame, *, max_settings: int = 30) -> Figure:
     ax.grid(axis="y", color="0.92")
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    _legend(figure, ax)
+    _legend(figure, ax, "|")
     return figure
 
 
-def _setting(row: pd.Series) -> str:
+def _setting(row: dict[str, object]) -> str:
     words = (f"{name}={_short(value)}" for name, value in row.items() if not pd.isna(value))
     return ", ".join(words) or "defaults"
 
@@ -175,11 +187,11 @@ def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) and value is not True else str(value)
 
 
-def _legend(figure: Figure, ax: plt.Axes) -> None:
+def _legend(figure: Figure, ax: plt.Axes, bar: str) -> None:
     handles = [
         ax.plot([], [], "o", color=_OURS, ms=5, label="a run")[0],
-        ax.plot([], [], "-", color=_OURS, lw=2, label="mean of the runs")[0],
+        ax.plot([], [], bar, color=_OURS, ms=14, mew=2, label="mean of the runs")[0],
         ax.plot([], [], "s", color=_BASELINE, ms=4, label="trivial baseline")[0],
-        ax.plot([], [], "--", color=_BASELINE, label="mean of the baseline")[0],
+        ax.plot([], [], bar, color=_BASELINE, ms=14, mew=1.5, label="mean of the baseline")[0],
     ]
-    figure.legend(handles=handles, frameon=False, loc="outside right upper")
+    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=4)
