@@ -72,7 +72,7 @@ def sweep_scores(results: pd.DataFrame, score: str = "auto") -> pd.DataFrame:
     numbers = finished[[f"metric.{score}", *beside]].apply(pd.to_numeric, errors="coerce")
     scores = pd.DataFrame({"score": numbers[f"metric.{score}"], "seed": finished["seed"]})
     scores["baseline"] = numbers[beside].max(axis=1) if beside else np.nan
-    parameters = varied_parameters(results)
+    parameters = varied_parameters(finished)
     for name in parameters:
         scores[name] = finished[f"parameter.{name}"]
     scores = scores[scores["score"].notna()].reset_index(drop=True)
