@@ -53,7 +53,7 @@ def room_page(room: ModuleType) -> str:
     page += f"\n.. toctree::\n   :hidden:\n\n   {name}_inside\n\n"
     if room.__all__:
         page += table(room.__all__)
-        page += "".join(entry(f"genot_helpers.{one}") for one in sorted(room.__all__))
+        page += "".join(entry(home(one)) for one in sorted(room.__all__))
     page += f"\n:doc:`What is inside the folder {name} <{name}_inside>`, for readers of the code.\n"
     return page
 
@@ -65,6 +65,11 @@ def table(names: list[str]) -> str:
         what = first_line(getattr(genot_helpers, name))
         rows.append(f"   * - :py:obj:`~genot_helpers.{name}`\n     - {what}\n")
     return ".. list-table::\n   :widths: 35 65\n   :class: genot-names\n\n" + "".join(rows) + "\n"
+
+
+def home(name: str) -> str:
+    """Return a public name with the file it is defined in, to which its source link leads."""
+    return f"{getattr(genot_helpers, name).__module__}.{name}"
 
 
 def entry(name: str) -> str:
@@ -104,7 +109,7 @@ def files_page() -> str:
     """Return the page about reading and writing files, which is no room."""
     module, names = FILES
     page = heading("files") + f".. automodule:: {module}\n\n" + table(names)
-    page += "".join(entry(f"genot_helpers.{one}") for one in sorted(names))
+    page += "".join(entry(home(one)) for one in sorted(names))
     inner = [one for one in importlib.import_module(module).__all__ if one not in names]
     return page + "".join(entry(f"{module}.{one}") for one in inner)
 
@@ -112,15 +117,11 @@ def files_page() -> str:
 def index_page(rooms: list[ModuleType]) -> str:
     """Return the table of all rooms."""
     page = heading("API reference") + INTRODUCTION
-    page += ".. list-table::\n   :header-rows: 1\n   :widths: 20 45 35\n   :class: genot-names\n\n"
-    page += "   * - room\n     - what it does\n     - public names\n"
-    for room in rooms:
-        if room.__all__:
-            names = ", ".join(f":py:obj:`~genot_helpers.{one}`" for one in sorted(room.__all__))
-            page += f"   * - :doc:`{short(room)}`\n     - {first_line(room)}\n     - {names}\n"
-    names = ", ".join(f":py:obj:`~genot_helpers.{one}`" for one in FILES[1])
-    page += "   * - :doc:`files`\n     - Files are written completely or not at all.\n"
-    page += f"     - {names}\n"
+    lines = [(short(room), first_line(room), room.__all__) for room in rooms if room.__all__]
+    lines.append(("files", "Files are written completely or not at all.", FILES[1]))
+    for name, what, public in lines:
+        names = ", ".join(f":py:obj:`~genot_helpers.{one}`" for one in sorted(public))
+        page += f":doc:`{name}`\n   {what}\n\n   {names}\n\n"
     listing = "".join(f"   {short(room)}\n" for room in rooms)
     return f"{page}\n.. toctree::\n   :hidden:\n   :maxdepth: 1\n\n{listing}   files\n"
 

@@ -25,6 +25,7 @@ def copy_texts(pages: Path) -> None:
     """Copy the texts of docs/ and the repository into the folder of pages, links mended."""
     for text in (CHECKOUT / "docs").glob("*.md"):
         shutil.copy(text, pages / text.name)
+    shutil.copytree(CHECKOUT / "docs" / "_static", pages / "_static")
     names = []
     for place, page in ALSO_PAGES.items():
         source = CHECKOUT / place

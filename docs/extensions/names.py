@@ -1,7 +1,7 @@
 """Names of the package in docstrings become links, however much of the path is written.
 
-A docstring may say `align`, `genot_helpers.alignment.align` or
-`genot_helpers.alignment.alignment.align`; the page documents `genot_helpers.align`.
+A docstring or page may say `align`, `genot_helpers.align`, `genot_helpers.alignment.align` or, as
+the reference does, `genot_helpers.alignment.alignment.align`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def find_name(
     target = node["reftarget"].lstrip(".")
     objects = env.domains["py"].objects
     matches = [name for name in objects if f".{name}".endswith(f".{target}")]
-    if not matches and target.startswith("genot_helpers."):  # the room in between left out or in
+    if not matches and target.startswith("genot_helpers."):  # without the room or the file
         matches = [name for name in objects if _same(name, target)]
     places = {(objects[name].docname, objects[name].node_id): name for name in matches}
     if len(places) > 1:
