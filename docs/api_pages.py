@@ -82,7 +82,7 @@ def entry(name: str) -> str:
         return f".. {kind}:: {name}\n{members}\n"
     if callable(thing):
         return f".. autofunction:: {name}\n\n"
-    return f".. py:data:: {name}\n\n   A value; see the source.\n\n"
+    return f".. py:data:: {last}\n   :module: {module}\n\n   A value; see the source.\n\n"
 
 
 def inside_page(room: ModuleType) -> str:

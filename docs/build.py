@@ -16,7 +16,7 @@ from api_pages import write_api_pages
 from executed import executed_copy, notebook_sources, share_libraries, shown_copy
 from gallery import write_gallery
 from launch import add_buttons
-from texts import copy_texts
+from texts import copy_texts, drop_missing_notebooks
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCS = CHECKOUT / "docs"
@@ -45,6 +45,7 @@ def gather(results: Path, work: Path) -> list[Path]:
         shutil.copy(source, extra / "notebooks" / source.name)  # without outputs, to work with
         shown.append(executed)
     write_gallery(shown, pages)
+    drop_missing_notebooks(pages)
     return shown
 
 

@@ -38,6 +38,21 @@ def copy_texts(pages: Path) -> None:
     index.write_text(text, encoding="utf-8")
 
 
+def drop_missing_notebooks(pages: Path) -> None:
+    """Turn links to notebooks that are not shown, as they were not executed, into plain text."""
+    for page in pages.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        kept = LINK.sub(
+            lambda link: (
+                link[1]
+                if link[2].endswith(".ipynb") and not (pages / link[2]).exists()
+                else link[0]
+            ),
+            text,
+        )
+        page.write_text(kept, encoding="utf-8")
+
+
 def with_links(source: Path) -> str:
     """Read a text of the repository; its links go to pages, to the public repository, or go."""
 

@@ -21,6 +21,7 @@ NEEDED = ("00", "09")  # the shortest notebook, and the one with figures to turn
 # Parts of the text that stick out of the window and cannot be scrolled by themselves.
 STICKS_OUT = """
 const article = document.querySelector("article") || document.body;
+const width = document.documentElement.clientWidth;
 const scrolls = (part) => {
   for (let one = part.parentElement; one && one !== article; one = one.parentElement)
     if (["auto", "scroll", "hidden"].includes(getComputedStyle(one).overflowX)) return true;
@@ -28,8 +29,11 @@ const scrolls = (part) => {
 };
 return [...article.querySelectorAll("*")]
   .filter((part) => part.getBoundingClientRect().width > 0)
-  .filter((part) => part.getBoundingClientRect().right > window.innerWidth + 1 && !scrolls(part))
+  .filter((part) => part.getBoundingClientRect().right > width + 1 && !scrolls(part))
   .map((part) => part.outerHTML.slice(0, 80)).slice(0, 3);
+"""
+TOO_WIDE = """
+return document.scrollingElement.scrollWidth - document.documentElement.clientWidth;
 """
 BROKEN_IMAGES = """
 return [...document.images].filter((image) => image.loading !== "lazy")
@@ -142,9 +146,7 @@ def test_pages_are_sound_and_fit_window_and_phone(site, pages, address, browser)
             else:
                 browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
                 browser.get(f"{address}/{name}")
-            wide = browser.execute_script(
-                "return document.scrollingElement.scrollWidth - window.innerWidth"
-            )
+            wide = browser.execute_script(TOO_WIDE)
             found = browser.execute_script(STICKS_OUT) + browser.execute_script(BROKEN_IMAGES)
             found += [
                 one["message"] for one in browser.get_log("browser") if one["level"] == "SEVERE"

@@ -155,6 +155,17 @@ def test_links_of_repository_texts_lead_to_pages(tmp_path, monkeypatch):
     assert texts.with_links(text) == "[d](data.md) [r](index.md) s [h](#here) [w](https://w)"
 
 
+def test_links_to_notebooks_that_are_not_shown_become_text(tmp_path):
+    import texts
+
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_a.ipynb").touch()
+    page = tmp_path / "index.md"
+    page.write_text("[00](notebooks/00_a.ipynb), [01](notebooks/01_b.ipynb), [data](data.md)")
+    texts.drop_missing_notebooks(tmp_path)
+    assert page.read_text() == "[00](notebooks/00_a.ipynb), 01, [data](data.md)"
+
+
 def test_workflow_and_read_the_docs_build_with_the_same_command():
     yaml = pytest.importorskip("yaml")
     pages = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "pages.yml").read_text())
