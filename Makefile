@@ -17,6 +17,7 @@ SEED      ?= 0
 NOTEBOOK  ?= 01
 PARAMS    ?=
 JOBS      ?= 2
+SITE_PARAMS ?=
 PYTEST    ?= -n auto --dist loadfile
 
 # Without this, installing rpy2 needs R and a C compiler even when R is never used.
@@ -24,11 +25,11 @@ export RPY2_CFFI_MODE := ABI
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: help install demo run test lab notebooks bench lint clean
+.PHONY: help install demo run test lab notebooks site site-serve bench lint clean
 
 help: ## Show this list
 	@echo "GenOT notebooks. Targets:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(BIN)/.installed ## Make the virtual environment with the pinned packages
 
@@ -62,6 +63,15 @@ lab: install ## JupyterLab in this environment
 notebooks: install ## Run every notebook headless on embedded data, JOBS at a time
 	@printf '%s\n' $(NOTEBOOKS) | OMP_NUM_THREADS=1 xargs -n 1 -P $(JOBS) $(BIN)/python -m genot_helpers run
 
+# Only notebooks that are missing or out of date run first; SITE_PARAMS="quick=True" runs them short.
+site: $(BIN)/.installed-all ## The executed notebooks and the API reference as one static site, in site/
+	@$(BIN)/python docs/executed.py $(SITE_PARAMS) | OMP_NUM_THREADS=1 xargs -r -I {} -P $(JOBS) \
+		$(BIN)/python -m genot_helpers run {} $(SITE_PARAMS)
+	@$(BIN)/python docs/build.py
+
+site-serve: site ## The site in your browser: http://127.0.0.1:8000
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8000
+
 bench: $(BIN)/.installed-all ## Benchmarks on the real slices of GENOT_DATA_DIR (long)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
@@ -69,5 +79,5 @@ lint: $(BIN)/.installed-all ## Style and docstring checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean: ## Remove the environment, results and caches (downloaded data stays)
-	rm -rf $(VENV) results build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) results site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

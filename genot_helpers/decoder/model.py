@@ -4,7 +4,7 @@ The generated slice takes unchanged expression from real spots (``X``) and, besi
 expectation (``layers["mean"]``), which this decoder gives for any embedding, also for one between
 those of two slices. The idea is the decoder of scVI (Lopez et al., Nature Methods 2018,
 doi:10.1038/s41592-018-0229-2): a likelihood that fits the kind of values (:mod:`.likelihoods`),
-and the library size as a factor outside the network. With a standardised embedding z (d,):
+and the library size as a factor outside the network. With a standardised embedding z (d,)::
 
     hidden   h = silu(z W + b)
     output   eta = [h, z] V + a + sum_s w_s (u_s - mean u)       one number per gene
@@ -13,7 +13,7 @@ The direct way from z to the output makes linear decoding (the inverse of princi
 easy part. u_s is the intercept of slice s, a batch effect: the weights w_s pick the slice in
 training and blend the slices when generating; equal weights leave it out. V starts at zero and a at
 the mean, so the untrained decoder is the mean-only model: every gain over it has been learned.
-:mod:`.decoder` trains it.
+:mod:`genot_helpers.decoder.decoder` trains it.
 """
 
 from __future__ import annotations

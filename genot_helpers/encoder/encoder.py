@@ -7,7 +7,7 @@ Welling (arXiv:1609.02907) and the contrast of deep graph infomax (Velickovic et
 arXiv:1809.10341) as used for tissue by GraphST (Long et al., Nature Communications 2023,
 doi:10.1038/s41467-023-36796-3).
 
-With features X (n, p), a normalised adjacency matrix P (n, n) and weights W_k (p, d):
+With features X (n, p), a normalised adjacency matrix P (n, n) and weights W_k (p, d)::
 
     hidden           Z = leaky_relu(P X W_0 + P^2 X W_1 + ... + P^(K+1) X W_K + b)
     reconstruction   H = P Z W_out + c

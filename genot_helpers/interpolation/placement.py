@@ -6,7 +6,7 @@ could be a cell. So every position gets the unchanged expression of one real spo
 no spot twice, such that *around* every position the mean of the chosen spots follows what is
 expected (kernel herding: Chen, Welling & Smola, UAI 2010, arXiv:1203.3472). With x_a(i) the
 components of the spot chosen for position i, m_i those expected, and W averages over the 30 or 100
-nearest positions, the choice a minimises
+nearest positions, the choice a minimises::
 
     sum over averages W of  k_W |W (x_a - m)|^2                     local means are right
     - 2 lambda sum_i x_a(i) . (m_i - mean m)                        each spot leans its place's way

@@ -3,7 +3,7 @@
 Neighbouring sections are stretched differently when they are cut and mounted, and the tissue itself
 changes from one to the next. After alignment (:mod:`genot_helpers.alignment`) a smooth displacement
 field u is left to find. Both slices move, each half of the way, so that neither is the template
-(symmetric registration: Avants et al. 2008, doi 10.1016/j.media.2007.06.004):
+(symmetric registration: Avants et al. 2008, doi 10.1016/j.media.2007.06.004)::
 
     minimise over u   sum over places y of  |L(y - u/2) - R(y + u/2)|^2  +  stiffness * bending(u)
 

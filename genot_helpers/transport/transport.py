@@ -5,13 +5,13 @@ weight times their squared distance in an embedding. Only neighbours are looked 
 proportional to the number of spots, and mass may stay unmatched at a price, for tissue that grows
 or is cut off.
 
-========================  ======================================================================
-function                  what it solves
-========================  ======================================================================
-:func:`sparse_coupling`   partial optimal transport, exactly (linear programme)
-:func:`entropic_coupling` the same with entropy: blurred, but products of matrices only, so that
-                          it runs on a GPU
-========================  ======================================================================
+=========================  =====================================================================
+function                   what it solves
+=========================  =====================================================================
+:func:`sparse_coupling`    partial optimal transport, exactly (linear programme)
+:func:`entropic_coupling`  the same with entropy: blurred, but products of matrices only, so that
+                           it runs on a GPU
+=========================  =====================================================================
 
 Optimal transport in general: Peyré and Cuturi, Computational Optimal Transport, 2019, doi
 10.1561/2200000073. For couplings of slices whose coordinates cannot be compared see

@@ -1,0 +1,134 @@
+"""Pages of the API reference: one for each room of `genot_helpers`, written for autodoc."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+import genot_helpers
+
+FILES = ("genot_helpers.files", genot_helpers._FILES)
+
+
+def write_api_pages(folder: Path) -> None:
+    """Write `index.rst`, and for each room what is public and what is inside."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rooms = [importlib.import_module(f"genot_helpers.{name}") for name in room_names()]
+    for room in rooms:
+        name = short(room)
+        (folder / f"{name}.rst").write_text(room_page(room), encoding="utf-8")
+        (folder / f"{name}_inside.rst").write_text(inside_page(room), encoding="utf-8")
+    (folder / "files.rst").write_text(files_page(), encoding="utf-8")
+    (folder / "index.rst").write_text(index_page(rooms), encoding="utf-8")
+
+
+def room_names() -> list[str]:
+    """Return the rooms in the order the data flows; those without public names where they stand."""
+    public = [short(room) for room in genot_helpers._ROOMS]
+    packages = [one.name for one in pkgutil.iter_modules(genot_helpers.__path__) if one.ispkg]
+    return public + [name for name in packages if name not in public]
+
+
+def short(module: ModuleType) -> str:
+    """Return the last part of a module's name."""
+    return module.__name__.rpartition(".")[2]
+
+
+def first_line(thing: object) -> str:
+    """Return the first line of a docstring."""
+    return (thing.__doc__ or "").strip().split("\n")[0]
+
+
+def heading(text: str, rule: str = "=") -> str:
+    """Return a heading of reStructuredText."""
+    return f"{text}\n{rule * len(text)}\n\n"
+
+
+def room_page(room: ModuleType) -> str:
+    """Return the page of a room: its docstring, a table of public names, then each in full."""
+    name = short(room)
+    page = f"{heading(name)}.. automodule:: {room.__name__}\n"
+    page += f"\n.. toctree::\n   :hidden:\n\n   {name}_inside\n\n"
+    if room.__all__:
+        page += table(room.__all__)
+        page += "".join(entry(home(one)) for one in sorted(room.__all__))
+    page += f"\n:doc:`What is inside the folder {name} <{name}_inside>`, for readers of the code.\n"
+    return page
+
+
+def table(names: list[str]) -> str:
+    """Return a table of names with links and the first line of what they do."""
+    rows = []
+    for name in sorted(names):
+        what = first_line(getattr(genot_helpers, name))
+        rows.append(f"   * - :py:obj:`~genot_helpers.{name}`\n     - {what}\n")
+    return ".. list-table::\n   :widths: 35 65\n   :class: genot-names\n\n" + "".join(rows) + "\n"
+
+
+def home(name: str) -> str:
+    """Return a public name with the file it is defined in, to which its source link leads."""
+    return f"{getattr(genot_helpers, name).__module__}.{name}"
+
+
+def entry(name: str) -> str:
+    """Return the directive that documents a function, class, exception or value."""
+    module, _, last = name.rpartition(".")
+    thing = getattr(importlib.import_module(module), last)
+    if isinstance(thing, type):
+        kind = "autoexception" if issubclass(thing, BaseException) else "autoclass"
+        members = "" if kind == "autoexception" else "   :members:\n"
+        return f".. {kind}:: {name}\n{members}\n"
+    if callable(thing):
+        return f".. autofunction:: {name}\n\n"
+    return f".. py:data:: {last}\n   :module: {module}\n\n   A value; see the source.\n\n"
+
+
+def inside_page(room: ModuleType) -> str:
+    """Return the page about the files of a room: docstring, and names that are not public."""
+    public = set(room.__all__)
+    page = heading(f"Inside {short(room)}")
+    page += (
+        "The files of this folder. Names here may change without notice; use the public ones.\n\n"
+    )
+    for found in pkgutil.iter_modules(room.__path__):
+        module = importlib.import_module(f"{room.__name__}.{found.name}")
+        page += heading(f"{found.name}.py", "-")
+        page += f".. automodule:: {module.__name__}\n\n"
+        inner = [one for one in module.__all__ if one not in public]
+        page += "".join(
+            entry(f"{module.__name__}.{one}")
+            for one in inner
+            if getattr(getattr(module, one), "__module__", module.__name__) == module.__name__
+        )
+    return page
+
+
+def files_page() -> str:
+    """Return the page about reading and writing files, which is no room."""
+    module, names = FILES
+    page = heading("files") + f".. automodule:: {module}\n\n" + table(names)
+    page += "".join(entry(home(one)) for one in sorted(names))
+    inner = [one for one in importlib.import_module(module).__all__ if one not in names]
+    return page + "".join(entry(f"{module}.{one}") for one in inner)
+
+
+def index_page(rooms: list[ModuleType]) -> str:
+    """Return the table of all rooms."""
+    page = heading("API reference") + INTRODUCTION
+    lines = [(short(room), first_line(room), room.__all__) for room in rooms if room.__all__]
+    lines.append(("files", "Files are written completely or not at all.", FILES[1]))
+    for name, what, public in lines:
+        names = ", ".join(f":py:obj:`~genot_helpers.{one}`" for one in sorted(public))
+        page += f":doc:`{name}`\n   {what}\n\n   {names}\n\n"
+    listing = "".join(f"   {short(room)}\n" for room in rooms)
+    return f"{page}\n.. toctree::\n   :hidden:\n   :maxdepth: 1\n\n{listing}   files\n"
+
+
+INTRODUCTION = """\
+Everything public is at the top of the package: ``import genot_helpers as gh``, then ``gh.align``,
+``gh.cluster_mixture`` and so on. Each folder of the package, a *room*, does one thing. They
+stand in the order the data flows, and each uses only those above it.
+
+"""

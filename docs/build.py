@@ -1,0 +1,78 @@
+"""Build the site: gather pages and executed notebooks in one folder, then run Sphinx on it.
+
+`make site` first runs the notebooks that are out of date, then this script. It runs none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from api_pages import write_api_pages
+from executed import executed_copy, notebook_sources, share_libraries, shown_copy
+from gallery import write_gallery
+from launch import add_buttons
+from texts import copy_texts, drop_missing_notebooks
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+DOCS = CHECKOUT / "docs"
+
+
+def gather(results: Path, work: Path) -> list[Path]:
+    """Lay out everything Sphinx reads in `work/pages`, and what it only copies in `work/extra`.
+
+    Returns the notebooks that are shown. Those that were never executed are left out, and named.
+    """
+    pages, extra = work / "pages", work / "extra"
+    for folder in (pages, extra):
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "notebooks").mkdir(parents=True)
+    copy_texts(pages)
+    write_api_pages(pages / "api")
+    shown = []
+    for source in notebook_sources():
+        executed = executed_copy(source, results)
+        if not executed.is_file():
+            print(f"{source.stem} has not been executed and is left out", file=sys.stderr)
+            continue
+        notebook = add_buttons(shown_copy(executed), source)
+        share_libraries(notebook, extra)
+        nbformat.write(notebook, pages / "notebooks" / source.name)
+        shutil.copy(source, extra / "notebooks" / source.name)  # without outputs, to work with
+        shown.append(executed)
+    write_gallery(shown, pages)
+    drop_missing_notebooks(pages)
+    return shown
+
+
+def build(results: Path, work: Path, output: Path) -> int:
+    """Gather and run Sphinx, for which every warning is an error; return its exit code."""
+    if not gather(results, work):
+        print(f"No executed notebook in {results}. First: make notebooks", file=sys.stderr)
+        return 1
+    options = ["-W", "--keep-going", "-q", "-b", "html", "-d", str(work / "doctrees")]
+    options += ["-c", str(DOCS), "-D", f"html_extra_path={work / 'extra'}"]
+    command = [sys.executable, "-m", "sphinx", *options, str(work / "pages"), str(output)]
+    return subprocess.run(command).returncode
+
+
+def main() -> int:
+    """Read the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=CHECKOUT / "results")
+    parser.add_argument("--work", type=Path, default=CHECKOUT / "build" / "site")
+    parser.add_argument("--output", type=Path, default=CHECKOUT / "site")
+    chosen = parser.parse_args()
+    shutil.rmtree(chosen.output, ignore_errors=True)
+    code = build(chosen.results, chosen.work, chosen.output)
+    if code == 0:
+        print(f"The site: {chosen.output / 'index.html'}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
