@@ -117,7 +117,7 @@ def _check_solution(source: str, where: str) -> None:
 
 def _check_check(source: str, where: str) -> None:
     """Insist on asserts with messages, the first of which asks whether the names are there."""
-    asserts = [node for node in ast.parse(source).body if isinstance(node, ast.Assert)]
+    asserts = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
     if len(asserts) < 2 or any(node.msg is None for node in asserts):
         raise ExerciseError(f"{where}: a check has two asserts or more, each with a message")
     if "globals().keys()" not in ast.unparse(asserts[0].test):

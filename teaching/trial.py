@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from .editions import student_edition
@@ -26,7 +27,6 @@ from .exercises import (
     course_notebooks,
     find_exercises,
     read_answers,
-    read_notebook,
     solution_names,
 )
 
@@ -82,7 +82,7 @@ def try_exercises(path: str | Path, *, output_dir: str | Path, **parameters: Any
         If a cell of the lesson fails.
     """
     parameters |= {"output_dir": str(Path(output_dir).resolve())}
-    solved = parameterize_notebook(read_notebook(path), parameters)
+    solved = parameterize_notebook(load_notebook_node(str(path)), parameters)
     student = student_edition(solved)
     exercises = {one.solution: one for one in find_exercises(solved, name=Path(path).name)}
     answers, attempts = read_answers(path), []
