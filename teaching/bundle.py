@@ -2,9 +2,9 @@
 
     python -m teaching.bundle                 # dist/genot-offline/, for this platform and Python
 
-It holds a wheel house (every package in the pinned version), the student edition, the checkout as an
-archive, an install script that needs nothing but Python, and a manifest of all files. There are no
-data in it: the demo data of the notebooks are simulated while they run.
+It holds a wheel house (every package in the pinned version), the student edition, the checkout as
+an archive, an install script that needs nothing but Python, and a manifest of all files. There are
+no data in it: the demo data of the notebooks are simulated while they run.
 """
 
 from __future__ import annotations

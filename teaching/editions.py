@@ -65,7 +65,9 @@ def read_notes(path: str | Path) -> dict[int, str]:
     if not file.is_file():
         raise ExerciseError(f"{Path(path).name} has no notes for teachers: write {file}")
     parts = re.split(r"^## Exercise (\d+)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    notes = {int(number): text.strip() for number, text in zip(parts[1::2], parts[2::2], strict=True)}
+    notes = {
+        int(number): text.strip() for number, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
     return {0: parts[0].partition("\n")[2].strip(), **notes}  # without the heading of the file
 
 

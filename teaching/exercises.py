@@ -76,7 +76,9 @@ def find_exercises(notebook: NotebookNode, *, name: str = "notebook") -> list[Ex
             found.append(_read(notebook, position, f"{name}, exercise {len(found) + 1}"))
     for expected, exercise in enumerate(found, 1):
         if exercise.number != expected:
-            raise ExerciseError(f"{name}: exercise {exercise.number} stands where {expected} should")
+            raise ExerciseError(
+                f"{name}: exercise {exercise.number} stands where {expected} should"
+            )
     regions = sum(cell.source.count("### BEGIN SOLUTION") for cell in notebook.cells)
     if regions != len(found):
         raise ExerciseError(f"{name} has {regions} solutions, but {len(found)} exercises")

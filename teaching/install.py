@@ -3,8 +3,8 @@ r"""Install the GenOT notebooks from this folder, without network.
     python install.py              # into ~/genot-notebooks
     python install.py D:\course    # or wherever you like
 
-Needs the Python version and the platform that manifest.json names, and nothing else. Nothing outside
-the folder you name is written, and no package index is asked.
+Needs the Python version and the platform that manifest.json names, and nothing else. Nothing
+outside the folder you name is written, and no package index is asked.
 """
 
 from __future__ import annotations
