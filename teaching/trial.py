@@ -1,36 +1,34 @@
-"""Try the exercises of a notebook: the check must refuse what is wrong and pass what is right.
+"""Try the exercises of a notebook: each check must refuse what is wrong and pass what is right.
 
-One kernel goes through the student edition once. At each exercise it runs the untouched cell, the
-answers of teaching/answers, and at last the solution, each followed by the check. So the same run
-shows that the lesson executes, and that the instructor edition does to its end.
+A copy of the notebook is run once. At each exercise it first runs the untouched cell of the student
+edition, then the answers of teaching/answers, each followed by the check, and at last the solution
+and the check as they stand. So the same run shows that the lesson executes, which both editions
+share, and the instructor edition to its end.
 
     python -m teaching.trial 00 quick=True
 """
 
 from __future__ import annotations
 
+import inspect
+import json
 import sys
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+import nbformat
 from nbformat import NotebookNode
-from papermill.iorw import load_notebook_node
-from papermill.parameterize import parameterize_notebook
+from nbformat.v4 import new_code_cell
+
+from genot_helpers.reruns.reruns import NotebookRun, find_notebook, literal, run_notebook
 
 from .editions import student_edition
-from .exercises import (
-    Answer,
-    Exercise,
-    course_notebooks,
-    find_exercises,
-    read_answers,
-    solution_names,
-)
+from .exercises import Answer, find_exercises, read_answers, read_notebook, solution_names
 
 UNTOUCHED = "untouched"
+RECORD = "attempts.json"
 
 
 class Attempt(NamedTuple):
@@ -39,15 +37,16 @@ class Attempt(NamedTuple):
     Attributes
     ----------
     answer : Answer
-    error : str
-        Name and message of the check's error; empty if it passed.
     stopped : str
-        The same for the answer itself. Only the untouched cell should stop.
+        Name and message of the error that the answer itself ended with; empty if none. Only the
+        untouched cell should stop.
+    error : str
+        The same for the check.
     """
 
     answer: Answer
-    error: str
     stopped: str
+    error: str
 
     @property
     def as_agreed(self) -> bool:
@@ -59,87 +58,113 @@ class Attempt(NamedTuple):
         return not self.stopped and (not self.error if self.answer.right else said)
 
 
-def try_exercises(path: str | Path, *, output_dir: str | Path, **parameters: Any) -> list[Attempt]:
-    """Execute a notebook once, with every answer to its exercises that there is.
+def try_answer(names: list[str], answer: str, check: str) -> list[str]:
+    """Run an answer and then its check in the notebook that this function is pasted into.
 
     Parameters
     ----------
-    path
-        The notebook, with solutions.
-    output_dir
-        Folder for what the notebook writes.
-    **parameters
-        Of the notebook, for example ``quick=True``.
+    names
+        What an answer has to store; forgotten before it runs.
+    answer, check
+        Code. What they print or warn of is not kept.
 
     Returns
     -------
-    list of Attempt
-        In the order they were made; the solution of each exercise is the last.
+    list of str
+        For each of the two, the error it ended with, or nothing.
+    """
+    import contextlib
+    import io
+    import warnings
+
+    said = []
+    for name in names:
+        globals().pop(name, None)
+    for code in (answer, check):
+        quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+        with quiet[0], quiet[1], warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                exec(code, globals())
+                said.append("")
+            except Exception as problem:
+                said.append(f"{type(problem).__name__}: {problem}")
+    return said
+
+
+def with_attempts(notebook: NotebookNode, answers: list[Answer]) -> NotebookNode:
+    """Return a copy of a notebook that tries all answers to an exercise before the solution."""
+    trial, student = deepcopy(notebook), student_edition(notebook)
+    exercises = {one.solution: one for one in find_exercises(notebook)}
+    cells = []
+    for position, cell in enumerate(trial.cells):
+        if position in exercises:
+            number, check = exercises[position].number, trial.cells[position + 1].source
+            untouched = Answer(number, False, UNTOUCHED, student.cells[position].source)
+            tried = [untouched, *(one for one in answers if one.exercise == number)]
+            cells += [_attempt(n, one, check) for n, one in enumerate(tried)]
+        cells.append(cell)
+    first = min(exercises, default=len(cells))
+    cells.insert(first, new_code_cell(f"_said = []\n{inspect.getsource(try_answer)}", id="trial"))
+    write = f"import json\nfrom pathlib import Path\n\nwritten = Path(output_dir) / {RECORD!r}\n"
+    cells.append(new_code_cell(f"{write}_ = written.write_text(json.dumps(_said))", id="record"))
+    trial.cells = cells
+    return trial
+
+
+def _attempt(number: int, answer: Answer, check: str) -> NotebookNode:
+    """Return a cell that tries one answer and notes what came of it."""
+    call = f"try_answer({sorted(solution_names(check))!r}, {answer.code!r}, {check!r})"
+    source = f"_said.append([{tuple(answer)!r}, *{call}])"
+    return new_code_cell(source, id=f"attempt-{answer.exercise}-{number}")
+
+
+def run_trial(
+    notebook: str | Path, parameters: dict[str, Any], *, output_dir: str | Path
+) -> NotebookRun:
+    """Run a notebook as `run_notebook` does, with every answer to its exercises that there is.
+
+    Parameters
+    ----------
+    notebook
+        Number, name or path of a notebook with solutions.
+    parameters
+        Of the notebook.
+    output_dir
+        Folder for what it writes; read_attempts finds there what the checks said.
 
     Raises
     ------
-    nbclient.exceptions.CellExecutionError
-        If a cell of the lesson fails.
+    NotebookError
+        If a cell of the lesson fails, or a check after the solution.
     """
-    parameters |= {"output_dir": str(Path(output_dir).resolve())}
-    solved = parameterize_notebook(load_notebook_node(str(path)), parameters)
-    student = student_edition(solved)
-    exercises = {one.solution: one for one in find_exercises(solved, name=Path(path).name)}
-    answers, attempts = read_answers(path), []
-    client = NotebookClient(student, resources={"metadata": {"path": str(Path(path).parent)}})
-    with client.setup_kernel():
-        for position, cell in enumerate(student.cells):
-            if position not in exercises:
-                if position - 1 not in exercises:  # a check runs with its exercise
-                    client.execute_cell(cell, position)
-                continue
-            exercise, check = exercises[position], student.cells[position + 1]
-            for answer in _answers(exercise, cell, solved.cells[position], answers):
-                _run(client, cell, _forget(check.source), position)
-                stopped = _run(client, cell, answer.code, position)
-                error = _run(client, check, check.source, exercise.check)
-                attempts.append(Attempt(answer, error, stopped))
-    return attempts
+    path = find_notebook(notebook)
+    trial = with_attempts(read_notebook(path), read_answers(path))
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        nbformat.write(trial, copy)
+        return run_notebook(copy, parameters, output_dir=output_dir, progress=False)
 
 
-def _answers(
-    exercise: Exercise, untouched: NotebookNode, solved: NotebookNode, answers: list[Answer]
-) -> list[Answer]:
-    """Return all answers to an exercise: the untouched cell first, the solution last."""
-    first = Answer(exercise.number, False, UNTOUCHED, untouched.source)
-    last = Answer(exercise.number, True, "solution", solved.source)
-    return [first, *(one for one in answers if one.exercise == exercise.number), last]
-
-
-def _forget(check: str) -> str:
-    """Return code that forgets what an earlier answer has stored."""
-    return f"for name in {sorted(solution_names(check))}: globals().pop(name, None)"
-
-
-def _run(client: NotebookClient, cell: NotebookNode, code: str, position: int) -> str:
-    """Run code in the place of a cell; return the error, or nothing."""
-    try:
-        client.execute_cell(type(cell)(cell, source=code), position)
-    except CellExecutionError as problem:
-        return f"{problem.ename}: {problem.evalue}"
-    return ""
+def read_attempts(run: NotebookRun) -> list[Attempt]:
+    """Return what the checks said in a trial, in the order of the exercises."""
+    rows = json.loads((run.output_dir / RECORD).read_text(encoding="utf-8"))
+    return [Attempt(Answer(*answer), stopped, error) for answer, stopped, error in rows]
 
 
 def main(arguments: list[str]) -> int:
     """Try the notebook with the number given, print what happened, return the exit code."""
-    from genot_helpers.reruns.reruns import literal
-
-    chosen = [path for path in course_notebooks() if path.name.startswith(tuple(arguments[:1]))]
-    if len(chosen) != 1:
+    if not arguments:
         print("usage: python -m teaching.trial NUMBER [NAME=VALUE ...]", file=sys.stderr)
         return 2
     pairs = (pair.partition("=") for pair in arguments[1:])
     parameters = {name: literal(text) for name, _, text in pairs}
     with tempfile.TemporaryDirectory() as folder:
-        attempts = try_exercises(chosen[0], output_dir=folder, **parameters)
+        attempts = read_attempts(run_trial(arguments[0], parameters, output_dir=folder))
     for one in attempts:
         print(f"exercise {one.answer.exercise}, {one.answer.why}: {one.error or 'passed'}")
         print("    as agreed" if one.as_agreed else f"    NOT AS AGREED {one.stopped}")
+    print("The solutions passed.")
     return 0 if all(one.as_agreed for one in attempts) else 1
 
 
