@@ -67,7 +67,7 @@ def fill_wheel_house(folder: Path, *, torch_index: str = "") -> None:
 
 
 def archive_checkout(path: Path) -> Path:
-    """Write every file that git tracks, as it is now, into one archive.
+    """Write every file that git tracks or would track, as it is now, into one archive.
 
     Raises
     ------
