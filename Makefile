@@ -25,11 +25,11 @@ export RPY2_CFFI_MODE := ABI
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: help install demo run test lab notebooks site site-serve bench lint clean
+.PHONY: help install demo run sweep test lab notebooks site site-serve bench lint student instructor offline-bundle clean
 
 help: ## Show this list
 	@echo "GenOT notebooks. Targets:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(BIN)/.installed ## Make the virtual environment with the pinned packages
 
@@ -77,6 +77,15 @@ bench: $(BIN)/.installed-all ## Benchmarks on the real slices of GENOT_DATA_DIR 
 
 lint: $(BIN)/.installed-all ## Style and docstring checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+student: $(BIN)/.installed-all ## Notebooks without solutions, with their checks: one zip in dist/
+	@$(BIN)/python -m teaching.editions student
+
+instructor: $(BIN)/.installed-all ## Notebooks with solutions and notes for teachers, and a course folder for nbgrader
+	@$(BIN)/python -m teaching.editions instructor
+
+offline-bundle: $(BIN)/.installed-all ## A folder for a USB stick: wheels, student edition, install script
+	@$(BIN)/python -m teaching.bundle $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")
 
 clean: ## Remove the environment, results and caches (downloaded data stays)
 	rm -rf $(VENV) results site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,10 +1,20 @@
-"""What the tests of all notebooks share: reading an executed notebook, and the promised metrics."""
+"""What the tests of all notebooks share: one run of each, reading it, and the promised metrics."""
 
 from __future__ import annotations
 
-import nbformat
+import os
+import pickle
+import sys
 
-from genot_helpers.reruns.reruns import NotebookRun
+import nbformat
+import pytest
+from filelock import FileLock
+
+from genot_helpers.reruns.reruns import CHECKOUT, NotebookRun
+
+sys.path.insert(0, str(CHECKOUT))  # teaching/ is part of the checkout, not of the package
+
+from teaching.trial import run_trial
 
 DOMAIN_METRICS = {
     *("n_spots", "n_domains", "ari", "nmi", "homogeneity", "completeness", "macro_f1"),
@@ -25,3 +35,19 @@ def outputs_of(run: NotebookRun) -> list:
 def messages(run: NotebookRun) -> list[str]:
     """Collect what cells wrote to the error stream: warnings, mostly."""
     return [output.text for output in outputs_of(run) if output.get("name") == "stderr"]
+
+
+def shared_demo_run(number: str, factory: pytest.TempPathFactory) -> NotebookRun:
+    """Run a notebook on simulated tissue, quick; once for all tests, on all workers.
+
+    At its exercises it tries wrong and right answers, which tests/test_teaching.py looks at.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the workers have this folder in common
+    folder, record = root / f"demo-{number}", root / f"demo-{number}.pickle"
+    with FileLock(f"{record}.lock"):
+        if not record.exists():
+            run = run_trial(number, {"quick": True}, output_dir=folder)
+            record.write_bytes(pickle.dumps(run))
+        return pickle.loads(record.read_bytes())

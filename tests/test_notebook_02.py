@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages
+from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers.files import write_slice
 from genot_helpers.reruns.reruns import NotebookRun, run_notebook
@@ -18,8 +18,7 @@ FIGURES = {"resolution", "leiden", "number_of_domains", "domains", "confidence"}
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    folder = tmp_path_factory.mktemp("demo")
-    return run_notebook("02", {"quick": True}, output_dir=folder, progress=False)
+    return shared_demo_run("02", tmp_path_factory)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:

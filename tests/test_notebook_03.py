@@ -7,7 +7,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages
+from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers.datasets.datasets import load_slice
 from genot_helpers.files import write_slice
@@ -20,8 +20,7 @@ FIGURES = {"zeros", "domains", "confidence", "composition", "neighbourhood", "ma
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    folder = tmp_path_factory.mktemp("demo")
-    return run_notebook("03", {"quick": True}, output_dir=folder, progress=False)
+    return shared_demo_run("03", tmp_path_factory)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import messages, outputs_of
+from notebook_runs import messages, outputs_of, shared_demo_run
 
 from genot_helpers.files import write_slice
 from genot_helpers.reruns.reruns import NotebookRun, run_notebook
@@ -34,8 +34,7 @@ def printed(run: NotebookRun) -> str:
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    folder = tmp_path_factory.mktemp("demo")
-    return run_notebook("06", {"quick": True}, output_dir=folder, progress=False)
+    return shared_demo_run("06", tmp_path_factory)
 
 
 def check_files(run: NotebookRun) -> ad.AnnData:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
-from notebook_runs import messages
+from notebook_runs import messages, shared_demo_run
 from PIL import Image
 
 from genot_helpers.files import write_slice
@@ -20,8 +20,7 @@ ROWS = ("genot", "copy_left", "copy_right", "union", "neighbour_mean", "ceiling"
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    folder = tmp_path_factory.mktemp("demo")
-    return run_notebook("07", {"quick": True}, output_dir=folder, progress=False)
+    return shared_demo_run("07", tmp_path_factory)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import cells_of, messages
+from notebook_runs import cells_of, messages, shared_demo_run
 from PIL import Image
 
 from genot_helpers.files import write_slice
@@ -44,8 +44,7 @@ def check_files(run: NotebookRun, n_slices: int) -> ad.AnnData:
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    folder = tmp_path_factory.mktemp("demo")
-    return run_notebook("09", {"quick": True}, output_dir=folder, progress=False)
+    return shared_demo_run("09", tmp_path_factory)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:

@@ -12,7 +12,7 @@ import anndata as ad
 import nbformat
 import numpy as np
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages
+from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers.reruns.reruns import CHECKOUT, NotebookRun, run_notebook
 
@@ -21,8 +21,7 @@ NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    folder = tmp_path_factory.mktemp("demo")
-    return run_notebook("01", {"quick": True}, output_dir=folder, progress=False)
+    return shared_demo_run("01", tmp_path_factory)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
