@@ -5,6 +5,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "carried_scores": [
+            "judge_genes",
+            "nearest_expression",
+            "score_carried",
+            "score_transfer",
+        ],
         "evaluation": [
             "confidence_by_correctness",
             "match_domains",
