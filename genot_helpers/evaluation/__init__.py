@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "agreement": ["domain_agreement", "name_domains_like"],
         "carried_scores": [
             "judge_genes",
             "nearest_expression",

@@ -324,12 +324,13 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
         Best first: ``map``, ``ceiling`` (the other half), ``bound`` (its root: what a carried map
         free of noise could reach) and ``verdict``, an ordered categorical:
 
-        - ``as good as measured again``: the carried map agrees with the measured one at least as
-          well as the other half of the measurement does,
+        - ``as good as measured again``: the carried map agrees with the measured one above noise,
+          and at least as well as the other half of the measurement does (a source that sees more
+          molecules can do better than the target itself),
         - ``in part``: above noise, but less than that,
-        - ``lost``: not above noise, though the halves agree with each other,
-        - ``cannot tell``: the halves do not agree above noise. The target says nothing about this
-          gene, good or bad.
+        - ``lost``: not above noise, though the two halves agree with each other,
+        - ``cannot tell``: neither the carried map nor the other half agrees above noise. The target
+          saw too little of this gene, or it has no pattern.
 
     Raises
     ------
@@ -342,9 +343,9 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
     found, ceiling = table[row]["map"], table["other half"]["map"]
     limit = float(table["shuffled"]["map"].quantile(noise))
     verdict = np.select(
-        [~(ceiling > limit), ~(found > limit), found >= ceiling],
-        [VERDICTS[3], VERDICTS[2], VERDICTS[0]],
-        default=VERDICTS[1],
+        [(found > limit) & (found >= ceiling), found > limit, ceiling > limit],
+        VERDICTS[:3],
+        default=VERDICTS[3],
     )
     judged = {"map": found, "ceiling": ceiling, "bound": np.sqrt(ceiling.clip(lower=0.0))}
     judged["verdict"] = pd.Categorical(verdict, categories=VERDICTS, ordered=True)

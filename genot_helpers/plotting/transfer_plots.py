@@ -1,0 +1,109 @@
+"""Figures of a transfer from one technology to another: which genes survived it, and why.
+
+The numbers are explained in :mod:`genot_helpers.evaluation.carried_scores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..evaluation.carried_scores import VERDICTS
+from .plotting import PALETTE
+
+__all__ = ["plot_by_depth", "plot_survival"]
+
+_COLOURS = dict(zip(VERDICTS, (PALETTE[0], PALETTE[1], PALETTE[5], "#BBBBBB"), strict=True))
+_LINES = ("-", "--", "-.", ":")
+_AXES = {
+    "measured_mean": "mean per measured spot (target)",
+    "carried_mean": "mean per carried spot (source)",
+}
+
+
+def plot_survival(judged: pd.DataFrame, *, n_named: int = 4) -> Figure:
+    """Draw for every gene how well it was carried, against how well it could be measured at all.
+
+    Parameters
+    ----------
+    judged
+        From :func:`genot_helpers.evaluation.judge_genes`.
+    n_named
+        Genes to name: of the best, and of the lost ones that the target measured best.
+    """
+    figure, ax = plt.subplots(figsize=(6.6, 5.0), layout="constrained")
+    counts = judged["verdict"].value_counts()
+    for verdict in reversed(VERDICTS):  # what cannot be told lies below the rest
+        here = judged[judged["verdict"] == verdict]
+        name = f"{verdict} ({counts.get(verdict, 0):,})"
+        ax.scatter(here["ceiling"], here["map"], s=12, color=_COLOURS[verdict], label=name)
+    low = float(np.nanmin([judged["ceiling"].min(), judged["map"].min(), -0.1]))
+    ax.plot([0, 1], [0, 1], color="0.3", lw=1, label="as well as the other half")
+    reach = np.linspace(0, 1, 100)
+    ax.plot(reach, np.sqrt(reach), color="0.3", lw=1, ls=":", label="without any noise of its own")
+    if "noise" in judged.attrs:
+        ax.axhline(
+            judged.attrs["noise"], color="0.6", lw=1, ls="--", label="noise (spots shuffled)"
+        )
+        ax.axvline(judged.attrs["noise"], color="0.6", lw=1, ls="--")
+    lost = judged[judged["verdict"] == VERDICTS[2]].nlargest(n_named, "ceiling")
+    for gene, row in pd.concat([judged.head(n_named), lost]).iterrows():
+        text = {"xytext": (4, -3), "textcoords": "offset points", "fontsize": 8}
+        ax.annotate(str(gene), (row["ceiling"], row["map"]), va="top", **text)
+    ax.set(xlim=(low, 1.03), ylim=(low, 1.03), title="Which genes survive the transfer")
+    ax.set(xlabel="one half of the measured spots against the other: map correlation")
+    ax.set(ylabel="carried against measured: map correlation")
+    handles, labels = ax.get_legend_handles_labels()
+    order = [3, 2, 1, 0, *range(4, len(handles))]
+    legend = {"frameon": False, "loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 9}
+    ax.legend([handles[k] for k in order], [labels[k] for k in order], **legend)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_by_depth(
+    table: pd.DataFrame,
+    *,
+    score: str = "map",
+    against: Sequence[str] | Mapping[str, str] = ("measured_mean", "carried_mean"),
+    n_groups: int = 8,
+) -> Figure:
+    """Draw a score of all rows against how much of a gene there is, one panel for each side.
+
+    Parameters
+    ----------
+    table
+        From :func:`genot_helpers.evaluation.score_transfer`.
+    score
+        Which score.
+    against
+        Scores of the first row to draw along x (logarithmic); a mapping names the axes.
+    n_groups
+        Groups of equally many genes; lines join their medians.
+    """
+    rows = list(table.columns.get_level_values(0).unique())
+    words = dict(against) if isinstance(against, Mapping) else {x: _AXES.get(x, x) for x in against}
+    size = (3.7 * len(words) + 2.2, 3.6)
+    figure, axes = plt.subplots(1, len(words), figsize=size, sharey=True, squeeze=False)
+    figure.set_layout_engine("constrained")
+    for (column, label), ax in zip(words.items(), axes[0], strict=True):
+        x = table[rows[0]][column]
+        seen = x > 0
+        groups = pd.qcut(x[seen].rank(method="first"), min(n_groups, int(seen.sum())), labels=False)
+        ax.scatter(x[seen], table[rows[0]][score][seen], s=4, color=PALETTE[0], alpha=0.25)
+        for number, row in enumerate(rows):
+            fixed = {"other half": ("0.2", "--"), "shuffled": ("0.6", ":")}.get(row)
+            colour, line = fixed or (PALETTE[number % len(PALETTE)], _LINES[number % len(_LINES)])
+            middle = table[row][score][seen].groupby(groups).median()
+            ax.plot(x[seen].groupby(groups).median(), middle, ls=line, color=colour, label=row)
+        ax.set(xscale="log", xlabel=label)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel({"map": "map correlation"}.get(score, score))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.suptitle("A dot is a gene; lines join medians of groups of genes", fontsize=10)
+    return figure
