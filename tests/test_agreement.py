@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from genot_helpers import SliceError, domain_agreement, name_domains_like, side_by_side
+from genot_helpers import SliceError, domain_agreement, name_domains_like
 
 
 def named(adata, names):
@@ -71,18 +70,3 @@ def test_missing_domains_and_separate_frames_are_refused(pair, planted):
     other.obsm["spatial"] = other.obsm["spatial"] + 1e5
     with pytest.raises(SliceError, match="overlap"):
         name_domains_like(one, other)
-
-
-def test_slices_lie_beside_each_other(pair):
-    one, other = pair
-    one.uns["genot"] = {"micrometres_per_unit": 2.0, "y_axis": "up"}
-    other.uns["genot"] = {"simulated": True}
-    whole = side_by_side({"a": one, "b": other})
-    assert whole.n_obs == one.n_obs + other.n_obs
-    assert list(whole.obs["slice"].unique()) == ["a", "b"]
-    left, right = (whole.obsm["spatial"][(whole.obs["slice"] == name).to_numpy()] for name in "ab")
-    assert left[:, 0].max() < right[:, 0].min()
-    np.testing.assert_allclose(np.ptp(right, axis=0), np.ptp(other.obsm["spatial"], axis=0))
-    np.testing.assert_allclose(right[:, 1], other.obsm["spatial"][:, 1])
-    assert whole.uns["genot"] == {"simulated": True, "micrometres_per_unit": 2.0, "y_axis": "up"}
-    assert set(whole.obs["genot_domain"].cat.categories) == set("1234")

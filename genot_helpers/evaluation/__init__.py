@@ -6,12 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "agreement": ["domain_agreement", "name_domains_like"],
-        "carried_scores": [
-            "judge_genes",
-            "nearest_expression",
-            "score_carried",
-            "score_transfer",
-        ],
+        "carried_scores": ["carried_maps", "nearest_expression", "score_carried"],
+        "transfer_scores": ["judge_genes", "score_transfer"],
         "evaluation": [
             "confidence_by_correctness",
             "match_domains",

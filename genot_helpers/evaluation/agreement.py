@@ -117,10 +117,7 @@ def name_domains_like(
         for ours, theirs in ((ours, matched.get(ours)) for ours in found.cat.categories)
     }
     renamed = found.astype(object).map(lambda name: names[str(name)], na_action="ignore")
-    order = sorted(
-        names.values(), key=lambda s: (not s.isdecimal(), int(s) if s.isdecimal() else s)
-    )
-    other.obs[key] = pd.Categorical(renamed, categories=order)
+    other.obs[key] = as_labels(renamed)
     return names
 
 

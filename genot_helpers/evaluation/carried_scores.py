@@ -6,20 +6,14 @@ hides everything else. The four scores are those of the benchmark of Li et al., 
 doi 10.1038/s41592-022-01480-9 (correlation, structural similarity, error, Jensen-Shannon
 divergence).
 
-A score means little alone. Beside it stand, for every gene:
-
-- what the trivial answer gives: the expression of the nearest source spots, no transport
-  (:func:`nearest_expression`),
-- a floor: the same measurement with its spots shuffled, and the score against *other* genes,
-- a ceiling: one random half of the measured spots against the other half. Noise in the measurement
-  limits what any method can reach (the attenuation of Spearman 1904, doi 10.2307/1412159): if two
-  halves agree with correlation r, a carried map free of noise can reach the root of r.
+A score means little alone. Baselines, floor, ceiling and a verdict for each gene are in
+:mod:`genot_helpers.evaluation.transfer_scores`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,18 +23,16 @@ from scipy.spatial.distance import jensenshannon
 
 from ..pairs.comparable import check_overlap, coordinates, sparse_log_profiles
 from ..slices.slices import SliceError
-from .baselines import halves
 from .grid_maps import MapPair, column_correlation, map_similarity
 from .slice_measures import averaging
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["judge_genes", "nearest_expression", "score_carried", "score_transfer"]
+__all__ = ["carried_maps", "nearest_expression", "score_carried"]
 
 _FEWEST_SPOTS = 20
 _FLAT = 1e-9  # a map that varies less is that of a constant
-VERDICTS = ("as good as measured again", "in part", "lost", "cannot tell")
 
 
 def score_carried(
@@ -102,6 +94,22 @@ def score_carried(
     >>> scores = score_carried(carry_expression(source, target), target)
     >>> scores.sort_values("map", ascending=False).head()
     """
+    carried, points = _comparable(carried, measured, spatial_key)
+    genes, real, ours = _log_profiles(carried, measured)
+    pair = MapPair(*points)
+    if pair.both.sum() < 3:
+        raise SliceError("The slices share fewer than three bins. Align them first.")
+    scores, maps = _score_maps(pair, real, ours)
+    facts = _facts(measured[:, genes].X, carried[:, genes].X, real, ours)
+    table = pd.DataFrame(facts | scores | _against_others(*maps, n_others, seed), index=genes)
+    flat = np.ptp(maps[0], axis=0) <= _FLAT
+    columns = ["map", "ssim", "rmse", "js", "other_gene", "identity"]
+    table.loc[flat, columns] = np.nan
+    return table.rename_axis("gene")
+
+
+def _comparable(carried: AnnData, measured: AnnData, spatial_key: str):
+    """Return the covered part of the carried slice, and coordinates of both, measured first."""
     if "genot_covered" in carried.obs:
         carried = carried[carried.obs["genot_covered"].to_numpy(dtype=bool)]
     if min(carried.n_obs, measured.n_obs) < _FEWEST_SPOTS:
@@ -114,19 +122,15 @@ def score_carried(
         for one, name in ((measured, "measured"), (carried, "carried"))
     ]
     check_overlap(*points)
+    return carried, points
+
+
+def _log_profiles(carried: AnnData, measured: AnnData):
+    """Return shared genes and their log expression at one depth, measured first (CSC)."""
     # As a layer: means of counts have fractions, and must not be taken for another kind of value.
     as_layer = AnnData(carried.X, var=carried.var[[]], layers={"carried": carried.X})
     genes, real, ours = sparse_log_profiles(as_layer, measured, layer="carried")
-    pair = MapPair(*points)
-    if pair.both.sum() < 3:
-        raise SliceError("The slices share fewer than three bins. Align them first.")
-    scores, maps = _score_maps(pair, sparse.csc_matrix(real), sparse.csc_matrix(ours))
-    facts = _facts(measured[:, genes].X, carried[:, genes].X, real, ours)
-    table = pd.DataFrame(facts | scores | _against_others(*maps, n_others, seed), index=genes)
-    flat = np.ptp(maps[0], axis=0) <= _FLAT
-    columns = ["map", "ssim", "rmse", "js", "other_gene", "identity"]
-    table.loc[flat, columns] = np.nan
-    return table.rename_axis("gene")
+    return genes, sparse.csc_matrix(real), sparse.csc_matrix(ours)
 
 
 def _score_maps(pair: MapPair, real, ours) -> tuple[dict[str, NDArray], tuple[NDArray, NDArray]]:
@@ -197,6 +201,60 @@ def _standardised(maps: NDArray) -> NDArray:
     return np.where(length > _FLAT, maps / np.where(length > _FLAT, length, 1.0), 0.0)
 
 
+class CarriedMaps(NamedTuple):
+    """Maps of some genes, measured and carried, as :func:`score_carried` compares them.
+
+    Attributes
+    ----------
+    measured, carried
+        (bins in x, bins in y, genes) smoothed log expression; NaN in bins that do not hold spots of
+        both slices.
+    corner, side
+        Lower corner of the first bin, (2,), and side of a bin, in the unit of the coordinates.
+    correlation
+        (genes,), the score ``map``.
+    """
+
+    measured: NDArray
+    carried: NDArray
+    corner: NDArray
+    side: float
+    correlation: NDArray
+
+
+def carried_maps(
+    carried: AnnData, measured: AnnData, genes: Sequence[str], *, spatial_key: str = "spatial"
+) -> CarriedMaps:
+    """Return the maps of some genes, for figures.
+
+    Parameters
+    ----------
+    carried, measured, spatial_key
+        As in :func:`score_carried`.
+    genes
+        Which genes, of those that both slices have.
+
+    Raises
+    ------
+    SliceError
+        As :func:`score_carried`.
+    KeyError
+        If a gene is not in both.
+    """
+    carried, points = _comparable(carried, measured, spatial_key)
+    shared, real, ours = _log_profiles(carried, measured)
+    missing = [gene for gene in genes if gene not in shared]
+    if missing:
+        raise KeyError(f"Genes not in both slices: {', '.join(missing)}.")
+    columns, pair = shared.get_indexer(list(genes)), MapPair(*points)
+    blocks = list(pair.blocks(real[:, columns], ours[:, columns]))
+    maps = [np.concatenate([block[k] for block in blocks], axis=2) for k in (1, 2)]
+    correlation = np.nan_to_num(column_correlation(*(one[pair.both] for one in maps)))
+    for one in maps:
+        one[~pair.both] = np.nan
+    return CarriedMaps(*maps, pair.grid.corner, pair.grid.side, correlation)
+
+
 def nearest_expression(
     source: AnnData, target: AnnData, *, n_neighbors: int = 1, spatial_key: str = "spatial"
 ) -> AnnData:
@@ -243,112 +301,3 @@ def nearest_expression(
         "n_neighbors": int(n_neighbors),
     }
     return carried
-
-
-def score_transfer(
-    rows: Mapping[str, AnnData],
-    measured: AnnData,
-    *,
-    n_repeats: int = 1,
-    spatial_key: str = "spatial",
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Score several carried slices, the floor and the ceiling, all against the same spots.
-
-    Everything is scored against a random half of the measured spots, so that the other half can be
-    the ceiling.
-
-    Parameters
-    ----------
-    rows
-        Name → carried slice, for example of ``carry_expression`` and :func:`nearest_expression`.
-    measured
-        The target as it was measured. Nothing is written.
-    n_repeats
-        How often to halve anew; the table holds the means.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
-    seed
-        Of the halves.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Genes that all slices have, by (row, score): the rows given, ``"other half"`` (the ceiling)
-        and ``"shuffled"`` (the other half with its spots shuffled: the floor). Scores are those of
-        :func:`score_carried`. ``table.xs("map", axis=1, level="score")`` has one column a row.
-
-    Raises
-    ------
-    ValueError
-        If no row is given, one has the name of the floor or the ceiling, or ``n_repeats`` is
-        below 1.
-    SliceError
-        As :func:`score_carried`.
-    """
-    taken = {"other half", "shuffled"} & set(rows)
-    if taken or not rows or n_repeats < 1:
-        raise ValueError(
-            f"{sorted(taken)} are names of other rows."
-            if taken
-            else f"n_repeats is {n_repeats} and there are {len(rows)} rows: give 1 of each or more."
-        )
-    tables = []
-    for number in range(seed, seed + n_repeats):
-        first, second = (measured[half] for half in halves(measured.n_obs, number))
-        shuffled = second.copy()
-        order = np.random.default_rng([number, 2]).permutation(second.n_obs)
-        shuffled.obsm[spatial_key] = np.asarray(second.obsm[spatial_key])[order]
-        every = {**rows, "other half": second, "shuffled": shuffled}
-        options = {"spatial_key": spatial_key, "seed": number}
-        found = {name: score_carried(one, first, **options) for name, one in every.items()}
-        tables.append(pd.concat(found, axis=1, join="inner", names=["row", "score"]))
-    return sum(tables) / n_repeats
-
-
-def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.DataFrame:
-    """Say for every gene whether it survived the transfer, by its map alone.
-
-    Parameters
-    ----------
-    table
-        From :func:`score_transfer`.
-    row
-        Which carried slice.
-    noise
-        Quantile of the shuffled maps' correlations, over genes, that counts as noise.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Best first: ``map``, ``ceiling`` (the other half), ``bound`` (its root: what a carried map
-        free of noise could reach) and ``verdict``, an ordered categorical:
-
-        - ``as good as measured again``: the carried map agrees with the measured one above noise,
-          and at least as well as the other half of the measurement does (a source that sees more
-          molecules can do better than the target itself),
-        - ``in part``: above noise, but less than that,
-        - ``lost``: not above noise, though the two halves agree with each other,
-        - ``cannot tell``: neither the carried map nor the other half agrees above noise. The target
-          saw too little of this gene, or it has no pattern.
-
-    Raises
-    ------
-    KeyError
-        If there is no such row.
-    """
-    rows = list(table.columns.get_level_values(0).unique())
-    if row not in rows:
-        raise KeyError(f"There is no row {row!r} in the table. Rows: {rows}.")
-    found, ceiling = table[row]["map"], table["other half"]["map"]
-    limit = float(table["shuffled"]["map"].quantile(noise))
-    verdict = np.select(
-        [(found > limit) & (found >= ceiling), found > limit, ceiling > limit],
-        VERDICTS[:3],
-        default=VERDICTS[3],
-    )
-    judged = {"map": found, "ceiling": ceiling, "bound": np.sqrt(ceiling.clip(lower=0.0))}
-    judged["verdict"] = pd.Categorical(verdict, categories=VERDICTS, ordered=True)
-    result = pd.DataFrame(judged, index=table.index)
-    result.attrs["noise"] = limit
-    return result.sort_values(["verdict", "map"], ascending=[True, False], kind="stable")

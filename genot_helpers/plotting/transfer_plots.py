@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from matplotlib.figure import Figure
+from matplotlib_scalebar.scalebar import ScaleBar
 
-from ..evaluation.carried_scores import VERDICTS
-from .plotting import PALETTE
+from ..evaluation.carried_scores import carried_maps
+from ..evaluation.transfer_scores import VERDICTS
+from .plotting import PALETTE, SCALE_BAR, micrometres_per_unit
 
-__all__ = ["plot_by_depth", "plot_survival"]
+__all__ = ["plot_by_depth", "plot_gene_maps", "plot_survival"]
 
 _COLOURS = dict(zip(VERDICTS, (PALETTE[0], PALETTE[1], PALETTE[5], "#BBBBBB"), strict=True))
 _LINES = ("-", "--", "-.", ":")
@@ -25,15 +28,15 @@ _AXES = {
 }
 
 
-def plot_survival(judged: pd.DataFrame, *, n_named: int = 4) -> Figure:
+def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     """Draw for every gene how well it was carried, against how well it could be measured at all.
 
     Parameters
     ----------
     judged
         From :func:`genot_helpers.evaluation.judge_genes`.
-    n_named
-        Genes to name: of the best, and of the lost ones that the target measured best.
+    named
+        Genes to name in the figure; those that are not in the table are left out.
     """
     figure, ax = plt.subplots(figsize=(6.6, 5.0), layout="constrained")
     counts = judged["verdict"].value_counts()
@@ -50,13 +53,14 @@ def plot_survival(judged: pd.DataFrame, *, n_named: int = 4) -> Figure:
             judged.attrs["noise"], color="0.6", lw=1, ls="--", label="noise (spots shuffled)"
         )
         ax.axvline(judged.attrs["noise"], color="0.6", lw=1, ls="--")
-    lost = judged[judged["verdict"] == VERDICTS[2]].nlargest(n_named, "ceiling")
-    for gene, row in pd.concat([judged.head(n_named), lost]).iterrows():
-        text = {"xytext": (4, -3), "textcoords": "offset points", "fontsize": 8}
+    box = {"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none", "alpha": 0.7}
+    for gene, row in judged.reindex([one for one in named if one in judged.index]).iterrows():
+        text = {"xytext": (5, -4), "textcoords": "offset points", "fontsize": 8, "bbox": box}
         ax.annotate(str(gene), (row["ceiling"], row["map"]), va="top", **text)
+        ax.plot(row["ceiling"], row["map"], "o", ms=5, mfc="none", mec="black")
     ax.set(xlim=(low, 1.03), ylim=(low, 1.03), title="Which genes survive the transfer")
-    ax.set(xlabel="one half of the measured spots against the other: map correlation")
-    ax.set(ylabel="carried against measured: map correlation")
+    ax.set(xlabel="ceiling: measured half against the other half, r")
+    ax.set(ylabel="carried against measured half, r")
     handles, labels = ax.get_legend_handles_labels()
     order = [3, 2, 1, 0, *range(4, len(handles))]
     legend = {"frameon": False, "loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 9}
@@ -107,3 +111,53 @@ def plot_by_depth(
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     figure.suptitle("A dot is a gene; lines join medians of groups of genes", fontsize=10)
     return figure
+
+
+def plot_gene_maps(
+    rows: Mapping[str, AnnData], measured: AnnData, genes: Sequence[str], *, name: str = "measured"
+) -> Figure:
+    """Draw the maps that are compared: a row for each gene, the measured one first.
+
+    Parameters
+    ----------
+    rows
+        Name → carried slice, in the frame of the measured one.
+    measured
+        The target as it was measured.
+    genes
+        Genes that all slices have.
+    name
+        What to call the measured slice.
+    """
+    maps = {row: carried_maps(carried, measured, genes) for row, carried in rows.items()}
+    first = next(iter(maps.values()))
+    panels = {name: first.measured} | {row: one.carried for row, one in maps.items()}
+    wide, high = np.array(first.measured.shape[:2]) * first.side
+    size = (2.7 * len(panels) + 0.6, (2.7 * high / wide + 0.35) * len(genes) + 0.3)
+    shape = {"nrows": len(genes), "ncols": len(panels), "figsize": size}
+    figure, axes = plt.subplots(**shape, squeeze=False, layout="constrained")
+    left, low = first.corner
+    frame = {"extent": (left, left + wide, low, low + high), "origin": "lower"}
+    for g, gene in enumerate(genes):
+        every = np.concatenate([one[..., g].ravel() for one in panels.values()])
+        norm = plt.Normalize(0.0, max(float(np.nanquantile(every, 0.995)), 1e-6))
+        for (row, one), ax in zip(panels.items(), axes[g], strict=True):
+            picture = ax.imshow(one[..., g].T, cmap="magma", norm=norm, **frame)
+            told = "" if row == name else f", r = {maps[row].correlation[g]:.2f}"
+            ax.set_title(f"{gene}: {row}{told}", fontsize=9)
+            _dress(ax, measured)
+        figure.colorbar(picture, ax=axes[g].tolist(), shrink=0.8, label="log(1 + x)")
+    return figure
+
+
+def _dress(ax: plt.Axes, adata: AnnData) -> None:
+    """Add what a map of tissue needs: orientation, scale bar, and whether it is simulated."""
+    ax.set_axis_off()
+    facts, scale = adata.uns.get("genot", {}), micrometres_per_unit(adata)
+    if facts.get("y_axis") != "up":
+        ax.invert_yaxis()
+    if scale is not None:
+        ax.add_artist(ScaleBar(scale, "um", **SCALE_BAR))
+    if facts.get("simulated"):
+        place = {"ha": "right", "va": "bottom", "transform": ax.transAxes, "fontsize": 7}
+        ax.text(1.0, 0.0, "simulated tissue", color="0.35", **place)
