@@ -54,9 +54,12 @@ def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
         )
         ax.axvline(judged.attrs["noise"], color="0.6", lw=1, ls="--")
     box = {"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none", "alpha": 0.7}
-    for gene, row in judged.reindex([one for one in named if one in judged.index]).iterrows():
-        text = {"xytext": (5, -4), "textcoords": "offset points", "fontsize": 8, "bbox": box}
-        ax.annotate(str(gene), (row["ceiling"], row["map"]), va="top", **text)
+    known = judged.loc[[one for one in named if one in judged.index]].sort_values("map")
+    for number, (gene, row) in enumerate(known.iterrows()):  # names left and right in turn
+        left = number % 2 == 1
+        place = {"xytext": (-6, 5) if left else (6, -5), "textcoords": "offset points"}
+        place |= {"ha": "right" if left else "left", "va": "bottom" if left else "top"}
+        ax.annotate(str(gene), (row["ceiling"], row["map"]), fontsize=8, bbox=box, **place)
         ax.plot(row["ceiling"], row["map"], "o", ms=5, mfc="none", mec="black")
     ax.set(xlim=(low, 1.03), ylim=(low, 1.03), title="Which genes survive the transfer")
     ax.set(xlabel="ceiling: measured half against the other half, r")
