@@ -23,6 +23,7 @@ import pandas as pd
 import pooch
 import pytest
 from PIL import Image
+from scipy import sparse
 
 from genot_helpers.datasets.datasets import load_slice
 from genot_helpers.datasets.downloads import DownloadError, fetch, fetch_file
@@ -423,6 +424,64 @@ def test_single_files_and_a_section_of_a_stack(site, tmp_path):
     assert load_slice("merfish_9", **options).n_obs == 30
     assert load_slice("merfish_11", **options).n_obs == 30
     assert site.asked == ["e.h5ad", "m.h5ad"]
+
+
+def bulb_bytes(n: int, n_genes: int, spots: str, seed: int) -> bytes:
+    """Make a file as the public ones of the olfactory bulb are: counts, places, no annotation.
+
+    Their maintainers' loader asks for counts in ``X`` and ``obsm["spatial"]``, and makes names of
+    genes unique, which they are not.
+    """
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(0.3, (n, n_genes)).astype("float32")
+    counts[:, 0] = 1
+    counts[0] = 0  # a spot outside the tissue
+    genes = [f"Gene{k}" for k in range(n_genes - 1)] + ["Gene0"]
+    names = [f"{spots}{k}" for k in range(n)]
+    adata = ad.AnnData(
+        sparse.csr_matrix(counts), obs=pd.DataFrame(index=names), var=pd.DataFrame(index=genes)
+    )
+    adata.obsm["spatial"] = rng.permutation(np.indices((40, 40)).reshape(2, -1).T)[:n]
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        ad.io.write_elem(file, "/", adata)
+        file.pop("raw", None)
+    return buffer.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_the_olfactory_bulb_has_the_slots_of_its_stand_in(site, tmp_path):
+    public = read_registry()
+    public = public[public["dataset"] == "olfactory_bulb"].drop(columns="place")
+    assert set(public["file"]) == {"slideseqv2_mob.h5ad", "stereoseq_mob.h5ad"}
+    rows = []
+    for number, row in enumerate(public.to_dict("records")):
+        path = row["url"].split("/resolve/main/")[1]
+        site.files[path] = bulb_bytes(300 + 100 * number, 50, "AC", seed=number)
+        rows.append(row | {"url": site.url(path)})
+    registry = write_registry(tmp_path / "registry.tsv", rows)
+    for name in ("slideseqv2_mob", "stereoseq_mob"):
+        options = {"registry": registry, "data_dir": tmp_path / "data"}
+        real, demo = load_slice(name, data_source="download", **options), load_slice(name)
+        assert "domain_truth" not in real.obs
+        assert real.var_names.is_unique
+        assert real.n_obs in (299, 399)
+        for one in (real, demo):  # what a notebook may rely on, whatever the source
+            assert sparse.isspmatrix_csr(one.X)
+            assert one.X.dtype == np.float32
+            assert np.array_equal(one.X.data, np.rint(one.X.data))
+            assert one.obsm["spatial"].dtype == np.float64
+            assert one.obsm["spatial"].shape == (one.n_obs, 2)
+            assert one.uns["genot"]["dataset"] == "olfactory_bulb"
+            assert one.uns["genot"]["name"] == name
+        assert demo.uns["genot"]["simulated"]
+        assert not real.uns["genot"]["simulated"]
+        assert "micrometres_per_unit" not in real.uns["genot"]  # the files do not tell
+        assert "Stickels" in real.uns["genot"]["source"]
+    assert sorted(name for name in left_in(tmp_path / "data") if name.endswith(".h5ad")) == [
+        "olfactory_bulb/slideseqv2_mob.h5ad",
+        "olfactory_bulb/stereoseq_mob.h5ad",
+    ]
 
 
 # --- the registry ---------------------------------------------------------------------------------

@@ -5,6 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "agreement": ["domain_agreement", "name_domains_like"],
+        "carried_scores": ["carried_maps", "nearest_expression", "score_carried"],
+        "transfer_scores": ["judge_genes", "score_transfer"],
         "evaluation": [
             "confidence_by_correctness",
             "match_domains",

@@ -11,7 +11,8 @@ The structural similarity of two maps is that of Wang et al., IEEE Transactions 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -24,7 +25,7 @@ from ..slices.spacing import spot_side
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Grid", "column_correlation", "compare_maps", "make_grid"]
+__all__ = ["Grid", "MapPair", "column_correlation", "compare_maps", "make_grid", "map_similarity"]
 
 SPOTS_PER_BIN = 4.0
 SMOOTHING = 0.7  # standard deviation of the Gaussian in bins: 1.4 spot spacings
@@ -92,25 +93,49 @@ def compare_maps(
     - ``density``: Pearson correlation of the smoothed number of spots, over the bins that hold
       spots of either slice.
     """
-    grid = make_grid(real)
-    sides = [_Side(grid, real), _Side(grid, generated)]
-    here = [side.counts > 0 for side in sides]
-    both, either = here[0] & here[1], here[0] | here[1]
-    density = column_correlation(*(side.weight[either][:, None] for side in sides))[0]
+    pair = MapPair(real, generated)
+    density = column_correlation(*(side.weight[pair.either][:, None] for side in pair.sides))[0]
     correlations, similarities = [np.array([])], []
-    for start in range(0, real_profiles.shape[1] if both.sum() > 2 else 0, _GENES_AT_ONCE):
-        part = slice(start, start + _GENES_AT_ONCE)
-        a = sides[0].mean_map(real_profiles[:, part])
-        b = sides[1].mean_map(generated_profiles[:, part])
-        varies = np.ptp(a[both], axis=0) > 1e-9
+    for _, a, b in pair.blocks(real_profiles, generated_profiles) if pair.both.sum() > 2 else ():
+        varies = np.ptp(a[pair.both], axis=0) > 1e-9
         a, b = a[..., varies], b[..., varies]
-        correlations.append(np.nan_to_num(column_correlation(a[both], b[both])))
-        similarities += [_similarity(a[..., i], b[..., i], both) for i in range(a.shape[2])]
+        correlations.append(np.nan_to_num(column_correlation(a[pair.both], b[pair.both])))
+        similarities += [map_similarity(a[..., i], b[..., i], pair.both) for i in range(a.shape[2])]
     return {
         "map": _mean(np.concatenate(correlations)),
         "ssim": _mean(np.array(similarities)),
         "density": float(density),
     }
+
+
+class MapPair:
+    """Two slices on the grid of the first.
+
+    Attributes
+    ----------
+    both, either
+        (bins in x, bins in y) bool, bins that hold spots of both slices, or of either.
+    """
+
+    def __init__(self, real: NDArray, generated: NDArray):
+        self.grid = make_grid(real)
+        self.sides = [_Side(self.grid, real), _Side(self.grid, generated)]
+        here = [side.counts > 0 for side in self.sides]
+        self.both, self.either = here[0] & here[1], here[0] | here[1]
+
+    def blocks(
+        self, real_profiles: Any, generated_profiles: Any
+    ) -> Iterator[tuple[slice, NDArray, NDArray]]:
+        """Yield the smoothed maps of some genes at a time: which genes, and both maps of them.
+
+        Profiles are (n, p) and (m, p), dense or sparse (CSC is quickest); maps are dense, (bins in
+        x, bins in y, genes of the block).
+        """
+        for start in range(0, real_profiles.shape[1], _GENES_AT_ONCE):
+            part = slice(start, start + _GENES_AT_ONCE)
+            chosen = (profiles[:, part] for profiles in (real_profiles, generated_profiles))
+            dense = (p.toarray() if sparse.issparse(p) else p for p in chosen)
+            yield part, *(side.mean_map(p) for side, p in zip(self.sides, dense, strict=True))
 
 
 class _Side:
@@ -132,8 +157,16 @@ class _Side:
         return sums / np.maximum(self.weight, 1e-12)[..., None]
 
 
-def _similarity(a: NDArray, b: NDArray, both: NDArray) -> float:
-    """Structural similarity of two maps of one gene, averaged over some of the bins."""
+def map_similarity(a: NDArray, b: NDArray, both: NDArray) -> float:
+    """Structural similarity of two maps of one gene, averaged over some of the bins.
+
+    Parameters
+    ----------
+    a, b
+        (bins in x, bins in y), the first is that of the real slice.
+    both
+        The bins that count, same shape, bool. NaN if they span fewer than 7 x 7.
+    """
     # Without the empty margin, which is alike whatever the maps are.
     rows, columns = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-__all__ = ["check_overlap", "coordinates", "label_codes", "log_profiles", "shared_genes"]
+__all__ = [
+    "check_overlap",
+    "coordinates",
+    "label_codes",
+    "log_profiles",
+    "shared_genes",
+    "sparse_log_profiles",
+]
 
 _LARGEST_LOG = 20.0  # the natural logarithm of half a billion
 _CONTROL_PROBES = "blank"  # what control probes of multiplexed imaging are called
@@ -115,6 +122,28 @@ def log_profiles(
         If no gene is shared, values are negative, NaN or infinite, or the slices hold different
         kinds of values.
     """
+    _, expected, ours = sparse_log_profiles(generated, held_out, layer=layer)
+    mean = np.asarray(expected.mean(axis=0)).ravel()
+    variance = np.asarray(expected.multiply(expected).mean(axis=0)).ravel() - mean**2
+    largest = np.argsort(-variance, kind="stable")[:max_genes]
+    chosen = np.sort(largest[mean[largest] > 0])
+    return expected[:, chosen].toarray(), ours[:, chosen].toarray()
+
+
+def sparse_log_profiles(
+    generated: AnnData, held_out: AnnData, *, layer: str | None = None
+) -> tuple[pd.Index, sparse.csr_matrix, sparse.csr_matrix]:
+    """Return the shared genes and their log expression in both slices, as in :func:`log_profiles`.
+
+    Parameters and errors are those of :func:`log_profiles`; all shared genes are returned.
+
+    Returns
+    -------
+    genes : pandas.Index
+        In the order of the held-out slice.
+    real, generated : csr_matrix
+        (n, p) and (m, p) float64.
+    """
     if layer is not None and layer not in generated.layers:
         found = list(generated.layers) or "nothing"
         raise SliceError(f"layers[{layer!r}] of the generated slice is missing. Found: {found}.")
@@ -122,19 +151,12 @@ def log_profiles(
     real = held_out[:, genes].X
     ours = generated[:, genes].X if layer is None else generated[:, genes].layers[layer]
     if _are_logarithms(real, ours, layer):
-        scales = None, None
-    else:
-        totals = _totals(real)
-        if not np.isfinite(totals).any():
-            raise SliceError("X of the held-out slice is 0 for all shared genes.")
-        depth = np.median(totals[np.isfinite(totals)])
-        scales = depth / totals, depth / _totals(ours)
-    expected = _log_values(real, scales[0])
-    mean = np.asarray(expected.mean(axis=0)).ravel()
-    variance = np.asarray(expected.multiply(expected).mean(axis=0)).ravel() - mean**2
-    largest = np.argsort(-variance, kind="stable")[:max_genes]
-    chosen = np.sort(largest[mean[largest] > 0])
-    return expected[:, chosen].toarray(), _log_values(ours[:, chosen], scales[1]).toarray()
+        return genes, _log_values(real, None), _log_values(ours, None)
+    totals = _totals(real)
+    if not np.isfinite(totals).any():
+        raise SliceError("X of the held-out slice is 0 for all shared genes.")
+    depth = np.median(totals[np.isfinite(totals)])
+    return genes, _log_values(real, depth / totals), _log_values(ours, depth / _totals(ours))
 
 
 def _totals(matrix: Any) -> NDArray:

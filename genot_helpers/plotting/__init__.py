@@ -17,6 +17,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "generated_plots": ["plot_generated", "plot_series", "plot_sources"],
         "coupling_plots": ["plot_alignment", "plot_coupling", "plot_warp"],
         "score_plots": ["plot_scores", "plot_trend"],
+        "side_by_side": ["plot_side_by_side"],
+        "transfer_plots": ["plot_by_depth", "plot_gene_maps", "plot_survival"],
         "stacks": ["gene_along_stack"],
         "stack_plots": ["embed_plotly", "gene_flow_figure", "stack_figure", "write_page"],
         "stack_film": ["film", "film_as_html"],

@@ -1,0 +1,303 @@
+"""Which genes survive when expression is carried from one technology to the places of another.
+
+A carried gene is compared with the same gene as the target measured it, map against map
+(:mod:`genot_helpers.evaluation.grid_maps`), because spot against spot the counting noise of a bead
+hides everything else. The four scores are those of the benchmark of Li et al., Nature Methods 2022,
+doi 10.1038/s41592-022-01480-9 (correlation, structural similarity, error, Jensen-Shannon
+divergence).
+
+A score means little alone. Baselines, floor, ceiling and a verdict for each gene are in
+:mod:`genot_helpers.evaluation.transfer_scores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+from scipy.spatial.distance import jensenshannon
+
+from ..pairs.comparable import check_overlap, coordinates, sparse_log_profiles
+from ..slices.slices import SliceError
+from .grid_maps import MapPair, column_correlation, map_similarity
+from .slice_measures import averaging
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["carried_maps", "nearest_expression", "score_carried"]
+
+_FEWEST_SPOTS = 20
+_FLAT = 1e-9  # a map that varies less is that of a constant
+
+
+def score_carried(
+    carried: AnnData,
+    measured: AnnData,
+    *,
+    n_others: int = 300,
+    spatial_key: str = "spatial",
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Score every shared gene of a carried slice against the measured one.
+
+    With a and b the smoothed maps of log expression of a gene, measured and carried, over the bins
+    that hold spots of both slices. Both are scaled to the same depth, see
+    :func:`genot_helpers.pairs.comparable.log_profiles`.
+
+    Parameters
+    ----------
+    carried
+        From :func:`genot_helpers.interpolation.carry_expression` or
+        :func:`nearest_expression`, or any slice in the frame of the measured one. Spots with
+        ``obs["genot_covered"]`` False are left out. Nothing is written.
+    measured
+        The target as it was measured: counts or other plain values, or logarithms in both.
+    n_others
+        Other genes to compare with, drawn at random; all if there are fewer.
+    spatial_key
+        Slot of ``obsm`` with the coordinates, in both.
+    seed
+        Of that draw.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each shared gene, in the order of ``measured.var_names``:
+
+        - ``measured_mean``, ``carried_mean``: mean of ``X`` over spots, each in its own unit,
+        - ``measured_share``, ``carried_share``: share of spots with any of it,
+        - ``level``: log2 of how much more of it the carried slice holds, at the same depth,
+        - ``map``: Pearson correlation of a and b; 0 if the carried map is constant,
+        - ``ssim``: structural similarity,
+        - ``rmse``: root mean square of b - a, in standard deviations of a; 1 is what the mean of a
+          everywhere would give. Other than the correlation it counts a wrong level,
+        - ``js``: Jensen-Shannon divergence in bits, 0 to 1, of both maps scaled to sum 1,
+        - ``other_gene``: 95 % quantile of the correlation of b with the measured maps of other
+          genes, ``identity``: share of these genes that it resembles less than its own. Genes of
+          one programme have the same map, so a perfect gene may have a low identity.
+
+        Scores are NaN for a gene whose measured map is constant.
+
+    Raises
+    ------
+    SliceError
+        If no gene is shared, coordinates are missing, the slices do not overlap, fewer than 20
+        spots are covered, or the values cannot be compared.
+
+    Examples
+    --------
+    >>> scores = score_carried(carry_expression(source, target), target)
+    >>> scores.sort_values("map", ascending=False).head()
+    """
+    carried, points = _comparable(carried, measured, spatial_key)
+    genes, real, ours = _log_profiles(carried, measured)
+    pair = MapPair(*points)
+    if pair.both.sum() < 3:
+        raise SliceError("The slices share fewer than three bins. Align them first.")
+    scores, maps = _score_maps(pair, real, ours)
+    facts = _facts(measured[:, genes].X, carried[:, genes].X, real, ours)
+    table = pd.DataFrame(facts | scores | _against_others(*maps, n_others, seed), index=genes)
+    flat = np.ptp(maps[0], axis=0) <= _FLAT
+    columns = ["map", "ssim", "rmse", "js", "other_gene", "identity"]
+    table.loc[flat, columns] = np.nan
+    return table.rename_axis("gene")
+
+
+def _comparable(carried: AnnData, measured: AnnData, spatial_key: str):
+    """Return the covered part of the carried slice, and coordinates of both, measured first."""
+    if "genot_covered" in carried.obs:
+        carried = carried[carried.obs["genot_covered"].to_numpy(dtype=bool)]
+    if min(carried.n_obs, measured.n_obs) < _FEWEST_SPOTS:
+        raise SliceError(
+            f"{carried.n_obs} carried and {measured.n_obs} measured spots: at least "
+            f"{_FEWEST_SPOTS} of each are needed to compare maps."
+        )
+    points = [
+        coordinates(one, name, spatial_key)
+        for one, name in ((measured, "measured"), (carried, "carried"))
+    ]
+    check_overlap(*points)
+    return carried, points
+
+
+def _log_profiles(carried: AnnData, measured: AnnData):
+    """Return shared genes and their log expression at one depth, measured first (CSC)."""
+    # As a layer: means of counts have fractions, and must not be taken for another kind of value.
+    as_layer = AnnData(carried.X, var=carried.var[[]], layers={"carried": carried.X})
+    genes, real, ours = sparse_log_profiles(as_layer, measured, layer="carried")
+    return genes, sparse.csc_matrix(real), sparse.csc_matrix(ours)
+
+
+def _score_maps(pair: MapPair, real, ours) -> tuple[dict[str, NDArray], tuple[NDArray, NDArray]]:
+    """Score maps gene by gene; also return them, (bins of both slices, genes) float32."""
+    here = pair.both
+    names = ("map", "ssim", "rmse", "js")
+    scores = {name: np.full(real.shape[1], np.nan) for name in names}
+    maps = tuple(np.empty((here.sum(), real.shape[1]), np.float32) for _ in range(2))
+    for part, a, b in pair.blocks(real, ours):
+        scores["ssim"][part] = [
+            map_similarity(a[..., i], b[..., i], here) if np.ptp(a[here, i]) > _FLAT else np.nan
+            for i in range(a.shape[2])
+        ]
+        a, b = a[here], b[here]
+        maps[0][:, part], maps[1][:, part] = a, b
+        scores["map"][part] = np.nan_to_num(column_correlation(a, b))
+        spread = np.where(a.std(axis=0) > _FLAT, a.std(axis=0), np.nan)
+        scores["rmse"][part] = np.sqrt(((b - a) ** 2).mean(axis=0)) / spread
+        scores["js"][part] = _divergence(a, b)
+    return scores, maps
+
+
+def _divergence(a: NDArray, b: NDArray) -> NDArray:
+    """Jensen-Shannon divergence of each pair of columns in bits; 1 where one of them is empty."""
+    shares = [np.clip(maps, 0.0, None) for maps in (a, b)]
+    empty = np.any([maps.sum(axis=0) <= 0 for maps in shares], axis=0)
+    shares = [np.where(empty, 1.0, maps) for maps in shares]
+    found = np.nan_to_num(jensenshannon(*shares, axis=0, base=2)) ** 2
+    return np.where(empty, 1.0, found)
+
+
+def _facts(measured, carried, real, ours) -> dict[str, NDArray]:
+    """Say how much of each gene there is in both slices, and in how many spots."""
+    facts = {}
+    for name, matrix in (("measured", measured), ("carried", carried)):
+        matrix = sparse.csc_matrix(matrix)
+        facts[f"{name}_mean"] = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
+        facts[f"{name}_share"] = matrix.getnnz(axis=0) / matrix.shape[0]
+    means = [np.asarray(matrix.expm1().mean(axis=0)).ravel() for matrix in (real, ours)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        facts["level"] = np.log2(means[1] / means[0])
+    order = ["measured_mean", "carried_mean", "measured_share", "carried_share", "level"]
+    return {name: facts[name] for name in order}
+
+
+def _against_others(real: NDArray, ours: NDArray, n_others: int, seed: int) -> dict[str, NDArray]:
+    """Correlate each carried map with the measured maps of other genes."""
+    n_genes = real.shape[1]
+    usable = np.flatnonzero(np.ptp(real, axis=0) > _FLAT)
+    drawn = np.sort(np.random.default_rng(seed).permutation(usable)[:n_others])
+    if not len(drawn):
+        return {name: np.full(n_genes, np.nan) for name in ("other_gene", "identity")}
+    real, ours = (_standardised(maps) for maps in (real, ours))
+    own = (real * ours).sum(axis=0)
+    others = ours.T @ real[:, drawn]
+    others[drawn, np.arange(len(drawn))] = np.nan  # a gene is not among the others of itself
+    alone = np.isnan(others).all(axis=1)
+    others[alone] = 0.0
+    quantile = np.where(alone, np.nan, np.nanquantile(others, 0.95, axis=1))
+    less = (others < own[:, None]).sum(axis=1) / np.maximum((~np.isnan(others)).sum(axis=1), 1)
+    return {"other_gene": quantile, "identity": np.where(alone, np.nan, less)}
+
+
+def _standardised(maps: NDArray) -> NDArray:
+    """Columns with mean 0 and length 1; a constant one becomes 0."""
+    maps = maps - maps.mean(axis=0, dtype=np.float64)
+    length = np.sqrt((maps**2).sum(axis=0))
+    return np.where(length > _FLAT, maps / np.where(length > _FLAT, length, 1.0), 0.0)
+
+
+class CarriedMaps(NamedTuple):
+    """Maps of some genes, measured and carried, as :func:`score_carried` compares them.
+
+    Attributes
+    ----------
+    measured, carried
+        (bins in x, bins in y, genes) smoothed log expression; NaN in bins that do not hold spots of
+        both slices.
+    corner, side
+        Lower corner of the first bin, (2,), and side of a bin, in the unit of the coordinates.
+    correlation
+        (genes,), the score ``map``.
+    """
+
+    measured: NDArray
+    carried: NDArray
+    corner: NDArray
+    side: float
+    correlation: NDArray
+
+
+def carried_maps(
+    carried: AnnData, measured: AnnData, genes: Sequence[str], *, spatial_key: str = "spatial"
+) -> CarriedMaps:
+    """Return the maps of some genes, for figures.
+
+    Parameters
+    ----------
+    carried, measured, spatial_key
+        As in :func:`score_carried`.
+    genes
+        Which genes, of those that both slices have.
+
+    Raises
+    ------
+    SliceError
+        As :func:`score_carried`.
+    KeyError
+        If a gene is not in both.
+    """
+    carried, points = _comparable(carried, measured, spatial_key)
+    shared, real, ours = _log_profiles(carried, measured)
+    missing = [gene for gene in genes if gene not in shared]
+    if missing:
+        raise KeyError(f"Genes not in both slices: {', '.join(missing)}.")
+    columns, pair = shared.get_indexer(list(genes)), MapPair(*points)
+    blocks = list(pair.blocks(real[:, columns], ours[:, columns]))
+    maps = [np.concatenate([block[k] for block in blocks], axis=2) for k in (1, 2)]
+    correlation = np.nan_to_num(column_correlation(*(one[pair.both] for one in maps)))
+    for one in maps:
+        one[~pair.both] = np.nan
+    return CarriedMaps(*maps, pair.grid.corner, pair.grid.side, correlation)
+
+
+def nearest_expression(
+    source: AnnData, target: AnnData, *, n_neighbors: int = 1, spatial_key: str = "spatial"
+) -> AnnData:
+    """Carry expression without transport: each target spot gets its nearest source spots.
+
+    The trivial baseline of :func:`genot_helpers.interpolation.carry_expression`.
+
+    Parameters
+    ----------
+    source, target
+        Slices in one frame and unit. Neither is changed.
+    n_neighbors
+        Source spots to average; 1 copies the nearest one, counts and all.
+    spatial_key
+        Slot of ``obsm`` with the coordinates.
+
+    Returns
+    -------
+    AnnData
+        As from ``carry_expression``; every spot is covered.
+
+    Raises
+    ------
+    SliceError
+        If coordinates are missing or the slices do not overlap.
+    ValueError
+        If ``n_neighbors`` is below 1.
+    """
+    if n_neighbors < 1:
+        raise ValueError(f"n_neighbors is {n_neighbors}; give 1 or more.")
+    at, points = (
+        coordinates(one, name, spatial_key)
+        for one, name in ((target, "target"), (source, "source"))
+    )
+    check_overlap(at, points)
+    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(source.X)
+    carried = AnnData(
+        sparse.csr_matrix(values, dtype=np.float32), obs=target.obs.copy(), var=source.var.copy()
+    )
+    carried.obsm["spatial"] = at
+    carried.obs["genot_covered"] = True
+    carried.uns["genot"] = {
+        "source": "Expression of the nearest spots of another slice.",
+        "n_neighbors": int(n_neighbors),
+    }
+    return carried
