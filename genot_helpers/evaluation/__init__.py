@@ -12,6 +12,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "score_coherence",
             "score_domains",
         ],
+        "markers": [
+            "domain_markers",
+            "domain_similarity",
+            "match_domains_by_markers",
+            "rename_domains",
+        ],
+        "similarity": ["gene_similarity", "gene_similarity_by_domain"],
         "generated_scores": [
             "baseline_slices",
             "flat_scores",

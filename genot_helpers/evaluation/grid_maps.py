@@ -11,7 +11,8 @@ The structural similarity of two maps is that of Wang et al., IEEE Transactions 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -24,7 +25,14 @@ from ..slices.spacing import spot_side
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Grid", "column_correlation", "compare_maps", "make_grid"]
+__all__ = [
+    "Grid",
+    "column_correlation",
+    "compare_maps",
+    "make_grid",
+    "map_similarity",
+    "paired_maps",
+]
 
 SPOTS_PER_BIN = 4.0
 SMOOTHING = 0.7  # standard deviation of the Gaussian in bins: 1.4 spot spacings
@@ -98,19 +106,46 @@ def compare_maps(
     both, either = here[0] & here[1], here[0] | here[1]
     density = column_correlation(*(side.weight[either][:, None] for side in sides))[0]
     correlations, similarities = [np.array([])], []
-    for start in range(0, real_profiles.shape[1] if both.sum() > 2 else 0, _GENES_AT_ONCE):
-        part = slice(start, start + _GENES_AT_ONCE)
-        a = sides[0].mean_map(real_profiles[:, part])
-        b = sides[1].mean_map(generated_profiles[:, part])
+    for a, b in _map_blocks(sides, both, real_profiles, generated_profiles):
         varies = np.ptp(a[both], axis=0) > 1e-9
         a, b = a[..., varies], b[..., varies]
         correlations.append(np.nan_to_num(column_correlation(a[both], b[both])))
-        similarities += [_similarity(a[..., i], b[..., i], both) for i in range(a.shape[2])]
+        similarities += [map_similarity(a[..., i], b[..., i], both) for i in range(a.shape[2])]
     return {
         "map": _mean(np.concatenate(correlations)),
         "ssim": _mean(np.array(similarities)),
         "density": float(density),
     }
+
+
+def paired_maps(
+    real: NDArray, generated: NDArray, real_profiles: Any, generated_profiles: Any
+) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+    """Yield the smoothed maps that :func:`compare_maps` compares, in blocks of genes.
+
+    Parameters
+    ----------
+    real, generated, real_profiles, generated_profiles
+        As for :func:`compare_maps`; profiles may be sparse.
+
+    Yields
+    ------
+    tuple of ndarray
+        Maps of the real and of the generated slice, (bins in x, bins in y, genes), and (bins in x,
+        bins in y) bool: where both slices have spots.
+    """
+    grid = make_grid(real)
+    sides = [_Side(grid, real), _Side(grid, generated)]
+    both = (sides[0].counts > 0) & (sides[1].counts > 0)
+    for a, b in _map_blocks(sides, both, real_profiles, generated_profiles):
+        yield a, b, both
+
+
+def _map_blocks(sides: list[_Side], both: NDArray, *profiles: Any) -> Iterator[list[NDArray]]:
+    """Make the maps of both sides, some genes at a time; none if they hardly share a bin."""
+    for start in range(0, profiles[0].shape[1] if both.sum() > 2 else 0, _GENES_AT_ONCE):
+        part = slice(start, start + _GENES_AT_ONCE)
+        yield [side.mean_map(one[:, part]) for side, one in zip(sides, profiles, strict=True)]
 
 
 class _Side:
@@ -127,12 +162,13 @@ class _Side:
 
     def mean_map(self, profiles: NDArray) -> NDArray:
         """Smoothed sum divided by smoothed number of spots, (bins in x, bins in y, genes)."""
-        sums = (self.binning @ profiles).reshape(*self.shape, -1)
+        sums = self.binning @ profiles
+        sums = (sums.toarray() if sparse.issparse(sums) else sums).reshape(*self.shape, -1)
         sums = gaussian_filter(sums, (SMOOTHING, SMOOTHING, 0), mode="constant")
         return sums / np.maximum(self.weight, 1e-12)[..., None]
 
 
-def _similarity(a: NDArray, b: NDArray, both: NDArray) -> float:
+def map_similarity(a: NDArray, b: NDArray, both: NDArray) -> float:
     """Structural similarity of two maps of one gene, averaged over some of the bins."""
     # Without the empty margin, which is alike whatever the maps are.
     rows, columns = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))

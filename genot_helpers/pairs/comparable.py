@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,14 +11,22 @@ from scipy import sparse
 
 from ..slices.matrices import is_numeric, scan
 from ..slices.slices import SliceError
+from ..slices.values import LARGEST_LOGARITHM
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-__all__ = ["check_overlap", "coordinates", "label_codes", "log_profiles", "shared_genes"]
+__all__ = [
+    "LogProfiles",
+    "check_overlap",
+    "coordinates",
+    "label_codes",
+    "log_profiles",
+    "named_log_profiles",
+    "shared_genes",
+]
 
-_LARGEST_LOG = 20.0  # the natural logarithm of half a billion
 _CONTROL_PROBES = "blank"  # what control probes of multiplexed imaging are called
 
 
@@ -85,9 +93,29 @@ def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
     return shared
 
 
+class LogProfiles(NamedTuple):
+    """Log expression of the same genes in two slices, spots by genes."""
+
+    genes: pd.Index
+    real: sparse.csr_matrix
+    generated: sparse.csr_matrix
+
+
 def log_profiles(
     generated: AnnData, held_out: AnnData, *, layer: str | None = None, max_genes: int = 500
 ) -> tuple[NDArray, NDArray]:
+    """Return what :func:`named_log_profiles` does, (n, p) and (m, p) float64, without names."""
+    _, real, ours = named_log_profiles(generated, held_out, layer=layer, max_genes=max_genes)
+    return real.toarray(), ours.toarray()
+
+
+def named_log_profiles(
+    generated: AnnData,
+    held_out: AnnData,
+    *,
+    layer: str | None = None,
+    max_genes: int | None = None,
+) -> LogProfiles:
     """Return log expression of the same genes in both slices, on one scale.
 
     Counts, and other non-negative values, are divided by the total of the spot over the shared
@@ -101,13 +129,13 @@ def log_profiles(
         Layer of the generated slice, in the unit of the held-out ``X``, to take in place of its
         ``X``.
     max_genes
-        Of more genes, those with the largest variance in the held-out slice are returned.
+        Of more genes, those with the largest variance in the held-out slice; None: all.
 
     Returns
     -------
-    real, generated : ndarray
-        (n, p) and (m, p) float64; genes in the order of the held-out slice, all of them expressed
-        there.
+    LogProfiles
+        Names of the genes and (n, p) and (m, p) csr, float64; genes in the order of the held-out
+        slice, all of them expressed there.
 
     Raises
     ------
@@ -134,7 +162,7 @@ def log_profiles(
     variance = np.asarray(expected.multiply(expected).mean(axis=0)).ravel() - mean**2
     largest = np.argsort(-variance, kind="stable")[:max_genes]
     chosen = np.sort(largest[mean[largest] > 0])
-    return expected[:, chosen].toarray(), _log_values(ours[:, chosen], scales[1]).toarray()
+    return LogProfiles(genes[chosen], expected[:, chosen], _log_values(ours[:, chosen], scales[1]))
 
 
 def _totals(matrix: Any) -> NDArray:
@@ -189,7 +217,7 @@ def _describe(matrix: Any, name: str, *, negative: bool = False) -> tuple[str, f
     largest = float(matrix.max())
     if not bad["fractions"]:
         return "counts", largest
-    return "logarithms" if largest <= _LARGEST_LOG else "values", largest
+    return "logarithms" if largest <= LARGEST_LOGARITHM else "values", largest
 
 
 def label_codes(

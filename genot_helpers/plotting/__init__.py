@@ -17,6 +17,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "generated_plots": ["plot_generated", "plot_series", "plot_sources"],
         "coupling_plots": ["plot_alignment", "plot_coupling", "plot_warp"],
         "score_plots": ["plot_scores", "plot_trend"],
+        "survey_plots": [
+            "plot_depth",
+            "plot_gene_similarity",
+            "plot_markers",
+            "plot_n_domains",
+        ],
         "stacks": ["gene_along_stack"],
         "stack_plots": ["embed_plotly", "gene_flow_figure", "stack_figure", "write_page"],
         "stack_film": ["film", "film_as_html"],
