@@ -12,9 +12,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "score_coherence",
             "score_domains",
         ],
-        "markers": [
-            "domain_markers",
+        "markers": ["domain_markers"],
+        "matching": [
+            "agreement_in_place",
             "domain_similarity",
+            "marker_matches",
             "match_domains_by_markers",
             "rename_domains",
         ],

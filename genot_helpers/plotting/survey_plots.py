@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .plotting import PALETTE, _draw, _panels
 
@@ -76,6 +77,7 @@ def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
         ax.plot(table.index, scaled, "o-", ms=4, color=PALETTE[number], label=words)
         best = values.idxmin()
         ax.plot(best, scaled[best], "o", ms=11, mfc="none", mec=PALETTE[number], mew=1.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axvline(chosen, color="0.3", ls=":", lw=1.2, label=f"used: {chosen}")
     ax.set(xlabel="number of domains", ylabel="criterion, 0: lowest", ylim=(-0.06, 1.04))
     ax.set_title("How many domains? (circles: lowest of a curve)")
@@ -149,30 +151,38 @@ def plot_gene_similarity(
         tables = {"": tables}
     first = next(iter(tables.values()))
     columns = [c for c in _MEASURES if c in first and first[c].notna().any()]
-    size = (2.75 * len(columns) + 0.3, 2.9)
+    size = (2.6 * len(columns) + 0.3, 3.1)
     figure, axes = plt.subplots(1, len(columns), figsize=size, layout="constrained", squeeze=False)
     for column, ax in zip(columns, axes.flat, strict=True):
         everything = pd.concat([table[column] for table in tables.values()]).dropna()
-        low, high = everything.quantile([0.002, 0.998])
-        edges = np.linspace(low, max(high, low + 1e-9), 31)
+        low, high = everything.quantile([0.005, 0.995])
+        edges = np.linspace(low, max(high, low + 1e-9), 26)
         for number, (name, table) in enumerate(tables.items()):
             colour = PALETTE[number]
             values = table[column].dropna().clip(low, high)
-            ax.hist(values, edges, histtype="stepfilled", alpha=0.25, color=colour)
-            ax.hist(values, edges, histtype="step", color=colour, label=name or None)
+            if len(tables) == 1:
+                ax.hist(values, edges, alpha=0.3, color=colour)
+            ax.hist(values, edges, histtype="step", lw=1.5, color=colour, label=name or None)
             ax.axvline(values.median(), color=colour, ls="--", lw=1)
-        for number, gene in enumerate(g for g in genes if g in first.index):
-            x = first[column].clip(low, high)[gene]
-            if np.isfinite(x):
-                place = {"xy": (x, 0), "xytext": (0, 6 + 13 * number), "va": "bottom"}
-                ax.annotate(
-                    gene, textcoords="offset points", ha="center", fontsize=7,
-                    arrowprops={"arrowstyle": "-", "lw": 0.6}, **place,
-                )  # fmt: skip
+        _mark_genes(ax, first[column].reindex(genes).dropna().clip(low, high))
         ax.set_xlabel(_MEASURES[column], fontsize=8)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("genes")
     if len(tables) > 1:
-        axes[0, -1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        options = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        axes[0, -1].legend(frameon=False, fontsize=8, title="dashed: median", **options)
     return figure
+
+
+def _mark_genes(ax: plt.Axes, values: pd.Series) -> None:
+    """Write the names of genes above the axes, pointing to their values."""
+    low, high = ax.get_xlim()
+    last = -np.inf
+    for gene, value in values.sort_values().items():
+        last = max(last + 0.07 * (high - low), value)  # names side by side, not on each other
+        ax.annotate(
+            str(gene), (value, 0.97), (last, 1.06), xycoords=("data", "axes fraction"),
+            textcoords=("data", "axes fraction"), rotation=90, fontsize=7, ha="center", va="bottom",
+            arrowprops={"arrowstyle": "-", "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import io
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from ..files import atomic_path, check_output_dir
 from .report_page import PAGE
 
 __all__ = ["write_report"]
+
+_WIDEST = 1600  # pixels
 
 Item = str | Sequence | pd.DataFrame | Path
 """What a section of a report can hold."""
@@ -54,7 +58,8 @@ def write_report(
         - a string: a paragraph;
         - a list or tuple of strings: a bulleted list;
         - a :class:`pandas.DataFrame`: a table, with its index if that has a name (numbers are shown
-          with up to three significant digits after the point; NaN as a dash);
+          with three significant digits, NaN as a dash; cells that read "look" or "mend", as in a
+          checklist, are coloured);
         - a :class:`pathlib.Path` to a PNG: a figure, or a tuple of the path and a caption.
 
         Sections without items are left out.
@@ -160,10 +165,20 @@ def _shown(value: Any) -> str:
 
 
 def _embedded(path: Path) -> str:
-    """Return a PNG as text that goes into the page."""
+    """Return a PNG as text that goes into the page, small enough for an email.
+
+    At most 1,600 pixels wide and in 256 colours: maps and curves have no more, and it takes a third
+    of the room.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"there is no figure {path}: save it before the report is written.")
-    return base64.b64encode(path.read_bytes()).decode("ascii")
+    with Image.open(path) as picture:
+        whole = Image.new("RGB", picture.size, "white")
+        whole.paste(picture, mask=picture.getchannel("A") if "A" in picture.getbands() else None)
+    whole.thumbnail((_WIDEST, _WIDEST))
+    packed = io.BytesIO()
+    whole.quantize(256, dither=Image.Dither.NONE).save(packed, format="PNG", optimize=True)
+    return base64.b64encode(packed.getvalue()).decode("ascii")
 
 
 def _versions(packages: Sequence[str]) -> list[str]:

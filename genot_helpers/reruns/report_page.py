@@ -21,7 +21,7 @@ PAGE = """\
   p { margin: .5rem 0; max-width: 48rem; }
   ul { margin: .5rem 0; padding-left: 1.3rem; max-width: 48rem; }
   figure { margin: 1rem 0; break-inside: avoid; }
-  figure img { max-width: 100%; height: auto; max-height: 30rem; }
+  figure img { max-width: 100%; height: auto; max-height: 24rem; }
   figcaption { color: #444; font-size: .9rem; max-width: 48rem; }
   .scroll { overflow-x: auto; }
   table { border-collapse: collapse; font-size: .88rem; margin: .6rem 0; }
@@ -29,6 +29,8 @@ PAGE = """\
            border-bottom: 1px solid #e4e4e4; overflow-wrap: anywhere; min-width: 3rem; }
   th { border-bottom: 2px solid #888; white-space: nowrap; overflow-wrap: normal; }
   td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+  td.look { background: #f9efb0; }
+  td.mend { background: #d55e00; color: #fff; }
   .caveats { background: #fff8e1; border-left: 4px solid #e69f00; padding: .3rem 1rem; }
   .small { font-size: .85rem; color: #444; }
   @media print { body { font-size: 10pt; max-width: none; padding: 0; } h2 { break-after: avoid; } }
@@ -37,7 +39,7 @@ PAGE = """\
 <body>
 <header>
 <h1>{{ title }}</h1>
-<p class="subtitle">{{ subtitle }}{{ " · " if subtitle }}{{ date }}</p>
+<p class="subtitle">{{ subtitle }}{{ " · " if subtitle else "" }}{{ date }}</p>
 </header>
 {% for heading, blocks in sections.items() %}
 <section>
@@ -62,14 +64,15 @@ PAGE = """\
 <div class="scroll"><table>
 <thead><tr>
 {% for name in block.header %}
-<th{{ ' class="number"'|safe if block.numeric[loop.index0] }}>{{ name }}</th>
+<th class="{{ "number" if block.numeric[loop.index0] else "" }}">{{ name }}</th>
 {% endfor %}
 </tr></thead>
 <tbody>
 {% for row in block.rows %}
 <tr>
 {% for value in row %}
-<td{{ ' class="number"'|safe if block.numeric[loop.index0] }}>{{ value }}</td>
+{% set kind = value if value in ("look", "mend") else "" %}
+<td class="{{ "number" if block.numeric[loop.index0] else kind }}">{{ value }}</td>
 {% endfor %}
 </tr>
 {% endfor %}

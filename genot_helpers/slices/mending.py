@@ -52,9 +52,8 @@ def set_positions(
         values = adata.obs[columns].apply(pd.to_numeric, errors="coerce").to_numpy()
         where = f"obs[{columns}]"
     if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "iuf":
-        raise SliceError(
-            f"{where} has shape {values.shape}, dtype {values.dtype}; needed: x and y."
-        )
+        found = f"{where} has shape {values.shape}, dtype {values.dtype}"
+        raise SliceError(f"{found}; needed: two columns of numbers, x and y.")
     if not np.isfinite(values[:, :2].astype(float)).any():
         raise SliceError(f"{where} holds no numbers.")
     adata.obsm[key_added] = values[:, :2].astype(float)
