@@ -1,7 +1,7 @@
 """A SLURM cluster of one node on this machine, in a temporary folder; nothing of it stays.
 
-`with slurm_cluster(folder) as environment:` starts munged, slurmctld and slurmd on free ports with a
-configuration of their own. Commands such as sbatch find it through the environment that it gives.
+`with slurm_cluster(folder) as environment:` starts munged, slurmctld and slurmd on free ports with
+their own configuration. Commands such as sbatch find it through the environment that it gives.
 """
 
 from __future__ import annotations

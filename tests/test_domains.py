@@ -176,6 +176,21 @@ def test_the_planted_number_is_chosen(n_domains):
     assert not set(adata.obs)  # nothing is written
 
 
+def test_neighbours_that_are_alike_count_less():
+    points = blobs(4, 60)[0]
+    adata, copied = embedded(points), embedded(np.repeat(points, 10, axis=0))
+    noise = np.random.default_rng(0).normal(0, 1e-3, copied.obsm["X_genot"].shape)
+    copied.obsm["X_genot"] = copied.obsm["X_genot"] + noise
+    alone = choose_n_domains(adata, range(2, 8), n_starts=10)
+    np.testing.assert_allclose(alone["bic"], alone["bic_independent"])
+    once = choose_n_domains(copied, range(2, 8), n_starts=10, spots_per_independent=10)
+    np.testing.assert_allclose(once["bic"], alone["bic"], rtol=0.05)
+    assert once.index[once["chosen"]].tolist() == [4]
+    assert once["bic_independent"].idxmin() >= 4
+    with pytest.raises(ValueError, match="spots_per_independent is 0"):
+        choose_n_domains(adata, [2, 3], spots_per_independent=0)
+
+
 def test_numbers_that_cannot_be_tried_are_refused():
     adata = embedded(blobs()[0])
     with pytest.raises(ValueError, match="n_domains is 200"):

@@ -20,6 +20,7 @@ from genot_helpers.preprocessing.graph import (
     row_normalised,
     smooth,
     spatial_graph,
+    spots_averaged,
     symmetric_normalised,
 )
 from genot_helpers.slices.slices import SliceError
@@ -247,3 +248,16 @@ def test_features_must_fit_the_graph():
         smooth(np.ones((4, 2)), operator, -1)
     with pytest.raises(ValueError, match="negative"):
         row_normalised(-operator)
+
+
+def test_spots_averaged_is_that_of_the_weights(planted):
+    spatial_graph(planted)
+    operator = row_normalised(planted.obsp["spatial_connectivities"]).toarray()
+    for n_steps in (1, 4):
+        weights = np.linalg.matrix_power(operator, n_steps)
+        expected = 1 / (weights**2).sum(axis=1).mean()
+        assert spots_averaged(planted, n_steps) == pytest.approx(expected, rel=0.15)
+    assert spots_averaged(planted, 0) == pytest.approx(1, rel=0.1)
+    del planted.obsp["spatial_connectivities"]
+    with pytest.raises(KeyError, match="Run spatial_graph"):
+        spots_averaged(planted)

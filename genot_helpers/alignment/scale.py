@@ -14,6 +14,7 @@ from scipy.spatial import Delaunay, QhullError
 
 from ..slices.slices import SliceError
 from ..slices.spacing import spot_spacing
+from ..slices.units import stated_micrometres_per_unit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,7 +51,7 @@ def choose_scale(
         return float(scale or 1.0), False, "none" if scale is None else "given"
     points = [np.asarray(adata.obsm[spatial_key], dtype=float) for adata in (left, right)]
     if scale == "auto":
-        units = [_micrometres(adata) for adata in (left, right)]
+        units = [stated_micrometres_per_unit(adata) for adata in (left, right)]
         if None not in units:
             return units[1] / units[0], False, "units in uns['genot']"
         if _is_visium(left) and _is_visium(right):
@@ -62,14 +63,6 @@ def choose_scale(
     if scale == "auto" and 1 / _SAME_SIZE <= ratio <= _SAME_SIZE:
         return 1.0, False, "none: the slices are of similar size"
     return ratio, True, "ratio of tissue areas, fitted"
-
-
-def _micrometres(adata: AnnData) -> float | None:
-    """Return µm per unit of the coordinates, None where the slice does not say."""
-    facts = adata.uns.get("genot", {})
-    if "micrometres_per_unit" in facts:
-        return float(facts["micrometres_per_unit"])
-    return 1.0 if facts.get("spatial_unit") == "µm" else None
 
 
 def _is_visium(adata: AnnData) -> bool:

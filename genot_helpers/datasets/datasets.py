@@ -7,7 +7,6 @@ local folder is laid out.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +18,8 @@ from ..slices.labels import add_labels, as_labels
 from ..slices.slices import check_slice, find_labels
 from .demo import DEMO_SLICES, DLPFC_DONORS, demo_slice
 from .downloads import DownloadError, fetch
-from .folders import find_slices, read_slice, slices_inside, space_ranger_folder
+from .folders import find_slices, read_slice
+from .own import read_own, unknown
 from .readers import read_space_ranger, tidy
 from .registry import public_slices, read_registry
 
@@ -53,6 +53,7 @@ def load_slice(
     data_dir: str | Path | None = None,
     dataset: str | None = None,
     label_key: str | None = "auto",
+    check: bool = True,
     seed: int = 0,
     registry: str | Path | None = None,
 ) -> AnnData:
@@ -78,6 +79,9 @@ def load_slice(
     label_key
         Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`. Labels
         in a table beside the section (``labels.tsv``, or the layer map) are read first.
+    check
+        Refuse a slice that cannot be used. With False it is returned as it is, to be looked at with
+        :func:`genot_helpers.slices.inspect_slice` and mended.
     seed
         Of the simulation.
     registry
@@ -92,7 +96,8 @@ def load_slice(
         ``simulated``, ``label_key`` (the column used), ``dropped`` (control probes, genes and spots
         without counts: see :func:`genot_helpers.datasets.readers.tidy`), and where known
         ``position_um`` (along the axis of sectioning), ``micrometres_per_unit`` and ``y_axis``
-        ("up" where y grows upwards; in images it grows downwards). It passes ``check_slice``.
+        ("up" where y grows upwards; in images it grows downwards). It passes
+        ``check_slice``, unless ``check=False``.
 
     Raises
     ------
@@ -126,8 +131,8 @@ def load_slice(
         path = fetch(dataset, name, data_dir, registry=registry)
         adata = read_slice(path, name, path.parent)
     else:
-        adata = _from_path(Path(source).expanduser(), name)
-    return _finish(adata, name, dataset or "", source, label_key)
+        adata = read_own(source, name)
+    return _finish(adata, name, dataset or "", source, label_key, check)
 
 
 def load_slices(names: Iterable[str], **options) -> dict[str, AnnData]:
@@ -181,7 +186,7 @@ def list_slices(
     if dataset is None:
         return table
     if dataset not in set(table["dataset"]):
-        raise ValueError(_unknown("data set", dataset, sorted(set(table["dataset"])), "the list"))
+        raise ValueError(unknown("data set", dataset, sorted(set(table["dataset"])), "the list"))
     return table[table["dataset"] == dataset].reset_index(drop=True)
 
 
@@ -201,55 +206,20 @@ def _data_dir(data_dir: str | Path | None) -> Path:
 def _choose(name: str, dataset: str | None, known: list[tuple[str, str]], where: str) -> str:
     """Return the data set that a name belongs to; complain with the near names."""
     if dataset is not None and dataset not in {pair[0] for pair in known}:
-        raise ValueError(_unknown("data set", dataset, sorted({pair[0] for pair in known}), where))
+        raise ValueError(unknown("data set", dataset, sorted({pair[0] for pair in known}), where))
     candidates = [pair for pair in known if dataset in (None, pair[0])]
     homes = [pair[0] for pair in candidates if pair[1] == name]
     if not homes:
-        raise ValueError(_unknown("slice", name, [pair[1] for pair in candidates], where))
+        raise ValueError(unknown("slice", name, [pair[1] for pair in candidates], where))
     homes = [home for home in homes if home in SOURCES] or homes  # the published set first
     if len(homes) > 1:
         raise ValueError(f"{name!r} is in {' and in '.join(homes)}: say which, dataset=... .")
     return homes[0]
 
 
-def _unknown(what: str, given: str, known: list[str], where: str) -> str:
-    """Say that a name is not known, and which ones are near."""
-    if not known:
-        return (
-            f"{where} holds no {what}. Give the folder that holds a folder for each data set, as "
-            "data/README.md describes."
-        )
-    near = difflib.get_close_matches(given, known, n=4, cutoff=0.6)
-    hint = f"Did you mean {', '.join(near)}? " if near else ""
-    listed = ", ".join(known[:15]) + (", …" if len(known) > 15 else "")
-    return f"No {what} is called {given!r} in {where}. {hint}There: {listed}. See list_slices()."
-
-
-def _from_path(path: Path, name: str) -> AnnData:
-    """Read the reader's own file or folder."""
-    if path.is_dir():
-        place = space_ranger_folder(path)
-        if place is not None:
-            return read_slice(place, name, path.resolve().parent)
-        found = slices_inside(path)
-        if name in found:
-            return read_slice(found[name], name, path)
-        if found:
-            raise ValueError(_unknown("slice", name, list(found), str(path)))
-        raise FileNotFoundError(f"{path} is neither a Space Ranger folder nor holds slices.")
-    if path.is_file():
-        return read_slice(path, name, path.parent)
-    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(str(path), ["demo", "local", "download"], n=1)
-    near += difflib.get_close_matches(path.name, beside, n=3)
-    hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
-    raise FileNotFoundError(
-        f"data_source={str(path)!r} is no known source and no existing path. {hint}Give 'demo', "
-        "'local', 'download', or the path of an .h5ad file or a Space Ranger folder."
-    )
-
-
-def _finish(adata: AnnData, name: str, dataset: str, source: str, label_key: str | None) -> AnnData:
+def _finish(
+    adata: AnnData, name: str, dataset: str, source: str, label_key: str | None, check: bool
+) -> AnnData:
     """Bring a slice into the common form, say where it comes from, and check it."""
     adata = tidy(adata)
     column = find_labels(adata, label_key)
@@ -265,7 +235,8 @@ def _finish(adata: AnnData, name: str, dataset: str, source: str, label_key: str
     facts |= {"name": name, "dataset": dataset or known.get("dataset", ""), "data_source": source}
     facts |= {"simulated": simulated, "label_key": column or ""}
     adata.uns["genot"] = known | facts
-    check_slice(adata, name=f"slice {name!r} ({source})")
+    if check:
+        check_slice(adata, name=f"slice {name!r} ({source})")
     return adata
 
 

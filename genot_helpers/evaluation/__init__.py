@@ -15,6 +15,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "score_coherence",
             "score_domains",
         ],
+        "markers": ["domain_markers"],
+        "matching": [
+            "agreement_in_place",
+            "domain_similarity",
+            "marker_matches",
+            "match_domains_by_markers",
+            "rename_domains",
+        ],
+        "similarity": ["gene_similarity", "gene_similarity_by_domain"],
         "generated_scores": [
             "baseline_slices",
             "flat_scores",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,21 +11,23 @@ from scipy import sparse
 
 from ..slices.matrices import is_numeric, scan
 from ..slices.slices import SliceError
+from ..slices.values import LARGEST_LOGARITHM
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
 __all__ = [
+    "LogProfiles",
     "check_overlap",
     "coordinates",
     "label_codes",
     "log_profiles",
+    "named_log_profiles",
     "shared_genes",
     "sparse_log_profiles",
 ]
 
-_LARGEST_LOG = 20.0  # the natural logarithm of half a billion
 _CONTROL_PROBES = "blank"  # what control probes of multiplexed imaging are called
 
 
@@ -92,9 +94,29 @@ def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
     return shared
 
 
+class LogProfiles(NamedTuple):
+    """Log expression of the same genes in two slices, spots by genes."""
+
+    genes: pd.Index
+    real: sparse.csr_matrix
+    generated: sparse.csr_matrix
+
+
 def log_profiles(
     generated: AnnData, held_out: AnnData, *, layer: str | None = None, max_genes: int = 500
 ) -> tuple[NDArray, NDArray]:
+    """Return what :func:`named_log_profiles` does, (n, p) and (m, p) float64, without names."""
+    _, real, ours = named_log_profiles(generated, held_out, layer=layer, max_genes=max_genes)
+    return real.toarray(), ours.toarray()
+
+
+def named_log_profiles(
+    generated: AnnData,
+    held_out: AnnData,
+    *,
+    layer: str | None = None,
+    max_genes: int | None = None,
+) -> LogProfiles:
     """Return log expression of the same genes in both slices, on one scale.
 
     Counts, and other non-negative values, are divided by the total of the spot over the shared
@@ -108,13 +130,13 @@ def log_profiles(
         Layer of the generated slice, in the unit of the held-out ``X``, to take in place of its
         ``X``.
     max_genes
-        Of more genes, those with the largest variance in the held-out slice are returned.
+        Of more genes, those with the largest variance in the held-out slice; None: all.
 
     Returns
     -------
-    real, generated : ndarray
-        (n, p) and (m, p) float64; genes in the order of the held-out slice, all of them expressed
-        there.
+    LogProfiles
+        Names of the genes and (n, p) and (m, p) csr, float64; genes in the order of the held-out
+        slice, all of them expressed there.
 
     Raises
     ------
@@ -122,28 +144,18 @@ def log_profiles(
         If no gene is shared, values are negative, NaN or infinite, or the slices hold different
         kinds of values.
     """
-    _, expected, ours = sparse_log_profiles(generated, held_out, layer=layer)
+    genes, expected, ours = sparse_log_profiles(generated, held_out, layer=layer)
     mean = np.asarray(expected.mean(axis=0)).ravel()
     variance = np.asarray(expected.multiply(expected).mean(axis=0)).ravel() - mean**2
     largest = np.argsort(-variance, kind="stable")[:max_genes]
     chosen = np.sort(largest[mean[largest] > 0])
-    return expected[:, chosen].toarray(), ours[:, chosen].toarray()
+    return LogProfiles(genes[chosen], expected[:, chosen], ours[:, chosen])
 
 
 def sparse_log_profiles(
     generated: AnnData, held_out: AnnData, *, layer: str | None = None
-) -> tuple[pd.Index, sparse.csr_matrix, sparse.csr_matrix]:
-    """Return the shared genes and their log expression in both slices, as in :func:`log_profiles`.
-
-    Parameters and errors are those of :func:`log_profiles`; all shared genes are returned.
-
-    Returns
-    -------
-    genes : pandas.Index
-        In the order of the held-out slice.
-    real, generated : csr_matrix
-        (n, p) and (m, p) float64.
-    """
+) -> LogProfiles:
+    """Return all shared genes, expressed or not; else as :func:`named_log_profiles`."""
     if layer is not None and layer not in generated.layers:
         found = list(generated.layers) or "nothing"
         raise SliceError(f"layers[{layer!r}] of the generated slice is missing. Found: {found}.")
@@ -151,12 +163,14 @@ def sparse_log_profiles(
     real = held_out[:, genes].X
     ours = generated[:, genes].X if layer is None else generated[:, genes].layers[layer]
     if _are_logarithms(real, ours, layer):
-        return genes, _log_values(real, None), _log_values(ours, None)
+        return LogProfiles(genes, _log_values(real, None), _log_values(ours, None))
     totals = _totals(real)
     if not np.isfinite(totals).any():
         raise SliceError("X of the held-out slice is 0 for all shared genes.")
     depth = np.median(totals[np.isfinite(totals)])
-    return genes, _log_values(real, depth / totals), _log_values(ours, depth / _totals(ours))
+    return LogProfiles(
+        genes, _log_values(real, depth / totals), _log_values(ours, depth / _totals(ours))
+    )
 
 
 def _totals(matrix: Any) -> NDArray:
@@ -211,7 +225,7 @@ def _describe(matrix: Any, name: str, *, negative: bool = False) -> tuple[str, f
     largest = float(matrix.max())
     if not bad["fractions"]:
         return "counts", largest
-    return "logarithms" if largest <= _LARGEST_LOG else "values", largest
+    return "logarithms" if largest <= LARGEST_LOGARITHM else "values", largest
 
 
 def label_codes(

@@ -19,14 +19,13 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ..preprocessing.preprocessing import joint_components, normalise
-from ..slices.matrices import entries
-from ..slices.slices import Problem, SliceError, check_slice, holds_counts
+from ..slices.slices import Problem, SliceError, check_slice
 from ..slices.spacing import spot_spacing
+from ..slices.values import holds_logarithms
 from .comparable import shared_genes
 
 __all__ = ["ExpressionMap", "check_pair", "expression_maps", "holds_logarithms"]
 
-_LARGEST_LOGARITHM = 20.0  # log1p of 5e8: no spot has so many molecules
 _N_GENES = 300
 _N_COMPONENTS = 20
 
@@ -68,19 +67,6 @@ class ExpressionMap(NamedTuple):
         """Return a map of at most ``n`` of the places, with the spacing that these have."""
         fewer = self.sample(n)
         return fewer if fewer is self else fewer._replace(spacing=spot_spacing(fewer.points))
-
-
-def holds_logarithms(adata: ad.AnnData) -> bool:
-    """Say whether ``X`` seems to hold logarithms.
-
-    It does if :func:`scanpy.pp.log1p` left its mark in ``uns``, or if the values are fractions and
-    none reaches 20: counts are whole numbers, and values scaled to a common total reach further.
-    """
-    if holds_counts(adata):
-        return False
-    if "log1p" in adata.uns:
-        return True
-    return all(values.max(initial=0) < _LARGEST_LOGARITHM for _, _, values in entries(adata.X))
 
 
 def check_pair(

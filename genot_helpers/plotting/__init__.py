@@ -19,6 +19,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "score_plots": ["plot_scores", "plot_trend"],
         "side_by_side": ["plot_side_by_side"],
         "transfer_plots": ["plot_by_depth", "plot_gene_maps", "plot_survival"],
+        "survey_plots": [
+            "plot_depth",
+            "plot_gene_similarity",
+            "plot_markers",
+            "plot_n_domains",
+        ],
         "stacks": ["gene_along_stack"],
         "stack_plots": ["embed_plotly", "gene_flow_figure", "stack_figure", "write_page"],
         "stack_film": ["film", "film_as_html"],

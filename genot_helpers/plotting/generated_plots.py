@@ -43,7 +43,11 @@ _SMALLER = 0.72  # than a slice that stands alone
 
 
 def plot_series(
-    slices: Mapping[str, AnnData], color: str | Sequence[str], *, layer: str | None = None
+    slices: Mapping[str, AnnData],
+    color: str | Sequence[str],
+    *,
+    layer: str | None = None,
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw slices of one frame side by side, one row for each label column or gene.
 
@@ -57,13 +61,16 @@ def plot_series(
         colour scale for a row.
     layer
         Read genes from this layer of every slice, not from ``X``.
+    colours
+        Label → colour, where labels were drawn before and should keep theirs; labels that it does
+        not name get the next free ones.
 
     Raises
     ------
     KeyError
         If no slice has the column, or a slice lacks the gene.
     """
-    return _rows([_Panel(title, adata, layer) for title, adata in slices.items()], color)
+    return _rows([_Panel(title, adata, layer) for title, adata in slices.items()], color, colours)
 
 
 def plot_generated(
@@ -74,6 +81,7 @@ def plot_generated(
     *,
     color: str | Sequence[str] = "domain_truth",
     mean: bool = True,
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw a generated slice between the real ones it was made from, and the one it should equal.
 
@@ -83,7 +91,7 @@ def plot_generated(
         Slices in one frame.
     held_out
         The real slice at that position, if there is one.
-    color
+    color, colours
         As in :func:`plot_series`.
     mean
         For genes, draw ``layers["mean"]`` too where the generated slice has it.
@@ -96,7 +104,7 @@ def plot_generated(
         panels.append(_Panel(f"{title}, mean", generated, "mean"))
     if held_out is not None:
         panels.append(_Panel("held out", held_out))
-    return _rows([*panels, _Panel("right", right)], color)
+    return _rows([*panels, _Panel("right", right)], color, colours)
 
 
 class _Panel(NamedTuple):
@@ -116,7 +124,9 @@ def _is_label(slices: Sequence[AnnData], name: str) -> bool:
     return any(name in adata.obs for adata in slices)
 
 
-def _rows(panels: list[_Panel], color: str | Sequence[str]) -> Figure:
+def _rows(
+    panels: list[_Panel], color: str | Sequence[str], given: Mapping[str, str] | None = None
+) -> Figure:
     """Draw one row for each column or gene, all panels in the frame of the first slice."""
     colors, frame = _as_list(color), panels[0].adata
     labels = [one for one in colors if _is_label([panel.adata for panel in panels], one)]
@@ -129,16 +139,20 @@ def _rows(panels: list[_Panel], color: str | Sequence[str]) -> Figure:
     figure, axes = _panels(len(colors) * len(panels), whole, len(panels))
     figure.set_size_inches(_SMALLER * figure.get_size_inches())
     axes = np.reshape(axes, (len(colors), -1))
-    draw = _label_row if labels else _gene_row
     for name, row_axes in zip(colors, axes, strict=True):
-        draw(name, panels, row_axes, frame, every)
+        if labels:
+            _label_row(name, panels, row_axes, frame, every, given or {})
+        else:
+            _gene_row(name, panels, row_axes, frame, every)
     if not labels:
         what = "expression" if holds_logarithms(frame) else "log(1 + expression at one depth)"
         figure.suptitle(what, fontsize=11)
     return figure
 
 
-def _label_row(name: str, row: list[_Panel], axes: Sequence[plt.Axes], frame, every) -> None:
+def _label_row(
+    name: str, row: list[_Panel], axes: Sequence[plt.Axes], frame, every, given: Mapping[str, str]
+) -> None:
     """Draw labels: one colour for each, one legend for all."""
     columns = []
     for panel in row:
@@ -147,7 +161,10 @@ def _label_row(name: str, row: list[_Panel], axes: Sequence[plt.Axes], frame, ev
         columns.append(as_labels(found))
     labels = list(dict.fromkeys(label for column in columns for label in column.cat.categories))
     labels = list(as_labels(pd.Series(labels)).cat.categories)
-    colours = {label: PALETTE[n % len(PALETTE)] for n, label in enumerate(labels)}
+    known = {label: given[label] for label in labels if label in given}
+    spare = [colour for colour in PALETTE if colour not in given.values()] or list(PALETTE)
+    rest = [label for label in labels if label not in known]
+    colours = known | {label: spare[n % len(spare)] for n, label in enumerate(rest)}
     for panel, values, ax in zip(row, columns, axes, strict=True):
         values = values.cat.set_categories(labels)
         _draw_panel(panel, values, ax, frame, every, colours=colours, legend_loc=None)

@@ -22,6 +22,7 @@ from ..evaluation.evaluation import match_domains
 from ..files import atomic_path
 from ..quiet import sq
 from ..slices.spacing import nearest_distance
+from ..slices.units import micrometres_per_unit
 
 __all__ = [
     "PALETTE",
@@ -43,7 +44,6 @@ PALETTE = (
     *("#999933", "#BBBBBB", "#661100", "#6699CC", "#AA7744", "#777711", "#AA4488", "#114477"),
 )
 UNANNOTATED = "#DDDDDD"
-VISIUM_PITCH = 100.0  # µm, centre to centre
 SCALE_BAR = {"location": "lower left", "box_alpha": 0.7, "border_pad": 0.2, "length_fraction": 0.25}
 SCALE_BAR |= {"width_fraction": 0.012, "font_properties": {"size": 9}}
 
@@ -86,18 +86,6 @@ def colour_domains(
         colours[str(name)] = PALETTE[number % len(PALETTE)]
     adata.uns[f"{key}_colors"] = list(colours.values())
     return colours
-
-
-def micrometres_per_unit(adata: ad.AnnData) -> float | None:
-    """Return µm per unit of `obsm["spatial"]`, or None where it is not known."""
-    facts = adata.uns.get("genot", {})
-    if "micrometres_per_unit" in facts:
-        return float(facts["micrometres_per_unit"])
-    if facts.get("spatial_unit") == "µm":
-        return 1.0
-    if {"array_row", "array_col"} <= set(adata.obs):
-        return VISIUM_PITCH / nearest_distance(adata.obsm["spatial"])
-    return None
 
 
 def _image_of(adata: ad.AnnData) -> tuple[dict, float]:

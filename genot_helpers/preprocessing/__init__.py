@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "select_by_moran",
             "select_highly_variable",
         ],
-        "graph": ["grid_graph", "nearest_neighbour_graph", "spatial_graph"],
+        "graph": ["grid_graph", "nearest_neighbour_graph", "spatial_graph", "spots_averaged"],
     },
 )

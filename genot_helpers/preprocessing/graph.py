@@ -33,6 +33,7 @@ __all__ = [
     "row_normalised",
     "smooth",
     "spatial_graph",
+    "spots_averaged",
     "symmetric_normalised",
 ]
 
@@ -244,6 +245,39 @@ def smooth(
     for _ in range(n_steps):
         current = operator @ current
     return current
+
+
+def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
+    r"""Tell how many spots a mean over the neighbourhood, taken ``n_steps`` times, amounts to.
+
+    A mean with weights :math:`w_j` is as steady as a plain one over :math:`1 / \sum_j w_j^2`
+    spots. Measured as the loss of variance of random numbers. Spots of a smoothed slice are no more
+    independent than one in so many.
+
+    Parameters
+    ----------
+    adata
+        With ``obsp["spatial_connectivities"]`` (:func:`spatial_graph`). Nothing is written.
+    n_steps
+        As in :func:`smooth`.
+    seed
+        Of the random numbers.
+
+    Returns
+    -------
+    float
+        1 or more; on the hexagonal grid of Visium about 25 for four steps.
+
+    Raises
+    ------
+    KeyError
+        If there is no graph.
+    """
+    if "spatial_connectivities" not in adata.obsp:
+        raise KeyError("There is no obsp['spatial_connectivities']. Run spatial_graph first.")
+    noise = np.random.default_rng(seed).standard_normal((adata.n_obs, 16))
+    operator = row_normalised(adata.obsp["spatial_connectivities"])
+    return max(1.0, float(1.0 / (smooth(noise, operator, n_steps) ** 2).mean()))
 
 
 def _prepare(

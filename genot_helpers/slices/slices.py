@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .matrices import entries, is_numeric, scan
+from .matrices import is_numeric, scan
+from .values import holds_counts
 
 __all__ = [
     "LABEL_COLUMNS",
@@ -30,7 +31,11 @@ __all__ = [
     "SliceError",
     "Slices",
     "as_list",
+    "check_names",
+    "check_positions",
+    "check_sizes",
     "check_slice",
+    "check_values",
     "find_labels",
     "holds_counts",
 ]
@@ -113,10 +118,10 @@ def check_slice(
             "with load_slice; a SpatialData object keeps its AnnData in sdata.tables."
         )
     problems = (
-        *_check_sizes(adata, min_spots),
-        *_check_names(adata),
-        *_check_positions(adata, spatial_key),
-        *_check_values(adata, require_counts),
+        *check_sizes(adata, min_spots),
+        *check_names(adata),
+        *check_positions(adata, spatial_key),
+        *check_values(adata, require_counts),
     )
     if problems:
         lines = [
@@ -124,22 +129,6 @@ def check_slice(
         ]
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise SliceError("\n".join([f"{name} cannot be used: {count}.", *lines]), problems)
-
-
-def holds_counts(adata: AnnData) -> bool:
-    """Say whether ``X`` holds counts: whole numbers, none negative.
-
-    Parameters
-    ----------
-    adata
-        The slice; ``X`` sparse, dense or backed. Reading stops at the first value that is no count.
-    """
-    if adata.X is None or not is_numeric(adata.X):
-        return False
-    return not any(
-        ((values < 0) | (np.rint(values) != values) | np.isinf(values)).any()
-        for _, _, values in entries(adata.X)
-    )
 
 
 def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
@@ -184,7 +173,7 @@ def _names_groups(column: pd.Series) -> bool:
     return bool(column.notna().any()) and not pd.api.types.is_float_dtype(column.dtype)
 
 
-def _check_sizes(adata: AnnData, min_spots: int) -> Iterator[Problem]:
+def check_sizes(adata: AnnData, min_spots: int) -> Iterator[Problem]:
     """Yield what is wrong with the number of spots and genes."""
     n_spots, n_genes = len(adata.obs), len(adata.var)
     if adata.X is None:
@@ -205,7 +194,7 @@ def _check_sizes(adata: AnnData, min_spots: int) -> Iterator[Problem]:
         yield Problem("var", "no genes.", "check the filter applied before: every gene is gone.")
 
 
-def _check_names(adata: AnnData) -> Iterator[Problem]:
+def check_names(adata: AnnData) -> Iterator[Problem]:
     """Yield which names are used twice."""
     for slot, names, what in (("obs", adata.obs.index, "spots"), ("var", adata.var.index, "genes")):
         twice = names.duplicated(keep=False)
@@ -217,7 +206,7 @@ def _check_names(adata: AnnData) -> Iterator[Problem]:
             yield Problem(f"{slot}_names", found, f"`adata.{slot}_names_make_unique()`.")
 
 
-def _check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
+def check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
     """Yield what is wrong with the coordinates."""
     slot, names = f'obsm["{key}"]', adata.obs.index
     try:
@@ -267,7 +256,7 @@ _VALUE_FIXES = {
 }
 
 
-def _check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
+def check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
     """Yield what is wrong with the matrix."""
     if adata.X is None or 0 in adata.X.shape:
         return

@@ -1,0 +1,191 @@
+"""One page to send on: a report with figures inside, numbers, parameters, versions and caveats.
+
+One HTML file that needs nothing beside it and prints well. The page is put together by Jinja, which
+nbconvert brings along; all text is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ..files import atomic_path, check_output_dir
+from .report_page import PAGE
+
+__all__ = ["write_report"]
+
+_WIDEST = 1600  # pixels
+
+Item = str | Sequence | pd.DataFrame | Path
+"""What a section of a report can hold."""
+
+_PACKAGES = ("genot-helpers", "anndata", "scanpy", "squidpy", "POT", "scikit-learn", "numpy")
+
+
+def write_report(
+    path: str | Path,
+    title: str,
+    sections: Mapping[str, Sequence[Item]],
+    *,
+    subtitle: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    caveats: Sequence[str] = (),
+    references: Sequence[str] = (),
+    packages: Sequence[str] = _PACKAGES,
+) -> Path:
+    """Write a report as one HTML file.
+
+    Parameters
+    ----------
+    path
+        File to write, ending in ``.html``; its folder is created. It is written completely or not
+        at all.
+    title, subtitle
+        The heading, and a line below it: what was measured, where the data are from.
+    sections
+        Heading → items, in order. An item is
+
+        - a string: a paragraph;
+        - a list or tuple of strings: a bulleted list;
+        - a :class:`pandas.DataFrame`: a table, with its index if that has a name (numbers are shown
+          with three significant digits, NaN as a dash; cells that read "look" or "mend", as in a
+          checklist, are coloured);
+        - a :class:`pathlib.Path` to a PNG: a figure, or a tuple of the path and a caption.
+
+        Sections without items are left out.
+    parameters
+        Name → value, shown in a table at the end, so that the run can be repeated.
+    caveats
+        Sentences on what the result cannot tell; shown before the parameters.
+    references
+        What to cite.
+    packages
+        Distributions whose versions are listed; those not installed are passed over.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If ``path`` does not end in ``.html``.
+    FileNotFoundError
+        If a figure is not there.
+    TypeError
+        If an item is none of the above.
+
+    Examples
+    --------
+    >>> write_report("report.html", "Section 151673", {"Domains": ["Seven were found.", table]})
+    """
+    path = Path(path).expanduser()
+    if path.suffix != ".html":
+        raise ValueError(f"{path.name} should end in .html: a report is one web page.")
+    blocks = {
+        heading: [_block(item, heading) for item in items]
+        for heading, items in sections.items()
+        if items
+    }
+    page = _template().render(
+        title=title,
+        subtitle=subtitle,
+        date=datetime.date.today().isoformat(),
+        sections=blocks,
+        caveats=list(caveats),
+        parameters={name: _shown(value) for name, value in (parameters or {}).items()},
+        versions=_versions(packages),
+        references=list(references),
+    )
+    check_output_dir(path.parent)
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
+    return path
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(PAGE)
+
+
+def _block(item: Any, heading: str) -> dict[str, Any]:
+    """Say what an item is and bring it into the form that the template takes."""
+    if isinstance(item, str):
+        return {"kind": "text", "text": item}
+    if isinstance(item, pd.DataFrame):
+        return {"kind": "table", **_table(item)}
+    if isinstance(item, Path):
+        return {"kind": "figure", "image": _embedded(item), "caption": ""}
+    if isinstance(item, Sequence) and item:
+        if isinstance(item[0], Path) and len(item) == 2:
+            return {"kind": "figure", "image": _embedded(item[0]), "caption": str(item[1])}
+        if all(isinstance(one, str) for one in item):
+            return {"kind": "list", "lines": list(item)}
+    raise TypeError(
+        f"section {heading!r} holds a {type(item).__name__}; it can hold text, lists of text, data "
+        "frames, paths of PNG files, and (path, caption)."
+    )
+
+
+def _table(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return header and rows as text, and which columns are numbers."""
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()
+    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
+    rows = [[_shown(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    return {"header": [str(column) for column in frame], "rows": rows, "numeric": numeric}
+
+
+def _shown(value: Any) -> str:
+    """Return a value as one reads it."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return "–"
+    if isinstance(value, float | np.floating):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "–"
+    return str(value)
+
+
+def _embedded(path: Path) -> str:
+    """Return a PNG as text that goes into the page, small enough for an email.
+
+    At most 1,600 pixels wide and in 256 colours: maps and curves have no more, and it takes a third
+    of the room.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no figure {path}: save it before the report is written.")
+    with Image.open(path) as picture:
+        whole = Image.new("RGB", picture.size, "white")
+        whole.paste(picture, mask=picture.getchannel("A") if "A" in picture.getbands() else None)
+    whole.thumbnail((_WIDEST, _WIDEST))
+    packed = io.BytesIO()
+    whole.quantize(256, dither=Image.Dither.NONE).save(packed, format="PNG", optimize=True)
+    return base64.b64encode(packed.getvalue()).decode("ascii")
+
+
+def _versions(packages: Sequence[str]) -> list[str]:
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return found

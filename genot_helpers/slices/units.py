@@ -1,0 +1,30 @@
+"""How long one unit of the coordinates is, as far as a slice tells."""
+
+from __future__ import annotations
+
+from anndata import AnnData
+
+from .spacing import nearest_distance
+
+__all__ = ["micrometres_per_unit", "stated_micrometres_per_unit"]
+
+_VISIUM_PITCH = 100.0  # µm, centre to centre
+
+
+def stated_micrometres_per_unit(adata: AnnData) -> float | None:
+    """Return µm per unit of ``obsm["spatial"]`` that ``uns["genot"]`` states, None without it."""
+    facts = adata.uns.get("genot", {})
+    if "micrometres_per_unit" in facts:
+        return float(facts["micrometres_per_unit"])
+    return 1.0 if facts.get("spatial_unit") == "µm" else None
+
+
+def micrometres_per_unit(adata: AnnData) -> float | None:
+    """Return µm per unit of ``obsm["spatial"]``: stated, or from the pitch of a Visium grid.
+
+    None where neither is known.
+    """
+    stated = stated_micrometres_per_unit(adata)
+    if stated is None and {"array_row", "array_col"} <= set(adata.obs):
+        return _VISIUM_PITCH / nearest_distance(adata.obsm["spatial"])
+    return stated
