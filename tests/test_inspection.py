@@ -267,6 +267,13 @@ def test_own_slices_are_listed_without_reading(planted, tmp_path):
         gh.own_slices(tmp_path / "empty")
 
 
+def test_one_file_is_not_read_under_two_names(planted, tmp_path):
+    path = gh.write_slice(planted, tmp_path / "a.h5ad")
+    with pytest.raises(ValueError, match="holds 1 slice"):
+        gh.load_slices(["left", "right"], data_source=path)
+    assert list(gh.load_slices(["any"], data_source=path)) == ["any"]
+
+
 @pytest.mark.real_data
 def test_real_space_ranger_folder(real_data_dir):
     folder = real_data_dir / "dlpfc" / "151673"

@@ -35,7 +35,7 @@ def report(run: NotebookRun) -> str:
 
 def cortex_sections(n: int) -> dict[str, ad.AnnData]:
     """Sections as a reader may have them: counts and positions, nothing else."""
-    sections = simulate_cortex(n_rows=30, n_columns=26, n_genes=250, n_sections=n, seed=5)
+    sections = simulate_cortex(n, n_spots=1500, n_genes=300, seed=5)
     bare = {}
     for name, section in sections.items():
         bare[name] = ad.AnnData(section.X, var=section.var[[]], obs=section.obs[[]].copy())
@@ -146,6 +146,10 @@ def test_mistakes_stop_with_clear_words(tmp_path: Path) -> None:
         run_quick(tmp_path / "out", data_source=path)
     with pytest.raises(NotebookError, match="give both left and right"):
         run_quick(tmp_path / "out", data_source=path, left="own")
+    with pytest.raises(NotebookError, match="holds 1 slice"):
+        run_quick(tmp_path / "out", data_source=path, left="own", right="other")
+    with pytest.raises(NotebookError, match="different slices"):
+        run_quick(tmp_path / "out", data_source=path, left="own", right="own")
     with pytest.raises(NotebookError, match="no known source and no existing path"):
         run_quick(tmp_path / "out", data_source=path + "d")
 

@@ -19,7 +19,7 @@ from ..slices.slices import check_slice, find_labels
 from .demo import DEMO_SLICES, DLPFC_DONORS, demo_slice
 from .downloads import DownloadError, fetch
 from .folders import find_slices, read_slice
-from .own import read_own, unknown
+from .own import own_slices, read_own, unknown
 from .readers import read_space_ranger, tidy
 from .registry import public_slices, read_registry
 
@@ -149,9 +149,22 @@ def load_slices(names: Iterable[str], **options) -> dict[str, AnnData]:
     -------
     dict of str to AnnData
         Name → slice.
+
+    Raises
+    ------
+    ValueError
+        If several names are asked of one file, and as :func:`load_slice`.
     """
-    names = [names] if isinstance(names, str) else list(names)
-    return {str(name): load_slice(name, **options) for name in names}
+    names = [names] if isinstance(names, str) else [str(name) for name in names]
+    source = str(options.get("data_source", "demo"))
+    if len(set(names)) > 1 and source not in ("demo", "local", "download"):
+        known = own_slices(source)
+        if len(known) < len(set(names)):  # or one file would be read under several names
+            raise ValueError(
+                f"{source} holds {len(known)} slice ({', '.join(known)}); asked for: "
+                f"{', '.join(names)}. Put all of them into one folder and give that."
+            )
+    return {name: load_slice(name, **options) for name in names}
 
 
 def list_slices(
