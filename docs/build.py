@@ -50,14 +50,24 @@ def gather(results: Path, work: Path) -> list[Path]:
 
 
 def build(results: Path, work: Path, output: Path) -> int:
-    """Gather and run Sphinx, for which every warning is an error; return its exit code."""
+    """Gather and run Sphinx, for which every warning is an error; return its exit code.
+
+    An older site stays as it is until the new one is complete.
+    """
     if not gather(results, work):
         print(f"No executed notebook in {results}. First: make notebooks", file=sys.stderr)
         return 1
+    fresh = work / "html"
+    shutil.rmtree(fresh, ignore_errors=True)
     options = ["-W", "--keep-going", "-q", "-b", "html", "-d", str(work / "doctrees")]
     options += ["-c", str(DOCS), "-D", f"html_extra_path={work / 'extra'}"]
-    command = [sys.executable, "-m", "sphinx", *options, str(work / "pages"), str(output)]
-    return subprocess.run(command).returncode
+    command = [sys.executable, "-m", "sphinx", *options, str(work / "pages"), str(fresh)]
+    code = subprocess.run(command).returncode
+    if code == 0:
+        shutil.rmtree(output, ignore_errors=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(fresh, output)
+    return code
 
 
 def main() -> int:
@@ -67,10 +77,10 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=CHECKOUT / "build" / "site")
     parser.add_argument("--output", type=Path, default=CHECKOUT / "site")
     chosen = parser.parse_args()
-    shutil.rmtree(chosen.output, ignore_errors=True)
-    code = build(chosen.results, chosen.work, chosen.output)
+    work, output = chosen.work.resolve(), chosen.output.resolve()
+    code = build(chosen.results.resolve(), work, output)
     if code == 0:
-        print(f"The site: {chosen.output / 'index.html'}")
+        print(f"The site: {output / 'index.html'}")
     return code
 
 

@@ -24,7 +24,9 @@ PLOTLY = "application/vnd.plotly.v1+json"
 SOLUTION = "### BEGIN SOLUTION"
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 MATHJAX = re.compile(r'<script src="https?://[^"]*mathjax[^"]*"></script>', re.IGNORECASE)
-LARGE = 500_000  # characters; a script of this size is a library
+DOI = re.compile(r"\b(doi\s+)(10\.\d{4,9}/[^\s,;()]*[^\s,;().])")
+ARXIV = re.compile(r"\b(arXiv\s+)(\d{4}\.\d{4,5})\b")
+LARGE = 2_000_000  # characters; a script of this size is a library
 
 
 def notebook_sources() -> list[Path]:
@@ -58,8 +60,9 @@ def is_current(source: Path, results: Path, wanted: dict[str, Any]) -> bool:
 def shown_copy(executed: Path) -> NotebookNode:
     """Return an executed notebook as the site shows it; the file stays as it is.
 
-    Solutions fold away behind a line to click. Left out are progress bars, the cell by which
-    papermill passes parameters, and MathJax, which plotly would fetch and no figure needs.
+    Solutions fold away behind a line to click, papers are links. Left out are progress bars, the
+    cell by which papermill passes parameters, and MathJax, which plotly would fetch and no figure
+    needs.
     """
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
@@ -72,6 +75,7 @@ def shown_copy(executed: Path) -> NotebookNode:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         if cell.cell_type != "code":
+            cell.source = with_links(cell.source)
             continue
         cell.outputs = [one for one in cell.outputs if WIDGET not in one.get("data", {})]
         for output in cell.outputs:
@@ -83,6 +87,12 @@ def shown_copy(executed: Path) -> NotebookNode:
             cell.metadata["mystnb"] = {"code_prompt_show": "Show solution"}
             cell.metadata["mystnb"]["code_prompt_hide"] = "Hide solution"
     return notebook
+
+
+def with_links(text: str) -> str:
+    """Return Markdown in which every `doi 10.…` and `arXiv …` leads to the paper."""
+    text = DOI.sub(r"\1[\2](https://doi.org/\2)", text)
+    return ARXIV.sub(r"\1[\2](https://arxiv.org/abs/\2)", text)
 
 
 def share_libraries(notebook: NotebookNode, folder: Path) -> None:

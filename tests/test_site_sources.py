@@ -78,6 +78,20 @@ def test_the_shown_copy_folds_solutions_and_drops_what_only_the_run_needed(tmp_p
     assert path.read_bytes() == before
 
 
+def test_papers_become_links():
+    import executed
+
+    text = "A paper, doi\n10.1038/s41593-020-00787-0 (sections), "
+    text += "doi 10.2307/2332142. arXiv 1610.06545."
+    doi, arxiv = "https://doi.org/", "https://arxiv.org/abs/"
+    assert executed.with_links(text) == (
+        f"A paper, doi\n[10.1038/s41593-020-00787-0]({doi}10.1038/s41593-020-00787-0) (sections), "
+        f"doi [10.2307/2332142]({doi}10.2307/2332142). arXiv [1610.06545]({arxiv}1610.06545)."
+    )
+    linked = "doi [10.2307/2332142](https://doi.org/10.2307/2332142)"
+    assert executed.with_links(linked) == linked
+
+
 def test_libraries_are_kept_once(tmp_path):
     import executed
 
