@@ -1,7 +1,7 @@
 """A SLURM cluster of one node on this machine, in a temporary folder; nothing of it stays.
 
-`with slurm_cluster(folder) as environment:` starts munged, slurmctld and slurmd on free ports with a
-configuration of their own. Commands such as sbatch find it through the environment that it gives.
+`with slurm_cluster(folder) as environment:` starts munged, slurmctld and slurmd on free ports with
+a configuration of their own. Commands such as sbatch find it through the environment that it gives.
 """
 
 from __future__ import annotations
@@ -78,7 +78,11 @@ def slurm_cluster(
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    path = os.pathsep.join([str(folder), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    # Inside a job the executor drops SLURM_CONF, since clusters have their file in /etc.
+    srun = folder / "srun"
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={configuration} exec {shutil.which("srun")} "$@"\n')
+    srun.chmod(0o755)
     environment = {"SLURM_CONF": str(configuration), "PATH": path}
     munge = ["munged", "-F", "-f", f"--key-file={key}", f"--socket={folder}/munge.socket"]
     munge += [f"--{name}-file={folder}/munged.{name}" for name in ("log", "pid", "seed")]
