@@ -16,13 +16,13 @@ import pytest
 from nbclient.exceptions import DeadKernelError
 
 from genot_helpers.reruns import parameters, reruns
-from genot_helpers.reruns.run_record import git_state
 from genot_helpers.reruns.reruns import (
     NotebookError,
     find_notebook,
     notebook_parameters,
     run_notebook,
 )
+from genot_helpers.reruns.run_record import git_state
 
 PARAMETERS = """\
 data_source = "demo"  # where slices come from
