@@ -16,6 +16,10 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 SEED      ?= 0
 NOTEBOOK  ?= 01
 PARAMS    ?=
+TABLE     ?= workflow/example.yaml
+PROFILE   ?= local
+CORES     ?= 2
+SWEEP     ?= results/sweeps/$(basename $(notdir $(TABLE)))
 JOBS      ?= 2
 SITE_PARAMS ?=
 PYTEST    ?= -n auto --dist loadfile
@@ -53,6 +57,9 @@ demo: install ## Notebook 01 on embedded (simulated) data: scores and an HTML pa
 
 run: install ## One notebook with parameters: make run NOTEBOOK=01 PARAMS="section=151674"
 	@$(BIN)/python -m genot_helpers run "$(NOTEBOOK)" $(PARAMS)
+
+sweep: $(BIN)/.installed-all ## A table of runs with Snakemake: make sweep TABLE=table.csv [PROFILE=slurm] [CORES=2]
+	@$(BIN)/python -m genot_helpers sweep "$(TABLE)" --output-dir "$(SWEEP)" --profile "$(PROFILE)" --cores $(CORES)
 
 test: $(BIN)/.installed-all ## The whole test suite, notebooks included (set GENOT_DATA_DIR for the real slices)
 	@$(BIN)/python -m pytest $(PYTEST)

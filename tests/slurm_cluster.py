@@ -78,7 +78,11 @@ def slurm_cluster(
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    path = os.pathsep.join([str(folder), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    # Inside a job the executor drops SLURM_CONF, since clusters have their file in /etc.
+    srun = folder / "srun"
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={configuration} exec {shutil.which("srun")} "$@"\n')
+    srun.chmod(0o755)
     environment = {"SLURM_CONF": str(configuration), "PATH": path}
     munge = ["munged", "-F", "-f", f"--key-file={key}", f"--socket={folder}/munge.socket"]
     munge += [f"--{name}-file={folder}/munged.{name}" for name in ("log", "pid", "seed")]

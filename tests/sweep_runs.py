@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -68,13 +69,16 @@ def sweep_command(table: Path, folder: Path, *options: str) -> list[str]:
 
 def sweep(table: Path, folder: Path, *options: str, **environment: str):
     """Run a sweep as a user does; return the completed process."""
-    return subprocess.run(
-        sweep_command(table, folder, *options),
-        capture_output=True,
-        text=True,
-        env=sweep_environment(**environment),
-        timeout=300,
-    )
+    command, start = sweep_command(table, folder, *options), time.monotonic()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=sweep_environment(**environment), **pipes)
+    try:
+        said = process.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # it ends Snakemake and its runs
+        said = process.communicate()
+        raise AssertionError(f"{time.monotonic() - start:.0f} s were not enough: {said}") from None
+    return subprocess.CompletedProcess(command, process.returncode, *said)
 
 
 def sweep_environment(**more: str) -> dict[str, str]:

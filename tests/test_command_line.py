@@ -10,6 +10,7 @@ import pytest
 
 import genot_helpers.__main__ as command_line
 from genot_helpers.reruns.reruns import NotebookError, NotebookRun
+from genot_helpers.reruns.sweeps import SweepResult
 
 PARAMETERS = """\
 section = "151673"  # name of the section
@@ -133,13 +134,44 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(notebook, capsys, 
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["walk"], ["run"], ["run", "01", "--seed", "1"], ["parameters", "01", "a=1"]]
+    "arguments",
+    [
+        *([], ["walk"], ["run"], ["run", "01", "--seed", "1"], ["parameters", "01", "a=1"]),
+        *(["sweep", "table.csv"], ["sweep", "table.csv", "--output-dir", "out", "seed=1"]),
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         command_line.main(arguments)
     assert caught.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_a_sweep_passes_its_options_on_and_tells_what_happened(monkeypatch, capsys, tmp_path):
+    asked = {}
+
+    def run_sweep(table, **options):
+        asked.update(options, table=table)
+        unfinished = [(f"01-{number}", "cell [3]: ValueError: no\nmore") for number in range(21)]
+        return SweepResult(tmp_path, {"finished": 2, "failed": 21}, unfinished, 1)
+
+    monkeypatch.setattr(command_line, "run_sweep", run_sweep)
+    options = ["--output-dir", "out", "--cores", "3", "--memory-mb", "900", "--profile", "slurm"]
+    assert command_line.main(["sweep", "t.csv", *options, "--", "--retries", "0"]) == 1
+    assert asked == {
+        "table": "t.csv",
+        "output_dir": "out",
+        "profile": "slurm",
+        "cores": 3,
+        "threads": 1,
+        "memory_mb": 900.0,
+        "timeout_minutes": 60,
+        "dry_run": False,
+        "snakemake_arguments": ["--retries", "0"],
+    }
+    printed = capsys.readouterr().out
+    for part in ("2 finished, 21 failed", "01-0: cell [3]: ValueError: no\n", "and 1 more"):
+        assert part in printed
 
 
 def test_as_a_program(notebook):

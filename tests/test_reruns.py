@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
 
 import nbformat
+import psutil
 import pytest
 from nbclient.exceptions import DeadKernelError
 
-from genot_helpers.reruns import reruns
+from genot_helpers.reruns import parameters, reruns
 from genot_helpers.reruns.reruns import (
     NotebookError,
     find_notebook,
     notebook_parameters,
     run_notebook,
 )
+from genot_helpers.reruns.run_record import git_state
 
 PARAMETERS = """\
 data_source = "demo"  # where slices come from
@@ -80,8 +88,8 @@ def test_a_run_takes_parameters_and_keeps_everything_in_one_folder(tiny, tmp_pat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_slice.h5ad").touch()
     source = tiny.read_bytes()
-    parameters = {"data_source": "my_slice.h5ad", "n_domains": 5, "rate": 1, "quick": True}
-    run = run_notebook(tiny, parameters, output_dir="results/tiny", progress=False)
+    given = {"data_source": "my_slice.h5ad", "n_domains": 5, "rate": 1, "quick": True}
+    run = run_notebook(tiny, given, output_dir="results/tiny", progress=False)
     assert run.output_dir == tmp_path / "results" / "tiny"
     assert run.metrics == json.loads((run.output_dir / "metrics.json").read_text())
     assert run.metrics == {
@@ -101,16 +109,31 @@ def test_a_run_takes_parameters_and_keeps_everything_in_one_folder(tiny, tmp_pat
         "01_tiny.ipynb",
         "01_tiny.html",
         "metrics.json",
+        "run.json",
     }
     assert run.seconds > 0
     assert tiny.read_bytes() == source
+    record = json.loads((run.output_dir / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["error"] is record["failed_cell"] is None
+    assert record["notebook"] == "01_tiny"
+    assert record["notebook_sha256"] == hashlib.sha256(source).hexdigest()
+    assert record["parameters"]["n_domains"] == 5
+    assert record["parameters"]["names"] == ["left", "right"]  # a default
+    assert record["given"] == sorted(given)
+    assert record["started"] < record["ended"]
+    assert 0 < record["cpu_seconds"] < record["wall_seconds"] * 4
+    assert 20 < record["peak_memory_mb"] < 1000  # an empty kernel
+    assert record["versions"]["numpy"] == version("numpy")
+    assert set(record["files"]) == {file.name for file in run.output_dir.iterdir()}
 
 
 def test_a_failing_cell_is_named_and_the_notebook_kept(tiny, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
-    for stale in ("metrics.json", "01_tiny.html"):
+    for stale in ("metrics.json", "01_tiny.html", "figure.png", "mine.txt"):
         (results / stale).write_text('{"from": "the run before"}')
+    (results / "run.json").write_text('{"status": "finished", "files": ["figure.png"]}')
     with pytest.raises(NotebookError) as caught:
         run_notebook(tiny, {"n_domains": 11}, output_dir=results, progress=False)
     message, kept = str(caught.value), results / "01_tiny.ipynb"
@@ -119,7 +142,47 @@ def test_a_failing_cell_is_named_and_the_notebook_kept(tiny, tmp_path):
     assert str(kept) in message
     cells = nbformat.read(kept, as_version=4).cells
     assert any("too many domains" in str(cell.get("outputs")) for cell in cells)
-    assert [file.name for file in results.iterdir()] == ["01_tiny.ipynb"]  # nothing stale
+    # Nothing stale, and nothing of the reader's is gone.
+    assert {file.name for file in results.iterdir()} == {"01_tiny.ipynb", "run.json", "mine.txt"}
+    record = json.loads((results / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["error"] == "ValueError: too many domains"
+    assert record["failed_cell"] == 4
+
+
+def test_a_run_that_is_ended_looks_interrupted_and_one_that_is_killed_unfinished(tmp_path):
+    """SIGTERM, as schedulers send it, leaves a record; SIGKILL leaves that of the beginning."""
+    tiny = write_notebook(
+        tmp_path / "01_tiny.ipynb", "wait = 60\noutput_dir = ''", "import time; time.sleep(wait)"
+    )
+    results = tmp_path / "results"
+    start = [sys.executable, "-m", "genot_helpers", "run", str(tiny), "--output-dir", str(results)]
+    for end, status in ((signal.SIGTERM, "interrupted"), (signal.SIGKILL, "running")):
+        process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        unfinished = results / "01_tiny.unfinished.ipynb"
+        limit = time.monotonic() + 120
+        while not (unfinished.exists() and '"start_time"' in unfinished.read_text()):
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        kernels = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(end)
+        assert process.wait(60) in (128 + end, -end)
+        assert json.loads((results / "run.json").read_text())["status"] == status
+        assert (results / "01_tiny.ipynb").exists() == (status == "interrupted")
+        assert not psutil.wait_procs(kernels, timeout=30)[1]  # none is left behind
+
+
+def test_limits_stop_a_run(tmp_path):
+    tiny = write_notebook(
+        tmp_path / "01_tiny.ipynb",
+        "seed = 0",
+        "much = b'x' * 900_000_000; import time; time.sleep(60)",
+    )
+    with pytest.raises(NotebookError, match=r"stopped in cell \[2\]. It used .* limit of 300 MB"):
+        run_notebook(tiny, output_dir=tmp_path / "results", progress=False, memory_mb=300)
+    record = json.loads((tmp_path / "results" / "run.json").read_text())
+    assert record["failed_cell"] == 2
+    assert record["peak_memory_mb"] > 300
 
 
 # --- without a kernel ---------------------------------------------------------------------------
@@ -150,6 +213,7 @@ def test_an_unknown_parameter_is_refused_with_the_near_one_and_the_list(tiny, tm
         ("quick", 1, "a bool"),
         ("data_source", 151673, "a str"),
         ("names", "left", "a list"),
+        ("n_domains", 7.5, "a whole number"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(tiny, no_kernel, name, value, wanted):
@@ -213,7 +277,7 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
 
 
 def test_notebooks_are_found_by_path_name_and_number(tmp_path, monkeypatch):
-    monkeypatch.setattr(reruns, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(parameters, "CHECKOUT", tmp_path)
     with pytest.raises(NotebookError, match="none in"):
         find_notebook("01")
     (tmp_path / "notebooks").mkdir()
@@ -226,3 +290,29 @@ def test_notebooks_are_found_by_path_name_and_number(tmp_path, monkeypatch):
     for name in ("03", "0", "second", ""):
         with pytest.raises(NotebookError, match="There are: 01_first, 02_second"):
             find_notebook(name)
+
+
+def test_the_commit_is_that_of_the_checkout_and_of_no_other_repository(tmp_path):
+    def git(*words):
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert git_state(tmp_path) == (None, None)
+    git("init")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "file").write_text("one")
+    git("add", ".")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "HEAD")
+    assert git_state(tmp_path) == (commit, False)
+    (tmp_path / "package" / "file").write_text("two")
+    assert git_state(tmp_path) == (commit, True)
+    assert git_state(tmp_path / "package") == (None, None)  # installed somewhere below
+
+
+def test_braces_in_a_path_are_no_placeholders(tmp_path):
+    folder = tmp_path / "{seed}"
+    folder.mkdir()
+    tiny = write_notebook(folder / "01_tiny.ipynb", "seed = 0")
+    run = run_notebook(tiny, {"seed": 1}, output_dir=folder / "results", progress=False)
+    assert run.notebook == folder / "results" / "01_tiny.ipynb"

@@ -109,13 +109,14 @@ def run_sweep(
             _write_plan(folder, runs, default)
             command += ["--directory", str(folder)]
             code = _call([*command, *(["--dry-run"] if dry_run else [])], lock)
-            if code not in (0, 130) and not dry_run:  # the table and the summary of what there is
-                _call([*command, "--forcerun", "results", "--config", "only_finished=1"], lock)
             if dry_run:
                 return SweepResult(folder, {}, [], code)
-            collect_results(folder) if code == 130 or not (
-                folder / "results.csv"
-            ).exists() else None
+            collected = code == 0
+            if code not in (0, 130):  # the table and the summary of what there is
+                again = [*command, "--forcerun", "results", "--config", "only_finished=1"]
+                collected = _call(again, lock) == 0
+            if not collected or not (folder / "results.csv").exists():
+                collect_results(folder)
     except BlockingIOError:
         raise NotebookError(
             f"Another sweep is running in {folder}. Wait for it, or choose another folder."
