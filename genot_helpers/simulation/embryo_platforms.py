@@ -15,8 +15,16 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from .measurement import Assay, Genes, check_whole, draw_fields, draw_genes, generator
-from .measurement import label, measure
+from .measurement import (
+    Assay,
+    Genes,
+    check_whole,
+    draw_fields,
+    draw_genes,
+    generator,
+    label,
+    measure,
+)
 from .recipes import EMBRYO
 from .simulation import _age
 from .tissues import BIN_UM, EMBRYO_AREA, Shape, _beads, _rotate, embryo_anatomy, smooth_field
