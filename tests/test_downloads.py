@@ -484,6 +484,44 @@ def test_the_olfactory_bulb_has_the_slots_of_its_stand_in(site, tmp_path):
     ]
 
 
+def test_cells_of_an_embryo_as_squidpy_publishes_them(site, tmp_path):
+    """Dense float32 values, cell types with their colours, areas, a UMAP; no unit is known."""
+    types = pd.Categorical(["Cardiomyocytes", "Gut tube", "Low quality"] * 10)
+    rng = np.random.default_rng(0)
+    stored = ad.AnnData(
+        rng.poisson(2.0, (30, 4)).astype(np.float32) + np.eye(30, 4, dtype=np.float32),
+        obs=pd.DataFrame(
+            {"Area": rng.uniform(50, 200, 30), "celltype_mapped_refined": types},
+            index=[f"embryo1_Pos0_cell{k}_z2" for k in range(30)],
+        ),
+        var=pd.DataFrame(index=["Abcc4", "Acp5", "Acvr1", "Acvr2a"]),
+        obsm={"spatial": rng.uniform(-3, 3, (30, 2)), "X_umap": rng.normal(size=(30, 2))},
+        uns={"celltype_mapped_refined_colors": ["#111111", "#222222", "#333333"]},
+    )
+    stored.write_h5ad(tmp_path / "s.h5ad")
+    site.files["s.h5ad"] = (tmp_path / "s.h5ad").read_bytes()
+    site.files["e.h5ad"] = h5ad_bytes(annotation=["Heart", "Brain", "Gut"] * 10)
+    rows = [
+        {"dataset": "seqfish_embryo", "file": "seqfish.h5ad", "url": site.url("s.h5ad")},
+        {"dataset": "mosta", "file": "E9.5_E1S1.MOSTA.h5ad", "url": site.url("e.h5ad")},
+    ]
+    options = {
+        "data_source": "download",
+        "registry": write_registry(tmp_path / "registry.tsv", rows),
+        "data_dir": tmp_path / "data",
+    }
+    cells, bins = load_slice("seqfish", **options), load_slice("E9.5", **options)
+    assert cells.shape == (30, 4)
+    assert cells.uns["genot"]["label_key"] == "celltype_mapped_refined"
+    assert list(cells.obs["domain_truth"].cat.categories) == sorted(set(types))
+    np.testing.assert_allclose(cells.obsm["spatial"], stored.obsm["spatial"])
+    assert "Lohoff" in cells.uns["genot"]["source"]
+    assert not {"micrometres_per_unit", "y_axis"} & set(cells.uns["genot"])
+    assert list(bins.obs["domain_truth"].cat.categories) == ["Brain", "Gut", "Heart"]
+    local = load_slice("seqfish", data_source="local", data_dir=tmp_path / "data")
+    assert (local.X != cells.X).nnz == 0
+
+
 # --- the registry ---------------------------------------------------------------------------------
 
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from genot_helpers import SliceError, carry_expression, simulate_olfactory_bulb
+from genot_helpers import (
+    SliceError,
+    carry_by_expression,
+    carry_expression,
+    simulate_olfactory_bulb,
+)
 
 
 def test_onto_itself_nothing_changes(planted):
@@ -82,3 +87,68 @@ def test_slices_are_left_alone_and_bad_input_is_refused(make_slice):
     logged.X = sparse.csr_matrix(np.log1p(target.X.toarray()))
     with pytest.raises(SliceError, match="normalisation"):
         carry_expression(source, logged)
+
+
+def test_labels_ride_along_with_their_share(make_slice):
+    source, target = make_slice(seed=1), make_slice(seed=2)
+    source.obs["domain_truth"] = source.obs["domain_truth"].astype(object)
+    source.obs.iloc[:5, source.obs.columns.get_loc("domain_truth")] = np.nan
+    for carried in (
+        carry_expression(source, target, label_key="domain_truth"),
+        carry_expression(source, target, epsilon=2.0, label_key="domain_truth"),
+        carry_by_expression(source, target, n_neighbors=15, label_key="domain_truth"),
+    ):
+        shares = carried.obsm["genot_shares"]
+        known = carried.obs["genot_domain"].notna().to_numpy()
+        assert known.mean() > 0.95
+        np.testing.assert_allclose(shares[known].sum(axis=1), 1.0)
+        np.testing.assert_allclose(carried.obs["genot_confidence"], shares.max(axis=1))
+        assert (
+            shares.idxmax(axis=1)[known] == carried.obs["genot_domain"].astype(str)[known]
+        ).all()
+        right = carried.obs["genot_domain"].astype(str) == target.obs["domain_truth"].astype(str)
+        assert right[known].mean() > 0.75
+        assert carried.obs["domain_truth"].equals(target.obs["domain_truth"])  # its own stay
+
+
+def test_a_blurred_coupling_averages_more(make_slice):
+    source, target = make_slice(seed=1), make_slice(seed=2)
+    rough, smooth = carry_expression(source, target), carry_expression(source, target, epsilon=4.0)
+    assert np.mean(smooth.X.toarray().var(axis=0)) < 0.7 * np.mean(rough.X.toarray().var(axis=0))
+    np.testing.assert_allclose(smooth.X.mean(), source.X.mean(), rtol=0.05)
+    assert smooth.uns["genot"]["epsilon"] == 4.0
+    assert "epsilon" not in rough.uns["genot"]
+
+
+def test_likeness_needs_no_frame_and_knows_the_band(make_slice):
+    source, target = make_slice(seed=1), make_slice(seed=2)
+    hidden = ["gene0", "gene1", "gene5"]
+    seen = target[:, [gene for gene in target.var_names if gene not in hidden]].copy()
+    carried = carry_by_expression(source, seen, n_neighbors=20)
+    assert list(carried.var_names) == list(source.var_names)
+    assert carried.obs["genot_covered"].all()
+    far = seen.copy()
+    far.obsm["spatial"] = far.obsm["spatial"] @ [[0.0, 2.0], [-2.0, 0.0]] + 1e6
+    assert (carry_by_expression(source, far, n_neighbors=20).X != carried.X).nnz == 0
+    for gene, band in (("gene0", "band 1"), ("gene1", "band 2"), ("gene5", "band 1")):
+        value, inside = carried[:, gene].X.toarray().ravel(), target.obs["domain_truth"] == band
+        assert value[inside].mean() > 1.5 * value[~inside].mean()
+    whole = carry_by_expression(source, target, n_neighbors=10**6)
+    np.testing.assert_allclose(
+        whole.X.toarray(), np.tile(source.X.mean(axis=0), (300, 1)), rtol=1e-4
+    )
+
+
+def test_bad_input_of_both_ways_is_refused_before_any_work(make_slice):
+    source, target = make_slice(seed=1), make_slice(seed=2)
+    for carry in (carry_expression, carry_by_expression):
+        with pytest.raises(SliceError, match="'organ'"):
+            carry(source, target, label_key="organ")
+        source.obs["nothing"] = np.nan
+        with pytest.raises(SliceError, match="names no spot"):
+            carry(source, target, label_key="nothing")
+    for name in ("n_neighbors", "n_components"):
+        with pytest.raises(ValueError, match=f"{name} is 0"):
+            carry_by_expression(source, target, **{name: 0})
+    with pytest.raises(ValueError, match="epsilon"):
+        carry_expression(source, target, epsilon=-1.0)

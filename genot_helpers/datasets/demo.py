@@ -2,8 +2,9 @@
 
 A notebook in demo mode asks for section ``151673`` and gets a section of a simulated cortex with
 the same slots, so that nothing but ``data_source`` changes when the real one is there. What is
-simulated and how is said in :mod:`genot_helpers.simulation` and
-:mod:`genot_helpers.simulation.sagittal`; the names are those of Maynard et al. 2021
+simulated and how is said in :mod:`genot_helpers.simulation`,
+:mod:`genot_helpers.simulation.sagittal` and :mod:`genot_helpers.simulation.embryo_platforms`; the
+names are those of Maynard et al. 2021
 (https://doi.org/10.1038/s41593-020-00787-0) and the other sets in ``data/README.md``.
 """
 
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from anndata import AnnData
 
+from ..simulation.embryo_platforms import simulate_embryo_cells
 from ..simulation.sagittal import simulate_sagittal_brain
 from ..simulation.simulation import (
     simulate_cortex,
@@ -62,6 +64,7 @@ DEMO_SLICES |= {
     ("mosta", stage): Demo(simulate_embryo, stage, (("stages", (stage,)),))
     for stage in ("E9.5", "E10.5", "E11.5", "E12.5")
 }
+DEMO_SLICES[("seqfish_embryo", "seqfish")] = Demo(simulate_embryo_cells, "seqfish")
 DEMO_SLICES |= {
     ("slideseqv2_hippocampus", "slideseqv2"): Demo(simulate_hippocampus, "hippocampus"),
     ("olfactory_bulb", "stereoseq_mob"): Demo(simulate_olfactory_bulb, "stereoseq"),
@@ -99,7 +102,8 @@ def demo_slice(dataset: str, name: str, seed: int = 0) -> AnnData:
     other = dataset == "merfish_hypothalamus"
     what = "A simulated cortex stands in for" if other else "Simulated stand-in for"
     facts["source"] = f"{what} {name} ({dataset}). {facts['source']}"
-    facts["micrometres_per_unit"] = 1.0
+    if facts["spatial_unit"] == "µm":
+        facts["micrometres_per_unit"] = 1.0
     if "position_um" in facts.get("parameters", {}):
         facts["position_um"] = float(facts["parameters"]["position_um"])
     return adata

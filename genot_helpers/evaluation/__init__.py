@@ -31,5 +31,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "score_generated",
             "score_table",
         ],
+        "levels": ["score_levels"],
     },
 )

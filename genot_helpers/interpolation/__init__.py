@@ -12,6 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "position_between",
             "prepare_interpolation",
         ],
-        "platforms": ["carry_expression"],
+        "platforms": ["carry_by_expression", "carry_expression"],
     },
 )

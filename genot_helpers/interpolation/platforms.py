@@ -7,23 +7,33 @@ is what the source would have seen there (barycentric projection: Ferradans et a
 Sciences 2014, doi 10.1137/130929886). A mean has fewer zeros than what was measured; a threshold
 for each gene gives them back.
 
+Place is one witness of what corresponds, expression another. :func:`carry_by_expression` listens to
+expression alone, nearest neighbours in the components of the shared genes, as imputation for
+imaging panels does (SpaGE: Abdelaal et al., Nucleic Acids Research 2020, doi 10.1093/nar/gkaa740).
+It needs no frame, and cannot tell two places of the same cell type apart.
+
 What can be transferred is the pattern of a gene at the resolution of the coarser slice, not the
 depth, and not what cells of one place differ in.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from ..pairs.pairs import check_pair
 from ..pairs.shared_space import shared_space
+from ..slices.labels import as_labels
 from ..slices.slices import SliceError
-from ..transport.transport import sparse_coupling
+from ..transport.transport import entropic_coupling, sparse_coupling
 
-__all__ = ["carry_expression"]
+__all__ = ["carry_by_expression", "carry_expression"]
 
 
 def carry_expression(
@@ -32,7 +42,9 @@ def carry_expression(
     *,
     embedding_weight: float = 0.0,
     n_neighbors: int = 40,
+    epsilon: float | None = None,
     threshold: bool = False,
+    label_key: str | None = None,
     spatial_key: str = "spatial",
 ) -> AnnData:
     """Carry the expression of a slice onto the spots of another one.
@@ -49,9 +61,16 @@ def carry_expression(
         :func:`genot_helpers.transport.sparse_coupling`; 0: by place alone.
     n_neighbors
         Candidate partners of a spot.
+    epsilon
+        None: the exact coupling, in which a spot has few partners: with more target than source
+        spots often a single one, noise and all. A number: the entropic coupling of that strength,
+        in squared spot spacings (:func:`genot_helpers.transport.entropic_coupling`): the mean of
+        partners within about √ε spacings.
     threshold
         Set the smallest carried values of each gene to 0, until it has the share of zeros that it
         has in the source.
+    label_key
+        Column of the source's ``obs`` with labels to carry along.
     spatial_key
         Slot of ``obsm`` with the coordinates.
 
@@ -61,40 +80,137 @@ def carry_expression(
         Spots, ``obs`` and coordinates of the target; genes of the source. ``X`` (csr, float32) in
         the unit of the source; ``obs["genot_covered"]`` (bool) is False where no mass arrived: such
         a spot has no expression. ``uns["genot"]`` says how it was made. Neither slice is changed.
+        With ``label_key`` also ``obsm["genot_shares"]``, a table with the share of the arriving
+        mass that has each label; ``obs["genot_domain"]``, the largest (NaN where no labelled mass
+        arrived), and ``obs["genot_confidence"]``, its share.
 
     Raises
     ------
     SliceError
         If a slice is unsound, no gene is shared, one holds logarithms and the other does not, or
-        the slices do not touch.
+        the slices do not touch; or the source has no labels in ``label_key``.
     """
     check_pair(source, target, spatial_key=spatial_key)
+    _check_labels(source, label_key)
     embeddings: tuple = (None, None)
     if embedding_weight:
         space = shared_space(source, target)
         embeddings = space.left, space.right
     points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in (source, target)]
-    coupling = sparse_coupling(
-        *points, *embeddings, embedding_weight=embedding_weight, n_neighbors=n_neighbors
-    )
+    options: dict[str, Any] = {"embedding_weight": embedding_weight, "n_neighbors": n_neighbors}
+    if epsilon is None:
+        coupling = sparse_coupling(*points, *embeddings, **options)
+    else:
+        coupling = entropic_coupling(*points, *embeddings, epsilon=epsilon, **options)
     arrived = np.asarray(coupling.plan.sum(axis=0)).ravel()
-    covered = arrived > 0
-    if not covered.any():
+    if not (arrived > 0).any():
         raise SliceError("No spot of the target has a partner in the source. Align them first.")
-    share = np.where(covered, 1.0 / np.maximum(arrived, 1e-300), 0.0)
-    weights = sparse.diags(share) @ coupling.plan.T
-    values = sparse.csr_matrix(weights @ sparse.csr_matrix(source.X), dtype=np.float32)
-    if threshold:
-        values = _with_zeros_of(values, sparse.csc_matrix(source.X), covered)
-    carried = AnnData(values, obs=target.obs.copy(), var=source.var.copy())
-    carried.obsm["spatial"] = points[1]
-    carried.obs["genot_covered"] = covered
-    carried.uns["genot"] = {
+    share = np.where(arrived > 0, 1.0 / np.maximum(arrived, 1e-300), 0.0)
+    facts = {
         "source": "Expression of another slice, carried onto these places by optimal transport.",
         "embedding_weight": float(embedding_weight),
         "threshold": threshold,
         "unmatched_fraction": coupling.unmatched_fraction,
     }
+    if epsilon is not None:
+        facts["epsilon"] = float(epsilon)
+    weights = sparse.csr_matrix(sparse.diags(share) @ coupling.plan.T)
+    return _carried(weights, source, target, points[1], facts, label_key)
+
+
+def carry_by_expression(
+    source: AnnData,
+    target: AnnData,
+    *,
+    n_neighbors: int = 50,
+    n_components: int = 30,
+    label_key: str | None = None,
+    spatial_key: str = "spatial",
+) -> AnnData:
+    """Carry expression from the source spots that look alike, wherever they lie.
+
+    Parameters
+    ----------
+    source, target
+        As in :func:`carry_expression`, but in any frame.
+    n_neighbors
+        Source spots nearest in expression, whose mean each target spot gets; all if there are
+        fewer.
+    n_components
+        Leading joint components of the shared genes to look at
+        (:func:`genot_helpers.pairs.shared_space.shared_space`: each slice centred, genes of equal
+        variance).
+    label_key, spatial_key
+        As in :func:`carry_expression`; a label's share is that of the neighbours.
+
+    Returns
+    -------
+    AnnData
+        As from :func:`carry_expression`; every spot is covered.
+
+    Raises
+    ------
+    SliceError
+        As :func:`carry_expression`.
+    ValueError
+        If ``n_neighbors`` or ``n_components`` is below 1.
+    """
+    for name, value in (("n_neighbors", n_neighbors), ("n_components", n_components)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; give 1 or more.")
+    check_pair(source, target, spatial_key=spatial_key)
+    _check_labels(source, label_key)
+    space = shared_space(source, target, n_components=n_components)
+    k = min(n_neighbors, source.n_obs)
+    near = cKDTree(space.left).query(space.right, k=k)[1].reshape(-1)
+    rows = np.repeat(np.arange(target.n_obs), k)
+    shape = (target.n_obs, source.n_obs)
+    weights = sparse.csr_matrix((np.full(len(rows), 1.0 / k), (rows, near)), shape=shape)
+    facts = {
+        "source": "Expression of the spots of another slice that look most alike.",
+        "n_neighbors": k,
+        "n_components": space.left.shape[1],
+    }
+    points = np.asarray(target.obsm[spatial_key], dtype=np.float64)[:, :2]
+    return _carried(weights, source, target, points, facts, label_key)
+
+
+def _check_labels(source: AnnData, label_key: str | None) -> None:
+    """Refuse a column without labels before any work."""
+    if label_key is not None and label_key not in source.obs:
+        raise SliceError(f"obs[{label_key!r}] of the source is missing: {list(source.obs)}.")
+    if label_key is not None and source.obs[label_key].isna().all():
+        raise SliceError(f"obs[{label_key!r}] of the source names no spot.")
+
+
+def _carried(
+    weights: sparse.csr_matrix,
+    source: AnnData,
+    target: AnnData,
+    points: NDArray,
+    facts: dict[str, Any],
+    label_key: str | None,
+) -> AnnData:
+    """Make the carried slice from weights (target spots, source spots); rows sum to 1 or 0."""
+    covered = np.diff(weights.indptr) > 0
+    values = sparse.csr_matrix(weights @ sparse.csr_matrix(source.X), dtype=np.float32)
+    if facts.get("threshold"):
+        values = _with_zeros_of(values, sparse.csc_matrix(source.X), covered)
+    carried = AnnData(values, obs=target.obs.copy(), var=source.var.copy())
+    carried.obsm["spatial"] = points
+    carried.obs["genot_covered"] = covered
+    carried.uns["genot"] = facts
+    if label_key is not None:
+        labels = as_labels(source.obs[label_key]).cat
+        votes = labels.codes.to_numpy()[:, None] == np.arange(len(labels.categories))
+        shares = weights @ votes.astype(np.float64)
+        total = shares.sum(axis=1, keepdims=True)
+        shares = shares / np.where(total > 0, total, 1.0)
+        best = np.where(total[:, 0] > 0, shares.argmax(axis=1), -1)
+        carried.obs["genot_domain"] = pd.Categorical.from_codes(best, list(labels.categories))
+        carried.obs["genot_confidence"] = shares.max(axis=1)
+        names = pd.Index(labels.categories, dtype=str)
+        carried.obsm["genot_shares"] = pd.DataFrame(shares, carried.obs_names, names)
     return carried
 
 

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "select_by_moran",
             "select_highly_variable",
         ],
+        "pooling": ["pool_spots"],
         "graph": ["grid_graph", "nearest_neighbour_graph", "spatial_graph", "spots_averaged"],
     },
 )

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "simulate_hippocampus",
             "simulate_olfactory_bulb",
         ],
+        "embryo_platforms": ["simulate_embryo_cells"],
         "sagittal": ["simulate_sagittal_brain"],
     },
 )

@@ -11,7 +11,8 @@ Real gene names say where such a gene is expressed, roughly; genes called ``SIM0
 no counterpart. No measured value is copied. The cortex was calibrated on summary figures of real
 sections (table in :func:`simulate_cortex`) with the encoder of this package out of sight. How
 shapes become counts is in :mod:`genot_helpers.simulation.measurement`; one more tissue, a brain
-cut in two, in :mod:`genot_helpers.simulation.sagittal`.
+cut in two, in :mod:`genot_helpers.simulation.sagittal`; the embryo under a second instrument, in
+:mod:`genot_helpers.simulation.embryo_platforms`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ __all__ = [
     "Shape",
     "bulb_shape",
     "cortex_shape",
+    "embryo_anatomy",
     "embryo_shape",
     "hippocampus_shape",
     "smooth_field",
@@ -209,6 +210,9 @@ _ORGANS = (
 )
 
 
+EMBRYO_AREA = 2.35  # of the body where its radius is 1
+
+
 def embryo_shape(rng: np.random.Generator, age: float, *, n_bins: int) -> Shape:
     """Draw one embryo, curled up, on a square grid of bins 25 µm wide.
 
@@ -231,12 +235,36 @@ def embryo_shape(rng: np.random.Generator, age: float, *, n_bins: int) -> Shape:
         Codes: 0 mesenchyme, 1 brain, 2 spinal cord, 3 heart, 4 liver, 5 somite, 6 branchial arch,
         7 limb bud, 8 gut, 9 lung, 10 dorsal root ganglion. ``gradient`` runs from head to tail.
     """
-    radius = BIN_UM * np.sqrt(n_bins / 2.35)
+    radius = BIN_UM * np.sqrt(n_bins / EMBRYO_AREA)
     grid, spatial = _bins(1.35 * radius)
     common = _rotate(spatial - spatial.mean(axis=0), rng.uniform(-10, 10))
-    wave = [smooth_field(rng, 0.25) for _ in range(2)]
-    points = common / radius
-    points = points + 0.025 * np.column_stack([field(points) for field in wave])
+    outline = [smooth_field(rng, 0.25) for _ in range(2)]
+    inside, domain, gradient = embryo_anatomy(common / radius, age, outline)
+    return Shape(spatial[inside], common[inside], domain[inside], gradient[inside], grid[inside])
+
+
+def embryo_anatomy(
+    places: np.ndarray, age: float, outline: list[Field]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tell what lies where in an embryo, whichever instrument looks at it.
+
+    Parameters
+    ----------
+    places
+        (n, 2), in the frame that the body fills: head up, radius about 1.
+    age
+        Embryonic day, 9 to 12.5.
+    outline
+        Two smooth functions that bend the body a little: what makes an animal of its own.
+
+    Returns
+    -------
+    inside : ndarray of bool, shape (n,)
+        Whether there is tissue.
+    domain, gradient : ndarray, shape (n,)
+        As in :func:`embryo_shape`; meaningless outside.
+    """
+    points = places + 0.025 * np.column_stack([field(places) for field in outline])
     days = age - 9.5
     # Angle along the back: 0 at the crown, a quarter turn at the shoulder, more towards the tail.
     turn = np.rad2deg(np.arctan2(points[:, 0], -points[:, 1]))
@@ -258,9 +286,8 @@ def embryo_shape(rng: np.random.Generator, age: float, *, n_bins: int) -> Shape:
     domain[(turn > 52) & (height > 0.87)] = 2
     domain[(turn > -42 - 4 * days) & (turn <= 52) & (height > 0.50 - 0.02 * days)] = 1
     ventricle = ((turn - 5) / 30) ** 2 + ((height - 0.74) / (0.06 + 0.02 * days)) ** 2 < 1
-    keep = inside & ~ventricle
-    gradient = np.clip((turn[keep] + 88) / 338, 0, 1)
-    return Shape(spatial[keep], common[keep], domain[keep], gradient, grid[keep])
+    gradient = np.clip((turn + 88) / 338, 0, 1)
+    return inside & ~ventricle, domain, gradient
 
 
 # --- hippocampus ----------------------------------------------------------------------------------

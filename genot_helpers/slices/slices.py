@@ -46,6 +46,7 @@ Slices = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
 LABEL_COLUMNS = (
     *("domain_truth", "domain", "layer_guess", "layer_guess_reordered", "spatialLIBD", "layer"),
     *("Region", "region", "ground_truth", "Ground Truth", "annotation", "cluster"),
+    "celltype_mapped_refined",
 )
 """Columns of ``obs`` in which published slices keep their annotation, in order of preference."""
 
