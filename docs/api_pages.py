@@ -96,7 +96,7 @@ def inside_page(room: ModuleType) -> str:
         module = importlib.import_module(f"{room.__name__}.{found.name}")
         page += heading(f"{found.name}.py", "-")
         page += f".. automodule:: {module.__name__}\n\n"
-        inner = [one for one in module.__all__ if one not in public]
+        inner = [one for one in getattr(module, "__all__", []) if one not in public]
         page += "".join(
             entry(f"{module.__name__}.{one}")
             for one in inner
