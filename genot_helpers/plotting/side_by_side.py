@@ -91,4 +91,4 @@ def _legend(whole: AnnData, key: str, colours: Mapping[str, str], truth: str | N
     matched = match_domains(both, truth=truth, predicted=key)
     annotated = colour_domains(whole, key=truth, truth=None)
     alone = {n: c for n, c in colours.items() if matched.get(n) is None}
-    return annotated | {f"{n} (no layer of its own)": c for n, c in alone.items()}
+    return annotated | {f"{n} (matches none)": c for n, c in alone.items()}
