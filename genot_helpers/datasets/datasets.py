@@ -8,10 +8,12 @@ local folder is laid out.
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -144,9 +146,29 @@ def load_slices(names: Iterable[str], **options) -> dict[str, AnnData]:
     -------
     dict of str to AnnData
         Name → slice.
+
+    Raises
+    ------
+    ValueError
+        If a path to one slice is to give several. Others as for :func:`load_slice`.
     """
     names = [names] if isinstance(names, str) else list(names)
-    return {str(name): load_slice(name, **options) for name in names}
+    slices = {str(name): load_slice(name, **options) for name in names}
+    _check_different(slices)
+    return slices
+
+
+def _check_different(slices: dict[str, AnnData]) -> None:
+    """Refuse one and the same slice under several names, as a path to a single slice gives it."""
+    for (one, adata), (other, again) in itertools.combinations(slices.items(), 2):
+        sources = {part.uns["genot"]["data_source"] for part in (adata, again)}
+        if sources <= {"demo", "local", "download"} or not adata.obs_names.equals(again.obs_names):
+            continue
+        if np.array_equal(adata.obsm["spatial"], again.obsm["spatial"]):
+            raise ValueError(
+                f"{one!r} and {other!r} are the same spots: {sources.pop()} holds one slice. "
+                "For several, give the folder that holds them."
+            )
 
 
 def list_slices(
