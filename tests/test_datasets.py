@@ -415,6 +415,13 @@ def test_own_h5ad_with_counts_in_a_layer_and_things_to_tidy(tmp_path):
     assert facts["simulated"] is False
 
 
+def test_a_path_to_one_slice_gives_no_two(tmp_path):
+    path = stored_slice(tmp_path / "own.h5ad")
+    assert list(load_slices(["mine"], data_source=path)) == ["mine"]
+    with pytest.raises(ValueError, match=r"own.h5ad holds 1 slice .*mine, yours"):
+        load_slices(["mine", "yours"], data_source=path)
+
+
 def test_own_normalised_values_stay(tmp_path):
     path = stored_slice(tmp_path / "own.h5ad")
     adata = ad.read_h5ad(path)

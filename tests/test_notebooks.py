@@ -11,6 +11,7 @@ from pathlib import Path
 import anndata as ad
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
@@ -61,6 +62,30 @@ def test_same_seed_same_result(demo_run: NotebookRun, tmp_path: Path) -> None:
     second = ad.read_h5ad(again.output_dir / "slice.h5ad")
     assert (first.obs["genot_domain"] == second.obs["genot_domain"]).all()
     np.testing.assert_array_equal(first.obsm["X_genot"], second.obsm["X_genot"])
+
+
+@pytest.mark.notebook
+def test_sections_clustered_together(tmp_path: Path) -> None:
+    parameters = {"quick": True, "together_with": ["151674"]}
+    run = run_notebook("01", parameters, output_dir=tmp_path, progress=False)
+    assert run.metrics["n_sections"] == 2
+    assert run.metrics["together_with"] == "151674"
+    assert run.metrics["ari"] > 0.4
+    assert run.metrics["151674.ari"] > 0.4
+    first = ad.read_h5ad(tmp_path / "slice.h5ad")
+    second = ad.read_h5ad(tmp_path / "slice_151674.h5ad")
+    domains = [list(one.obs["genot_domain"].cat.categories) for one in (first, second)]
+    assert domains[0] == domains[1] == [str(number) for number in range(1, 8)]
+    assert first.uns["genot"]["genot_domain"]["n_slices"] == 2
+    assert (tmp_path / "domains_151674.png").exists()
+    # One name, one domain: the annotated layers are the same tissue in both sections.
+    for name in first.obs["genot_domain"].cat.categories:
+        shares = []
+        for one in (first, second):
+            layers = one.obs.loc[one.obs["genot_domain"] == name, "domain_truth"]
+            shares.append(layers.value_counts(normalize=True))
+        assert np.minimum(*pd.concat(shares, axis=1).fillna(0.0).to_numpy().T).sum() > 0.5
+    assert messages(run) == []
 
 
 @pytest.mark.notebook

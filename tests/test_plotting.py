@@ -158,6 +158,28 @@ def test_drawn_colours_are_the_chosen_ones(found):
         np.testing.assert_array_equal(spot_colours(ax), wanted.to_numpy().astype(str))
 
 
+def test_a_slice_clustered_together_wears_the_colours_of_the_other(found):
+    other = found.copy()
+    turned = {"band 1": "band 4", "band 4": "band 1", "band 2": "band 2", "band 3": "band 3"}
+    annotated = other.obs["domain_truth"].astype(str).map(turned)
+    other.obs["domain_truth"] = pd.Categorical(annotated)  # coloured otherwise alone
+    assert colour_domains(other) != colour_domains(found)
+    (ax,) = panels(plot_domains(other, "genot_domain", like=found))
+    wanted = other.obs["genot_domain"].astype(str).map(colour_domains(found)).str.lower()
+    np.testing.assert_array_equal(spot_colours(ax), wanted.to_numpy().astype(str))
+
+
+def test_colours_of_a_slice_that_was_not_clustered_together_are_refused(found):
+    other = found.copy()
+    other.obs["genot_domain"] = pd.Categorical(["9"] * other.n_obs)
+    with pytest.raises(ValueError, match=r"holds \['9'\].*[Cc]luster both slices together"):
+        plot_domains(other, "genot_domain", like=found)
+    del found.obs["genot_domain"]
+    with pytest.raises(KeyError, match=r"no obs\['genot_domain'\]"):
+        plot_domains(other, "genot_domain", like=found)
+    assert not plt.get_fignums()
+
+
 def test_domains_without_a_partner_get_a_colour_of_their_own(found):
     codes = found.obs["genot_domain"].astype(str).to_numpy()
     codes[:5] = "5"

@@ -113,8 +113,8 @@ def cluster_mixture(
     n_domains : int
         Number of domains, at most the number of spots. :func:`choose_n_domains` suggests one.
     use_rep : str or sequence of str
-        Slot of the embedding; several embeddings vote together, as if each
-        had been clustered alone.
+        Slot of the embedding; of several embeddings, each is clustered
+        alone and all partitions enter one consensus.
     key_added : str
         Writes `obs[key_added]` (categorical "1", "2", … by size), the share of votes in
         `obs["genot_confidence"]` (float32; `<key>_confidence` for another key), and the

@@ -4,8 +4,8 @@ The mixture has one covariance shared by all domains, the model that mclust call
 (Scrucca et al. 2016, doi 10.32614/RJ-2016-021). Its likelihood has many local maxima, and
 which one a run ends in depends on the start. So there are many starts, of which the poor ones
 are dropped early; this is done for several views (embeddings, and numbers of their leading
-dimensions), each view then tries what the others found, and the partitions vote (consensus.py),
-weighted by likelihood. No label is looked at anywhere.
+dimensions), each view then tries what the others found, and a consensus of all partitions, weighted
+by likelihood, is the result (consensus.py). No label is looked at anywhere.
 
 The fits themselves are scikit-learn's.
 """

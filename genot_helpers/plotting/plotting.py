@@ -176,6 +176,7 @@ def plot_domains(
     *,
     titles: Sequence[str] | None = None,
     truth: str | None = "domain_truth",
+    like: ad.AnnData | None = None,
     image: bool = False,
 ) -> Figure:
     """Draw domains on the tissue, one panel per column of `obs`, colours matched to the truth.
@@ -188,13 +189,18 @@ def plot_domains(
     titles : sequence of str, optional
     truth : str or None
         Column that the colours of the others follow, see :func:`colour_domains`.
+    like : AnnData, optional
+        Another slice, clustered together with this one: domains take the colours they have there,
+        so that one domain has one colour in both.
     image : bool
         Draw on the tissue image where the slice has one.
 
     Raises
     ------
     KeyError
-        If there is no such column.
+        If there is no such column, or `like` lacks it.
+    ValueError
+        If the slice has domains that `like` does not know.
     """
     if keys is None:
         keys = [key for key in ("domain_truth", "genot_domain") if key in adata.obs]
@@ -204,12 +210,31 @@ def plot_domains(
             f"There is no obs column {sorted(set(keys) - set(adata.obs)) or 'with domains'} to "
             f"draw (found: {list(adata.obs)}). Run cluster_mixture first, or name another column."
         )
+    palettes = [colour_domains(adata, key=key, truth=truth) for key in keys]
+    if like is not None:
+        palettes = [
+            _colours_of(like, key, truth, own) for key, own in zip(keys, palettes, strict=True)
+        ]
     figure, axes = _panels(len(keys), adata)
-    for key, title, ax in zip(keys, titles or keys, axes, strict=True):
-        colours = colour_domains(adata, key=key, truth=truth)
+    for key, title, colours, ax in zip(keys, titles or keys, palettes, axes, strict=True):
+        adata.uns[f"{key}_colors"] = list(colours.values())
         values = adata.obs[key].cat.remove_unused_categories()
         _draw(adata, values, ax, title=title, colours=colours, image=image)
     return figure
+
+
+def _colours_of(like: ad.AnnData, key: str, truth: str | None, own: dict) -> dict[str, str]:
+    """Return the colours that the domains of `own` have on another slice."""
+    if key not in like.obs:
+        raise KeyError(f"The slice to take colours from has no obs[{key!r}].")
+    colours = colour_domains(like, key=key, truth=truth)
+    strange = sorted(set(own) - set(colours))
+    if strange:
+        raise ValueError(
+            f"obs[{key!r}] holds {strange}, which the slice to take colours from does not have. "
+            "Cluster both slices together first."
+        )
+    return colours
 
 
 def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
