@@ -12,7 +12,11 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from genot_helpers.files import write_slice
-from genot_helpers.interpolation.carried_labels import CarriedLabels, prepare_labels
+from genot_helpers.interpolation.carried_labels import (
+    CarriedLabels,
+    keep_composition,
+    prepare_labels,
+)
 from genot_helpers.interpolation.interpolation import (
     interpolate,
     interpolate_many,
@@ -520,6 +524,36 @@ def test_the_vote_is_a_weighted_share():
     assert 0.5 < share[2] < share[0] <= 1.0
     far = np.exp(-0.5 * ((points - places[2]) ** 2).sum(axis=1) / labels.bandwidth**2)
     assert share[2] == pytest.approx(far[names == "west"].sum() / far.sum(), abs=0.05)
+
+
+@given(st.integers(0, 1000), st.integers(2, 6))
+@settings(deadline=None, max_examples=30)
+def test_labels_keep_their_share_of_the_places(seed, n_labels):
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.full(n_labels, 1.0), size=2000)
+    shares[rng.random(shares.shape) < 0.1] = 0.0
+    shares = shares[shares.sum(axis=1) > 0]
+    wanted = 0.5 / n_labels + 0.5 * rng.dirichlet(np.full(n_labels, 3.0))
+    winner = keep_composition(shares, wanted)
+    assert (shares[np.arange(len(shares)), winner] > 0).all()
+    plain = np.bincount(shares.argmax(axis=1), minlength=n_labels) / len(shares)
+    found = np.bincount(winner, minlength=n_labels) / len(shares)
+    assert np.abs(found - wanted).sum() < max(0.05, 0.6 * np.abs(plain - wanted).sum())
+
+
+def test_a_thin_layer_does_not_vanish():
+    """One column in ten is a layer of its own; a wide vote would give it to its neighbours."""
+    points = np.stack(np.mgrid[:40, :20], axis=-1).reshape(-1, 2).astype(float)
+    layer = (points[:, 0] == 20).astype(float)
+    votes = np.column_stack([1 - layer, layer])
+    labels = CarriedLabels("layer", ["bulk", "thin"], (votes, votes), 0.8, 0.1, 0.2)
+    rng = np.random.default_rng(0)
+    jittered = [points + rng.normal(0, 0.6, points.shape) for _ in "ab"]
+    np.testing.assert_allclose(labels.composition(0.3), votes.mean(axis=0))
+    winner, _ = labels.carry(0.5, jittered, points, 1.0)
+    thin = np.asarray(winner == "thin")
+    assert thin.mean() == pytest.approx(layer.mean(), abs=0.01)
+    assert (np.abs(points[thin, 0] - 20) <= 1).mean() > 0.8
 
 
 def test_places_without_labelled_surroundings_have_none():

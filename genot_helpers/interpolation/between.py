@@ -147,7 +147,8 @@ class Interpolation:
             - ``obs["genot_source"]`` ("left" or "right") and ``obs["genot_source_spot"]``: which
               real spot; other columns of ``obs`` that both slices have are those of that spot;
             - ``obs["genot_domain"]``, ``obs["genot_confidence"]``: carried label, by vote of the
-              surroundings of both slices, and its share, if there are labels;
+              surroundings of both slices such that each label keeps its share of the slice, and
+              its share of the vote, if there are labels;
             - ``uns["genot"]``: how it was made.
 
         Raises
