@@ -7,24 +7,26 @@ import warnings
 import anndata as ad
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 from scipy.spatial import cKDTree
 
 from genot_helpers.alignment.alignment import Alignment, AlignmentError, align, apply_alignment
-from genot_helpers.alignment.fit import (
-    compare,
-    refine_by_coupling,
-    refine_by_maps,
-    residual_shift,
-)
+from genot_helpers.alignment.fit import compare, refine_by_maps, residual_shift
+from genot_helpers.alignment.matched import refine_by_coupling, refine_by_outline
 from genot_helpers.alignment.published import align_icp, align_partial_gromov
 from genot_helpers.alignment.scale import choose_scale, tissue_area
 from genot_helpers.alignment.search import search_placements
 from genot_helpers.alignment.transforms import SimilarityTransform, weighted_procrustes
 from genot_helpers.datasets.datasets import load_slices
-from genot_helpers.pairs.pairs import check_pair, expression_maps, holds_logarithms
+from genot_helpers.pairs.pairs import ExpressionMap, check_pair, expression_maps, holds_logarithms
 from genot_helpers.preprocessing.preprocessing import joint_components, normalise
-from genot_helpers.simulation.simulation import simulate_cortex, simulate_olfactory_bulb
+from genot_helpers.simulation.simulation import (
+    simulate_cortex,
+    simulate_embryo,
+    simulate_olfactory_bulb,
+)
 from genot_helpers.slices.slices import SliceError
 from genot_helpers.slices.spacing import spot_spacing
 
@@ -133,6 +135,39 @@ def test_refinement_by_coupling_uses_the_outline(sections):
     moved, motion = turned(right, 200)
     alignment = align(left, moved, refine="coupling")
     assert error(left, moved, alignment.transform, motion) < 0.5
+
+
+@given(st.floats(-25, 25), st.floats(0, 360), st.floats(0.8, 1.2), st.integers(0, 100))
+@settings(deadline=None, max_examples=4, phases=(Phase.generate,))
+def test_an_outline_is_laid_over_its_like_whatever_is_expressed(off, degrees, scale, seed):
+    """A body with a head, twice; its expression is noise."""
+    rng = np.random.default_rng(seed)
+    trunk, head = np.mgrid[:30, :12].reshape(2, -1).T, np.mgrid[22:30, 12:20].reshape(2, -1).T
+    body = np.vstack([trunk, head])
+    bodies = [body + rng.uniform(-0.4, 0.4, body.shape) for _ in range(2)]
+    motion = SimilarityTransform.from_angle(degrees, scale=scale, translation=(300, -40))
+    points = bodies[0], motion.apply(bodies[1])
+    maps = [ExpressionMap(p, rng.normal(size=(len(p), 3)), spot_spacing(p)) for p in points]
+    start = SimilarityTransform.from_angle(off, center=bodies[1].mean(axis=0)) @ motion.inverse()
+    found = refine_by_outline(*maps, start, allow_scale=True)
+    left_over = found @ motion
+    assert abs(left_over.angle_degrees) < 5
+    assert left_over.scale == pytest.approx(1, abs=0.1)
+    assert np.abs(left_over.apply(bodies[1]) - bodies[1]).max() < 4
+
+
+def test_embryos_are_laid_over_each_other_by_their_outline():
+    """Organs that have moved turn the fit by expression; the true angle is known."""
+    embryos = simulate_embryo(["E9.5", "E11.5"], n_bins=900, n_genes=200, seed=0)
+    left, right = embryos.values()
+    true = [weighted_procrustes(a.obsm["spatial_common"], a.obsm["spatial"]) for a in (left, right)]
+    off, overlap = {}, {}
+    for refine in ("maps", "outline"):
+        found = align(left, right, scale="area", refine=refine, on_poor="return", max_spots=700)
+        off[refine] = abs((found.transform @ true[1].inverse() @ true[0]).angle_degrees)
+        overlap[refine] = min(found.overlap)
+    assert off["outline"] < min(8, off["maps"] / 2)
+    assert overlap["outline"] > max(0.9, overlap["maps"])
 
 
 # --- what it must not depend on -------------------------------------------------------------------
@@ -253,6 +288,9 @@ def test_slices_that_have_nothing_in_common_are_told(sections):
     assert alignment.strength < 0.3
     with pytest.warns(UserWarning, match="poor alignment"):
         assert not align(left, right, on_poor="warn").ok
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert align(left, right, on_poor="return").problems
 
 
 def test_parts_that_do_not_overlap_are_told():
@@ -291,7 +329,7 @@ def test_the_residual_tells_how_far_off_a_placement_is(sections):
     assert compare(*maps, away).score == 0
 
 
-@pytest.mark.parametrize("refine", [refine_by_maps, refine_by_coupling])
+@pytest.mark.parametrize("refine", [refine_by_maps, refine_by_coupling, refine_by_outline])
 def test_a_fine_fit_without_overlap_stays_where_it_is(sections, refine):
     away = SimilarityTransform(translation=(1e6, 0))
     assert refine(*expression_maps(*sections), away).is_close(away)

@@ -12,7 +12,11 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from genot_helpers.files import write_slice
-from genot_helpers.interpolation.carried_labels import CarriedLabels, prepare_labels
+from genot_helpers.interpolation.carried_labels import (
+    CarriedLabels,
+    keep_composition,
+    prepare_labels,
+)
 from genot_helpers.interpolation.interpolation import (
     interpolate,
     interpolate_many,
@@ -306,40 +310,44 @@ def test_other_seed_other_result():
     assert not np.array_equal(one.obsm["spatial"], other.obsm["spatial"])
 
 
-def test_order_of_spots_hardly_matters():
-    """Random draws go by row, so which spots are drawn differs; what is expected there does not."""
-    rng = np.random.default_rng(0)
-    options = QUICK | {"label_key": "auto", "mean": True, "stiffness": 0.1}
-    orders = [rng.permutation(adata.n_obs) for adata in (LEFT, RIGHT)]
-    shuffled = [a[order].copy() for a, order in zip((LEFT, RIGHT), orders, strict=True)]
-    plain, other = (prepare_interpolation(*pair, **options) for pair in ((LEFT, RIGHT), shuffled))
-    assert abs(plain.coupling.plan[orders[0]][:, orders[1]] - other.coupling.plan).max() < 1e-9
-    assert other.bandwidth == pytest.approx(plain.bandwidth, rel=1e-6)
-    assert other.labels.bandwidth == pytest.approx(plain.labels.bandwidth, rel=1e-6)
-    assert other.labels.other_error == pytest.approx(plain.labels.other_error, rel=1e-4)
-    a, b = plain.at(0.5), other.at(0.5)
-    assert a.n_obs == b.n_obs
-    assert len(set(sources(a)) & set(sources(b))) > 0.5 * a.n_obs
-    near = cKDTree(b.obsm["spatial"]).query(a.obsm["spatial"])[1]
-    correlation = np.corrcoef(a.layers["mean"].ravel(), b.layers["mean"][near].ravel())[0, 1]
-    assert correlation > 0.95
-    for key in ("autocorrelation_target", "unmatched_fraction", "spacing"):
-        assert b.uns["genot"][key] == pytest.approx(a.uns["genot"][key], rel=1e-5)
+SMALL = make_section(5, n=70), make_section(6, n=80)
 
 
-def test_order_of_spots_does_not_matter_to_positions(make_slice):
-    """Where every spot has one partner and nothing is drawn, positions are the same set."""
-    left, right = make_slice(seed=1), make_slice(seed=2)
-    right.obsm["spatial"] += 0.02 * np.random.default_rng(0).normal(size=(300, 2))
-    rng = np.random.default_rng(3)
-    results = [
-        interpolate(left, right, 0.3, **QUICK),
-        interpolate(left[rng.permutation(300)], right[rng.permutation(300)], 0.3, **QUICK),
-    ]
-    places = [generated.obsm["spatial"] for generated in results]
-    distance, partner = cKDTree(places[1]).query(places[0])
-    assert distance.max() < 1e-9
-    assert len(set(partner)) == 300
+@pytest.fixture(scope="module")
+def small():
+    """Prepare all of it for a small pair, warp and labels too, and generate at some t."""
+    prepared = prepare_interpolation(*SMALL, progress=False)
+    return prepared, {t: prepared.at(t) for t in (0.0, 0.4, 1.0)}
+
+
+@given(st.permutations(range(70)), st.permutations(range(80)))
+@settings(deadline=None, max_examples=6)
+def test_order_of_spots_does_not_matter(small, left_order, right_order):
+    """Names go with the spots: the generated slice is the same, bit for bit."""
+    prepared, before = small
+    pair = SMALL[0][left_order].copy(), SMALL[1][right_order].copy()
+    other = prepare_interpolation(*pair, progress=False)
+    generated = other.at(0.4)
+    assert_same(generated, before[0.4])
+    assert np.array_equal(generated.layers["mean"], before[0.4].layers["mean"])
+    assert other.bandwidth == prepared.bandwidth
+    assert np.array_equal(other.warp.coefficients, prepared.warp.coefficients)
+    for t, end in zip((0.0, 1.0), pair, strict=True):  # an end stays in the order it was given in
+        generated = other.at(t)
+        assert list(generated.obs["genot_source_spot"]) == list(end.obs_names)
+        rows = before[t].obs["genot_source_spot"].to_numpy()
+        rows = pd.Index(rows).get_indexer(generated.obs["genot_source_spot"])
+        assert np.array_equal(generated.layers["mean"], before[t].layers["mean"][rows])
+    # What is prepared has the rows of the slices that were given.
+    assert other.left is pair[0]
+    assert other.right is pair[1]
+    assert np.array_equal(other.left_points, pair[0].obsm["spatial"])
+    plan = prepared.coupling.plan.toarray()[np.ix_(left_order, right_order)]
+    assert np.array_equal(other.coupling.plan.toarray(), plan)
+    unmatched = prepared.coupling.right_unmatched[right_order]
+    assert np.array_equal(other.coupling.right_unmatched, unmatched)
+    assert np.array_equal(other.left_embedding, prepared.left_embedding[left_order])
+    assert np.array_equal(other.labels.votes[1], prepared.labels.votes[1][right_order])
 
 
 @pytest.mark.parametrize("angle, stiffness", [(0.3, np.inf), (np.pi / 2, np.inf), (0.0, 0.1)])
@@ -516,6 +524,36 @@ def test_the_vote_is_a_weighted_share():
     assert 0.5 < share[2] < share[0] <= 1.0
     far = np.exp(-0.5 * ((points - places[2]) ** 2).sum(axis=1) / labels.bandwidth**2)
     assert share[2] == pytest.approx(far[names == "west"].sum() / far.sum(), abs=0.05)
+
+
+@given(st.integers(0, 1000), st.integers(2, 6))
+@settings(deadline=None, max_examples=30)
+def test_labels_keep_their_share_of_the_places(seed, n_labels):
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.full(n_labels, 1.0), size=2000)
+    shares[rng.random(shares.shape) < 0.1] = 0.0
+    shares = shares[shares.sum(axis=1) > 0]
+    wanted = 0.5 / n_labels + 0.5 * rng.dirichlet(np.full(n_labels, 3.0))
+    winner = keep_composition(shares, wanted)
+    assert (shares[np.arange(len(shares)), winner] > 0).all()
+    plain = np.bincount(shares.argmax(axis=1), minlength=n_labels) / len(shares)
+    found = np.bincount(winner, minlength=n_labels) / len(shares)
+    assert np.abs(found - wanted).sum() < max(0.05, 0.6 * np.abs(plain - wanted).sum())
+
+
+def test_a_thin_layer_does_not_vanish():
+    """One column in ten is a layer of its own; a wide vote would give it to its neighbours."""
+    points = np.stack(np.mgrid[:40, :20], axis=-1).reshape(-1, 2).astype(float)
+    layer = (points[:, 0] == 20).astype(float)
+    votes = np.column_stack([1 - layer, layer])
+    labels = CarriedLabels("layer", ["bulk", "thin"], (votes, votes), 0.8, 0.1, 0.2)
+    rng = np.random.default_rng(0)
+    jittered = [points + rng.normal(0, 0.6, points.shape) for _ in "ab"]
+    np.testing.assert_allclose(labels.composition(0.3), votes.mean(axis=0))
+    winner, _ = labels.carry(0.5, jittered, points, 1.0)
+    thin = np.asarray(winner == "thin")
+    assert thin.mean() == pytest.approx(layer.mean(), abs=0.01)
+    assert (np.abs(points[thin, 0] - 20) <= 1).mean() > 0.8
 
 
 def test_places_without_labelled_surroundings_have_none():

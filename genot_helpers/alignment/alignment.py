@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from ..pairs.pairs import check_pair, expression_maps
 from ..slices.slices import SliceError
-from .fit import compare, refine_by_coupling, refine_by_maps
+from .fit import compare, refine_by_maps
 from .judge import Alignment, AlignmentError, judge
+from .matched import refine_by_coupling, refine_by_outline
 from .scale import choose_scale
 from .search import Fit, search_placements
 from .transforms import SimilarityTransform
@@ -28,6 +29,7 @@ __all__ = ["Alignment", "AlignmentError", "align", "apply_alignment"]
 
 _N_CANDIDATES = 4
 _OTHER_ANGLE = 30.0
+_REFINEMENTS = {"coupling": refine_by_coupling, "outline": refine_by_outline}
 
 
 def align(
@@ -74,6 +76,9 @@ def align(
         Fine fit. ``"maps"``: to the expression map, safe if slices overlap in part.
         ``"coupling"``: then also partial coupling and Procrustes in turn, which lets outlines
         count; a little better where both slices show all of the tissue, worse where they do not.
+        ``"outline"``: then by place alone, whatever is expressed where, within some 30°. For whole
+        bodies that grow, such as embryos at two stages: organs that look alike need not lie alike
+        and turn the fit by 10° to 20°. Wrong where a slice shows a part only.
     spatial_key
         Slot of the coordinates.
     max_spots
@@ -83,7 +88,8 @@ def align(
     max_residual
         Largest residual of a good alignment, in spot spacings.
     on_poor
-        ``"raise"`` or ``"warn"``: what to do with an alignment that has problems.
+        What to do with an alignment that has problems: ``"raise"``, ``"warn"``, or ``"return"`` it,
+        for those who look at its ``problems`` themselves.
 
     Returns
     -------
@@ -129,8 +135,8 @@ def align(
     if allow_reflection and mirrored.score > best.score:
         best, runner_up, mirrored = mirrored, mirrored_runner_up, best
     transform = best.transform
-    if refine == "coupling":
-        transform = refine_by_coupling(*maps, transform, allow_scale=fitted)
+    if refine in _REFINEMENTS:
+        transform = _REFINEMENTS[refine](*maps, transform, allow_scale=fitted)
     return judge(
         *maps,
         transform,
@@ -195,8 +201,8 @@ def _check_parameters(scale, refine, max_spots, min_overlap, max_residual, on_po
     elif scale is not None and not 0 < scale < float("inf"):
         raise ValueError(f"scale is {scale!r}: give a positive number.")
     for name, value, known in (
-        ("refine", refine, ("maps", "coupling")),
-        ("on_poor", on_poor, ("raise", "warn")),
+        ("refine", refine, ("maps", *_REFINEMENTS)),
+        ("on_poor", on_poor, ("raise", "warn", "return")),
     ):
         if value not in known:
             raise ValueError(f"{name} is {value!r}: choose {' or '.join(map(repr, known))}.")

@@ -5,9 +5,7 @@ right spots equal the left map, read off where they land (Lucas & Kanade 1981, *
 registration technique*, IJCAI). The map is read off by local linear regression, so that regular
 grids of spots do not lock into each other, as they may when spots are matched with spots.
 
-:func:`refine_by_coupling` matches spots: it alternates a partial optimal transport coupling of
-position and expression, as PASTE2 does (Liu et al. 2023, https://doi.org/10.1101/gr.277670.123),
-with a weighted Procrustes fit of the coupled pairs.
+Fits that match spots with spots are in :mod:`genot_helpers.alignment.matched`.
 """
 
 from __future__ import annotations
@@ -16,11 +14,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..pairs.pairs import ExpressionMap
-from ..transport.transport import sparse_coupling
 from .search import Fit
-from .transforms import SimilarityTransform, weighted_procrustes
+from .transforms import SimilarityTransform
 
-__all__ = ["REACH", "compare", "refine_by_coupling", "refine_by_maps", "residual_shift"]
+__all__ = ["REACH", "compare", "reach_between", "refine_by_maps", "residual_shift"]
 
 REACH = 1.5
 """Spot spacings within which a spot has a neighbour in the other slice."""
@@ -80,67 +77,9 @@ def refine_by_maps(
     return transform
 
 
-def refine_by_coupling(
-    left: ExpressionMap,
-    right: ExpressionMap,
-    start: SimilarityTransform,
-    *,
-    allow_scale: bool = False,
-    n_steps: int = 12,
-    n_neighbors: int = 30,
-    embedding_weight: float = 200.0,
-    max_spots: int = 1500,
-) -> SimilarityTransform:
-    """Couple the spots that overlap, fit the pairs, and so on until nothing moves.
-
-    Parameters
-    ----------
-    left, right, start, allow_scale, n_steps
-        As in :func:`refine_by_maps`; ``start`` must be nearer, within a few spot spacings.
-    n_neighbors, embedding_weight
-        Passed to :func:`genot_helpers.transport.sparse_coupling`: nearest spots that are possible
-        partners, and the weight of expression against distance in squared spot spacings.
-    max_spots
-        Maps are thinned to so many places: the time of an exact coupling grows with the square.
-
-    Returns
-    -------
-    SimilarityTransform
-        Right to left.
-    """
-    left, right, transform = left.coarser(max_spots), right.coarser(max_spots), start
-    reach = _reach(left, right, start)
-    tree = cKDTree(left.points)
-    for _ in range(n_steps):
-        moved = transform.apply(right.points)
-        near_left = cKDTree(moved).query(left.points)[0] < reach
-        near_right = tree.query(moved)[0] < reach
-        if min(near_left.sum(), near_right.sum()) < 10:
-            break
-        plan = sparse_coupling(
-            left.points[near_left],
-            moved[near_right],
-            left.features[near_left],
-            right.features[near_right],
-            embedding_weight=embedding_weight,
-            n_neighbors=min(n_neighbors, int(near_left.sum()), int(near_right.sum())),
-            unmatched_cost=25.0,
-        ).plan.tocoo()
-        move = weighted_procrustes(
-            left.points[near_left][plan.row],
-            moved[near_right][plan.col],
-            plan.data,
-            allow_scale=allow_scale,
-        )
-        transform = move @ transform
-        if np.abs(move.apply(moved) - moved).max() < 0.02 * left.spacing:
-            break
-    return transform
-
-
 def compare(left: ExpressionMap, right: ExpressionMap, transform: SimilarityTransform) -> Fit:
     """Measure how well a placement fits; the agreement is nan where nothing overlaps."""
-    moved, reach = transform.apply(right.points), _reach(left, right, transform)
+    moved, reach = transform.apply(right.points), reach_between(left, right, transform)
     tree = cKDTree(left.points)
     near = tree.query(moved)[0] < reach
     overlap = float((cKDTree(moved).query(left.points)[0] < reach).mean()), float(near.mean())
@@ -172,7 +111,7 @@ def residual_shift(
         Between 0 and 8; nan if fewer than 30 places overlap.
     """
     left, right = left.smoothed(12), right.smoothed(12).sample(1500)
-    tree, reach = cKDTree(left.points), _reach(left, right, transform)
+    tree, reach = cKDTree(left.points), reach_between(left, right, transform)
     places = transform.apply(right.points)
     distance, nearest = tree.query(places)
     near = distance < reach
@@ -217,7 +156,9 @@ def _patches(places: np.ndarray) -> tuple[np.ndarray, int]:
     return np.minimum((n_rows * share).astype(int), n_rows - 1) @ [n_rows, 1], n_rows**2
 
 
-def _reach(left: ExpressionMap, right: ExpressionMap, transform: SimilarityTransform) -> float:
+def reach_between(
+    left: ExpressionMap, right: ExpressionMap, transform: SimilarityTransform
+) -> float:
     """Distance within which two places are neighbours: that of the coarser map counts."""
     return REACH * max(left.spacing, transform.scale * right.spacing)
 
@@ -231,7 +172,7 @@ def _read_off(left: ExpressionMap, right: ExpressionMap, tree: cKDTree, transfor
     places = transform.apply(right.points)
     k = min(_N_NEIGHBORS, len(left.points))
     distance, neighbor = tree.query(places, k=k)
-    near = distance[:, 0] < _reach(left, right, transform)
+    near = distance[:, 0] < reach_between(left, right, transform)
     if near.sum() < 10:
         return None
     places, distance, neighbor = places[near], distance[near], neighbor[near]

@@ -122,7 +122,7 @@ def judge(
     max_residual: float = 5.0,
     on_poor: str = "raise",
 ) -> Alignment:
-    """Measure a transform, however it was found, and raise or warn if it is poor.
+    """Measure a transform, however it was found, and raise, warn or say nothing if it is poor.
 
     Parameters
     ----------
@@ -158,7 +158,8 @@ def judge(
         message = f"poor alignment ({alignment.summary()}). {' '.join(alignment.problems)}"
         if on_poor == "raise":
             raise AlignmentError(message, alignment)
-        warnings.warn(message, stacklevel=3)
+        if on_poor == "warn":
+            warnings.warn(message, stacklevel=3)
     return alignment
 
 

@@ -7,7 +7,7 @@ together from it. What each step does is said in :mod:`genot_helpers.interpolati
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from ..slices.slices import SliceError
 from ..slices.spacing import nearest_distance
 from ..transport.transport import Coupling
 from .carried_labels import CarriedLabels
+from .gathering import as_given, gather_spots, genes_of_both, order_of_names
 from .local_means import expected_expression, local_weights
 from .placement import autocorrelation, place_spots
 from .positions import draw_pairs, first_choice, place_between, roughen, spread
@@ -121,7 +122,7 @@ class Interpolation:
     @property
     def genes(self) -> pd.Index:
         """Genes that both slices have, in the order of the left one."""
-        return self.left.var_names[self.left.var_names.isin(self.right.var_names)]
+        return genes_of_both(self.left, self.right)
 
     def at(self, t: float, *, n_spots: int | None = None) -> AnnData:
         """Generate the slice at position t.
@@ -146,7 +147,8 @@ class Interpolation:
             - ``obs["genot_source"]`` ("left" or "right") and ``obs["genot_source_spot"]``: which
               real spot; other columns of ``obs`` that both slices have are those of that spot;
             - ``obs["genot_domain"]``, ``obs["genot_confidence"]``: carried label, by vote of the
-              surroundings of both slices, and its share, if there are labels;
+              surroundings of both slices such that each label keeps its share of the slice, and
+              its share of the vote, if there are labels;
             - ``uns["genot"]``: how it was made.
 
         Raises
@@ -155,8 +157,42 @@ class Interpolation:
             If t is not in [0, 1] or ``n_spots`` is not between 20 and what there is.
         """
         check_position(t)
-        begin = time.perf_counter()
         n_spots = count_spots(self.left, self.right, t, n_spots)
+        orders = order_of_names(self.left), order_of_names(self.right)
+        generated = self.reordered(*orders)._generate(t, n_spots)
+        if t in (0.0, 1.0):
+            generated = as_given(generated, (self.left, self.right)[round(t)])
+        return generated
+
+    def reordered(self, left_order: NDArray, right_order: NDArray) -> Interpolation:
+        """Return the same pair with the spots of both slices in another order.
+
+        Parameters
+        ----------
+        left_order, right_order
+            (n,) and (m,) int, a row for each place.
+        """
+        if all((np.diff(order) == 1).all() for order in (left_order, right_order)):
+            return self
+        labels = self.labels
+        if labels is not None:
+            votes = labels.votes[0][left_order], labels.votes[1][right_order]
+            labels = labels._replace(votes=votes)
+        return replace(
+            self,
+            left=self.left[left_order],
+            right=self.right[right_order],
+            left_points=self.left_points[left_order],
+            right_points=self.right_points[right_order],
+            left_embedding=self.left_embedding[left_order],
+            right_embedding=self.right_embedding[right_order],
+            coupling=self.coupling.reordered(left_order, right_order),
+            labels=labels,
+        )
+
+    def _generate(self, t: float, n_spots: int) -> AnnData:
+        """Generate, the spots being in the order of their names."""
+        begin = time.perf_counter()
         moved = self.warp.move_left(self.left_points, t), self.warp.move_right(self.right_points, t)
         positions, start = self._positions(t, n_spots, *moved)
         around = self._look_around(t, positions, moved)
@@ -234,11 +270,7 @@ class Interpolation:
 
     def _assemble(self, around: _Surroundings, expected: NDArray, chosen: NDArray):
         """Put the slots together."""
-        both = (self.left, self.right)
-        X = sparse.vstack([sparse.csr_matrix(a[:, self.genes].X) for a in both], format="csr")
-        X = X[chosen] if sparse.issparse(self.left.X) else X[chosen].toarray()
-        obs = self._source(chosen).set_axis([f"generated_{i}" for i in range(len(chosen))])
-        generated = AnnData(X, obs=obs, var=self.left[:, self.genes].var.copy())
+        generated = gather_spots(self.left, self.right, chosen, hidden=self._hidden)
         generated.obsm["spatial"] = around.positions
         generated.obsm["X_genot"] = np.asarray(expected, dtype=np.float32)
         if self.labels is not None:
@@ -271,24 +303,10 @@ class Interpolation:
         labels = pd.Categorical.from_codes(codes, categories=self.labels.names)
         return labels, np.where(known, 1.0, shares)
 
-    def _source(self, chosen: NDArray) -> pd.DataFrame:
-        """Which real spot each one is, and what is known of it."""
-        carried = {"domain_truth", self.labels.key} if self.labels else {"domain_truth"}
-        shared = [c for c in self.left.obs if c in self.right.obs and c not in carried]
-        shared = [c for c in shared if not c.startswith("genot_")]
-        obs = pd.concat([self.left.obs[shared], self.right.obs[shared]])
-        obs = obs.iloc[chosen].copy()
-        for column in obs.select_dtypes("object"):  # categories of both slices, as categories
-            if any(
-                isinstance(a.obs[column].dtype, pd.CategoricalDtype)
-                for a in (self.left, self.right)
-            ):
-                obs[column] = obs[column].astype("category")
-        names = np.concatenate([self.left.obs_names, self.right.obs_names])
-        side = np.where(chosen < self.left.n_obs, "left", "right")
-        obs["genot_source"] = pd.Categorical(side, categories=["left", "right"])
-        obs["genot_source_spot"] = names[chosen].astype(str)
-        return obs
+    @property
+    def _hidden(self) -> set[str]:
+        """Columns that are not carried along: labels are voted on."""
+        return {"domain_truth"} | ({self.labels.key} if self.labels else set())
 
     def _facts(self, t: float) -> dict:
         facts = {k: v for k, v in self.left.uns.get("genot", {}).items() if k in _KEPT_FACTS}

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,7 @@ from ..transport.support import neighbour_support
 from ..transport.transport import sparse_coupling
 from .between import Interpolation, check_position, count_spots
 from .carried_labels import prepare_labels
+from .gathering import order_of_names
 from .local_means import choose_bandwidth, local_mean
 from .warp import fit_warp
 
@@ -184,6 +186,8 @@ def prepare_interpolation(
     check_pair(left, right, spatial_key=spatial_key)
     key = _label_key(left, right, label_key)
     begin = time.perf_counter()
+    given, orders = (left, right), (order_of_names(left), order_of_names(right))
+    left, right = left[orders[0]], right[orders[1]]
     points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in (left, right)]
     # Made again after the warp; here it finds out whether the slices are within reach at all.
     neighbour_support(
@@ -230,7 +234,8 @@ def prepare_interpolation(
         prepared.decoder = _train(prepared)
     seconds = {"coupling": coupling_seconds, "prepare": time.perf_counter() - begin}
     prepared.seconds |= seconds
-    return prepared
+    prepared = prepared.reordered(*map(np.argsort, orders))
+    return replace(prepared, left=given[0], right=given[1])
 
 
 def _label_key(left: AnnData, right: AnnData, label_key: str | None) -> str | None:

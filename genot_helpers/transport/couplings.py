@@ -6,7 +6,7 @@ Made by :mod:`genot_helpers.transport` and :mod:`genot_helpers.transport.gromov`
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,6 +77,23 @@ class Coupling:
         """What was minimised: the cost plus the price of the mass left unmatched."""
         unmatched = float(self.left_unmatched.sum() + self.right_unmatched.sum())
         return self.cost + 0.5 * self.unmatched_cost * unmatched
+
+    def reordered(self, left_order: NDArray, right_order: NDArray) -> Coupling:
+        """Return the coupling of the same slices with their spots in another order.
+
+        Parameters
+        ----------
+        left_order, right_order
+            (n_left,) and (n_right,) int, a row for each place.
+        """
+        plan = self.plan[left_order][:, right_order]
+        plan.sort_indices()
+        return replace(
+            self,
+            plan=plan,
+            left_unmatched=self.left_unmatched[left_order],
+            right_unmatched=self.right_unmatched[right_order],
+        )
 
 
 def coupling_pairs(coupling: Coupling) -> tuple[NDArray, NDArray, NDArray]:
