@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages
+from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers.files import write_slice
 from genot_helpers.reruns.reruns import NotebookError, NotebookRun, run_notebook
@@ -20,8 +20,7 @@ FIGURES = {"alignment", "layers", "confidence", "gene_maps", "survival", "depth"
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    folder = tmp_path_factory.mktemp("demo")
-    return run_notebook("04", {"quick": True}, output_dir=folder, progress=False)
+    return shared_demo_run("04", tmp_path_factory)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
