@@ -7,7 +7,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages
+from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 from scipy import sparse
 
 from genot_helpers.files import write_slice
@@ -18,15 +18,14 @@ pytestmark = pytest.mark.notebook
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    folder = tmp_path_factory.mktemp("demo")
-    return run_notebook("08", {"quick": True}, output_dir=folder, progress=False)
+    return shared_demo_run("08", tmp_path_factory)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
     assert messages(demo_run) == []
     assert demo_run.html.exists()
     figures = {path.stem for path in demo_run.output_dir.glob("*.png")}
-    promised = {"bins", "cells", "efficiency", "alignment", "batch", "domains", "proof"}
+    promised = {"bins", "cells", "efficiency", "alignment", "domains", "proof"}
     promised |= {"proof_genes", "trust", "never_measured", "levels", "labels", "mixture"}
     assert figures >= promised
     rows = ("genot", "nearest", "domain_mean", "expression", "wrong_gene", "floor", "ceiling")
@@ -48,8 +47,7 @@ def test_demo_run_shows_what_the_text_says(demo_run: NotebookRun) -> None:
     metrics = demo_run.metrics
     # The instrument is the largest difference until it is taken out ...
     assert metrics["none_mixing"] < 0.05 < 0.2 < metrics["centre_mixing"]
-    assert metrics["genot_agreement"] > metrics["none_agreement"] + 0.1
-    assert metrics["ari"] > 0.5
+    assert metrics["ari"] > max(0.5, metrics["none_ari"] + 0.2)
     # ... hidden genes come out better than by the trivial ways, and under their own name only ...
     assert metrics["genot.map"] > metrics["nearest.map"] + 0.05
     assert metrics["genot.map"] > metrics["domain_mean.map"]
