@@ -97,6 +97,8 @@ def test_interrupted_sweeps_resume(table, tmp_path):
     folder = tmp_path / "sweep"
     start = sweep_command(table, folder)
     options = {"env": sweep_environment(), "start_new_session": True, "stderr": subprocess.DEVNULL}
+    # Tests that a script starts in the background ignore Ctrl-C, and so would what they start.
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(start, **options)
     wait_for(lambda: executions(folder))
     os.killpg(process.pid, signal.SIGINT)

@@ -29,7 +29,7 @@ from .slice_measures import averaging
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["carried_maps", "nearest_expression", "score_carried"]
+__all__ = ["CarriedMaps", "carried_maps", "nearest_expression", "score_carried"]
 
 _FEWEST_SPOTS = 20
 _FLAT = 1e-9  # a map that varies less is that of a constant
