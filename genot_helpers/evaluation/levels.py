@@ -15,7 +15,7 @@ from scipy import sparse
 
 from ..pairs.comparable import coordinates
 from ..slices.slices import SliceError
-from .carried_scores import _log_profiles
+from .carried_scores import carried_log_profiles
 from .grid_maps import column_correlation
 
 __all__ = ["score_levels"]
@@ -70,7 +70,7 @@ def score_levels(
     if "genot_covered" in carried.obs:
         covered = carried.obs["genot_covered"].to_numpy(dtype=bool)
         carried, measured, points = carried[covered], measured[covered], points[covered]
-    genes, real, ours = _log_profiles(carried, measured)
+    genes, real, ours = carried_log_profiles(carried, measured)
     real, ours = real.toarray(), ours.toarray()
     place = np.floor((points - points.min(axis=0)) / side).astype(np.int64)
     member = np.unique(place, axis=0, return_inverse=True)[1].ravel()
