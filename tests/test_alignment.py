@@ -22,11 +22,9 @@ from genot_helpers.alignment.transforms import SimilarityTransform, weighted_pro
 from genot_helpers.datasets.datasets import load_slices
 from genot_helpers.pairs.pairs import ExpressionMap, check_pair, expression_maps, holds_logarithms
 from genot_helpers.preprocessing.preprocessing import joint_components, normalise
-from genot_helpers.simulation.simulation import (
-    simulate_cortex,
-    simulate_embryo,
-    simulate_olfactory_bulb,
-)
+from genot_helpers.simulation.cortex import simulate_cortex
+from genot_helpers.simulation.embryo import simulate_embryo
+from genot_helpers.simulation.olfactory_bulb import simulate_olfactory_bulb
 from genot_helpers.slices.slices import SliceError
 from genot_helpers.slices.spacing import spot_spacing
 
