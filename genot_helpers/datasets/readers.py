@@ -25,7 +25,8 @@ from PIL import Image
 from scipy import sparse
 
 from ..slices.matrices import is_numeric
-from ..slices.slices import SliceError, holds_counts
+from ..slices.slices import SliceError
+from ..slices.values import holds_counts
 
 __all__ = ["is_space_ranger", "read_h5ad", "read_space_ranger", "tidy"]
 

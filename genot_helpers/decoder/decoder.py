@@ -1,6 +1,6 @@
 """Train the decoder, embedding to expression, on both slices together.
 
-The loop around :mod:`.decoder_model`, where the equations are: minibatches of spots (the only
+The loop around :mod:`.model`, where the equations are: minibatches of spots (the only
 expression that is ever dense), Adam (Kingma and Ba, arXiv:1412.6980), and early stopping (Prechelt
 1998, doi:10.1007/3-540-49430-8_3): a part of the spots of every slice is held out, and the weights
 with the lowest loss on it are kept. What expression scatters like is in :mod:`.likelihoods`.
@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..devices import choose_device
-from ..encoder.training import _features, _named
+from ..slices.several import joint_embeddings, named_slices
 from .data import DecoderData, check_expression, check_settings, stack
 from .likelihoods import LIKELIHOODS, Gaussian, Poisson
 from .model import Decoder, DecoderNetwork, one_thread
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..slices.slices import Slices
+    from ..slices.several import Slices
 
 __all__ = ["Decoder", "train_decoder"]
 
@@ -115,7 +115,7 @@ def train_decoder(
     >>> decoder = train_decoder([left, right], use_rep="X_smooth")
     >>> mean = decoder.predict(embedding, slice_weights=(1 - t, t))
     """
-    named = _named(slices)
+    named = named_slices(slices)
     check_settings(
         likelihood,
         n_hidden=n_hidden,
@@ -126,7 +126,7 @@ def train_decoder(
         learning_rate=learning_rate,
     )
     target = choose_device(device)
-    embeddings = _features(named, use_rep, None)
+    embeddings = joint_embeddings(named, use_rep, dtype=np.float32)
     counts = check_expression(named, likelihood)
     if likelihood == "auto":
         likelihood = "negative_binomial" if counts else "gaussian"

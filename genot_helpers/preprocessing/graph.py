@@ -1,14 +1,8 @@
-"""From spot coordinates to a spatial graph, and from the graph to neighbourhood features.
+"""From spot coordinates to a spatial graph, which says which spots touch.
 
-The graph says which spots touch. Multiplying the features of all spots by its normalised
-adjacency matrix replaces the features of each spot by a weighted mean over its neighbourhood;
-doing so k times reaches the k-th hop. That product is the only thing the encoder of GenOT knows
-about space. The graphs themselves come from squidpy (Palla et al., Nature Methods 2022,
-doi:10.1038/s41592-021-01358-2); the normalisations are those of Kipf and Welling
-(arXiv:1609.02907) and of Wu et al. (arXiv:1902.07153), who showed that the repeated product needs
-no training and can be computed once.
-
-Everything is sparse: n spots with k neighbours cost O(n k) memory and time.
+The graphs come from squidpy (Palla et al., Nature Methods 2022, doi:10.1038/s41592-021-01358-2).
+What is done with them is in :mod:`genot_helpers.preprocessing.neighbourhood`. Everything is sparse:
+n spots with k neighbours cost O(n k) memory and time.
 """
 
 from __future__ import annotations
@@ -16,26 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from ..quiet import sq
 from ..slices.slices import SliceError
+from ..slices.units import on_visium_grid
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "graph_operator",
-    "grid_graph",
-    "hop_features",
-    "nearest_neighbour_graph",
-    "row_normalised",
-    "smooth",
-    "spatial_graph",
-    "spots_averaged",
-    "symmetric_normalised",
-]
+__all__ = ["grid_graph", "nearest_neighbour_graph", "spatial_graph"]
 
 
 def spatial_graph(
@@ -77,7 +60,7 @@ def spatial_graph(
     >>> spatial_graph(adata)
     >>> adata.obsp["spatial_connectivities"].sum(axis=1).mean()  # neighbours of an average spot
     """
-    if _is_hexagonal(adata):
+    if on_visium_grid(adata):
         grid_graph(adata, spatial_key=spatial_key, key_added=key_added)
     else:
         nearest_neighbour_graph(
@@ -88,9 +71,9 @@ def spatial_graph(
 def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str = "spatial") -> None:
     """Join every spot of a hexagonal grid to the spots that touch it (six at most).
 
-    Spots at the border of the tissue have fewer neighbours, and a spot that lies alone has none:
-    the normalisations below then leave it its own features. Parameters, slots and errors are those
-    of :func:`spatial_graph`; the distances count steps on the grid, so every one of them is 1.
+    Spots at the border of the tissue have fewer neighbours, and a spot that lies alone has none: a
+    mean over its neighbourhood then leaves it its own features. Parameters, slots and errors are
+    those of :func:`spatial_graph`; the distances count steps on the grid, so each of them is 1.
     """
     _check_coordinates(adata, spatial_key, n_neighbors=6)
     sq.gr.spatial_neighbors_grid(
@@ -115,197 +98,6 @@ def nearest_neighbour_graph(
     sq.gr.spatial_neighbors_knn(
         adata, n_neighs=n_neighbors, spatial_key=spatial_key, key_added=key_added
     )
-
-
-def _is_hexagonal(adata: AnnData) -> bool:
-    """Whether the spots carry the numbering of a hexagonal Visium grid.
-
-    Neighbouring rows are shifted by half a spot, so Visium numbers only every second column:
-    row + column is even. Square grids (Visium HD) use every column and fail the test.
-    """
-    if not {"array_row", "array_col"} <= set(adata.obs.columns):
-        return False
-    index = adata.obs[["array_row", "array_col"]].to_numpy(dtype=float).sum(axis=1)
-    return bool(np.all(index % 2 == 0))
-
-
-def symmetric_normalised(
-    adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
-) -> sparse.csr_matrix:
-    r"""Normalise both sides of the undirected graph: :math:`D^{-1/2} (A + w I) D^{-1/2}`.
-
-    An edge that exists in one direction is made to exist in both, with the larger of the two
-    weights. The result is symmetric with eigenvalues in [-1, 1], so any number of hops stays
-    bounded (Kipf and Welling, arXiv:1609.02907, equation 2).
-
-    Parameters
-    ----------
-    adjacency
-        (n, n), non-negative weights.
-    self_loops
-        w, the weight of a spot in its own neighbourhood. Self loops that the graph already has
-        are kept as they are. A spot without any neighbour always keeps its own features.
-
-    Returns
-    -------
-    (n, n) CSR, float64.
-    """
-    adjacency = sparse.csr_matrix(adjacency, dtype=np.float64)
-    looped = _with_self_loops(adjacency.maximum(adjacency.T), self_loops)
-    scale = 1.0 / np.sqrt(_row_sums(looped))
-    looped = looped.tocoo()
-    looped.data *= scale[looped.row] * scale[looped.col]
-    return looped.tocsr()
-
-
-def row_normalised(
-    adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
-) -> sparse.csr_matrix:
-    r"""Divide every row by its sum: :math:`D^{-1} (A + w I)`, the mean over a neighbourhood.
-
-    With ``self_loops=1`` a spot counts as one of its own neighbours. Directed graphs stay
-    directed. Constant features remain constant, also at the border of the tissue.
-
-    Parameters
-    ----------
-    adjacency
-        (n, n), non-negative weights.
-    self_loops
-        w, as in :func:`symmetric_normalised`.
-
-    Returns
-    -------
-    (n, n) CSR, float64; every row sums to 1.
-    """
-    looped = _with_self_loops(sparse.csr_matrix(adjacency, dtype=np.float64), self_loops)
-    return sparse.csr_matrix(sparse.diags(1.0 / _row_sums(looped)) @ looped)
-
-
-def graph_operator(
-    adjacency: sparse.sparray | sparse.spmatrix, normalisation: str = "mean"
-) -> sparse.csr_matrix:
-    """Turn a graph into one of the operators P that the encoder knows, by name.
-
-    "mean": :func:`row_normalised`. "symmetric": :func:`symmetric_normalised`. "symmetric_twice":
-    normalised without self loops, then once more with them, as the code published with GenOT does;
-    a spot then weighs about as much as all of its neighbours together.
-    """
-    if normalisation == "mean":
-        return row_normalised(adjacency)
-    if normalisation == "symmetric":
-        return symmetric_normalised(adjacency)
-    if normalisation == "symmetric_twice":
-        return symmetric_normalised(symmetric_normalised(adjacency, self_loops=0.0))
-    raise ValueError(
-        f"normalisation is {normalisation!r}; choose mean, symmetric or symmetric_twice"
-    )
-
-
-def hop_features(
-    features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_hops: int
-) -> NDArray[np.float32]:
-    """Features of a spot and of its neighbourhoods at 1, 2, ..., ``n_hops`` hops, side by side.
-
-    Parameters
-    ----------
-    features
-        (n, p).
-    operator
-        (n, n), a normalised adjacency matrix P.
-    n_hops
-        K, the number of hops; 0 returns the features alone.
-
-    Returns
-    -------
-    (n, (K + 1) p) float32: the blocks ``features``, ``P features``, ..., ``P^K features``.
-
-    Examples
-    --------
-    >>> hop_features(adata.obsm["X_pca"], row_normalised(adata.obsp["spatial_connectivities"]), 4)
-    """
-    current, operator = _prepare(features, operator, n_hops)
-    n_spots, n_features = current.shape
-    hops = np.empty((n_spots, (n_hops + 1) * n_features), dtype=np.float32)
-    hops[:, :n_features] = current
-    for hop in range(1, n_hops + 1):
-        current = operator @ current
-        hops[:, hop * n_features : (hop + 1) * n_features] = current
-    return hops
-
-
-def smooth(
-    features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_steps: int
-) -> NDArray[np.float32]:
-    """Average the features over the neighbourhood ``n_steps`` times: ``P^n_steps features``.
-
-    Parameters and errors are those of :func:`hop_features`; returns (n, p) float32. With
-    :func:`row_normalised` and four steps this is the trivial baseline of the notebooks.
-    """
-    current, operator = _prepare(features, operator, n_steps)
-    for _ in range(n_steps):
-        current = operator @ current
-    return current
-
-
-def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
-    r"""Tell how many spots a mean over the neighbourhood, taken ``n_steps`` times, amounts to.
-
-    A mean with weights :math:`w_j` is as steady as a plain one over :math:`1 / \sum_j w_j^2`
-    spots. Measured as the loss of variance of random numbers. Spots of a smoothed slice are no more
-    independent than one in so many.
-
-    Parameters
-    ----------
-    adata
-        With ``obsp["spatial_connectivities"]`` (:func:`spatial_graph`). Nothing is written.
-    n_steps
-        As in :func:`smooth`.
-    seed
-        Of the random numbers.
-
-    Returns
-    -------
-    float
-        1 or more; on the hexagonal grid of Visium about 25 for four steps.
-
-    Raises
-    ------
-    KeyError
-        If there is no graph.
-    """
-    if "spatial_connectivities" not in adata.obsp:
-        raise KeyError("There is no obsp['spatial_connectivities']. Run spatial_graph first.")
-    noise = np.random.default_rng(seed).standard_normal((adata.n_obs, 16))
-    operator = row_normalised(adata.obsp["spatial_connectivities"])
-    return max(1.0, float(1.0 / (smooth(noise, operator, n_steps) ** 2).mean()))
-
-
-def _prepare(
-    features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_steps: int
-) -> tuple[NDArray[np.float32], sparse.csr_matrix]:
-    """Bring features and operator to float32 and check that they fit together."""
-    features = np.asarray(features, dtype=np.float32)
-    if features.ndim != 2 or operator.shape != (len(features), len(features)):
-        raise ValueError(
-            f"features are {features.shape} and the graph is {operator.shape}; "
-            "give (n, p) features and the (n, n) graph of the same n spots"
-        )
-    if n_steps < 0:
-        raise ValueError(f"the number of hops or steps is {n_steps}; give 0 or more")
-    return features, sparse.csr_matrix(operator, dtype=np.float32)
-
-
-def _with_self_loops(adjacency: sparse.csr_matrix, weight: float) -> sparse.csr_matrix:
-    """Add a self loop to the spots that have none; always to the spots without neighbours."""
-    if weight < 0 or (adjacency.nnz and adjacency.data.min() < 0):
-        raise ValueError("a spatial graph has non-negative weights; found a negative one")
-    loops = np.where(adjacency.diagonal() == 0, weight, 0.0)
-    loops[_row_sums(adjacency) == 0] = weight or 1.0
-    return sparse.csr_matrix(adjacency + sparse.diags(loops))
-
-
-def _row_sums(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
-    return np.asarray(matrix.sum(axis=1)).ravel()
 
 
 def _check_coordinates(adata: AnnData, spatial_key: str, n_neighbors: int) -> None:

@@ -12,8 +12,10 @@ import scanpy as sc
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ..slices.slices import Slices, as_list, check_slice
-from .graph import row_normalised, smooth, spatial_graph
+from ..slices.several import Slices, as_list, embedding, named_slices
+from ..slices.slices import check_slice
+from .graph import spatial_graph
+from .neighbourhood import neighbour_mean, smooth
 from .spatial_genes import select_highly_variable
 
 __all__ = ["joint_components", "normalise", "preprocess", "smooth_components"]
@@ -170,15 +172,15 @@ def smooth_components(
         How often the mean is taken.
     use_rep, key_added : str
         Reads `obsm[use_rep]`, writes `obsm[key_added]`, same shape, float32.
+
+    Raises
+    ------
+    SliceError
+        If components or graph are missing, or components are not finite.
     """
-    for number, adata in enumerate(as_list(slices)):
-        if use_rep not in adata.obsm or "spatial_connectivities" not in adata.obsp:
-            raise KeyError(
-                f"Slice {number} needs obsm[{use_rep!r}] and obsp['spatial_connectivities']. "
-                "Run joint_components and spatial_graph first."
-            )
-        operator = row_normalised(adata.obsp["spatial_connectivities"])
-        adata.obsm[key_added] = smooth(adata.obsm[use_rep], operator, n_steps)
+    for name, adata in named_slices(slices).items():
+        components = embedding(adata, name, use_rep)
+        adata.obsm[key_added] = smooth(components, neighbour_mean(adata, name), n_steps)
 
 
 def preprocess(
