@@ -13,9 +13,10 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from genot_helpers.alignment.alignment import Alignment, AlignmentError, align, apply_alignment
-from genot_helpers.alignment.fit import compare, refine_by_maps, residual_shift
+from genot_helpers.alignment.fit import compare, refine_by_maps
 from genot_helpers.alignment.matched import refine_by_coupling, refine_by_outline
 from genot_helpers.alignment.published import align_icp, align_partial_gromov
+from genot_helpers.alignment.residual import residual_shift
 from genot_helpers.alignment.scale import choose_scale, tissue_area
 from genot_helpers.alignment.search import search_placements
 from genot_helpers.alignment.transforms import SimilarityTransform, weighted_procrustes

@@ -22,8 +22,8 @@ from genot_helpers.encoder.configuration import (
 from genot_helpers.encoder.encoder import GenOTEncoder, drop, propagate, sparse_operator
 from genot_helpers.encoder.objective import objective, permutation_within
 from genot_helpers.encoder.training_data import TrainingData
-from genot_helpers.preprocessing.graph import nearest_neighbour_graph
-from genot_helpers.preprocessing.neighbourhood import row_normalised, symmetric_normalised
+from genot_helpers.preprocessing.graph import row_normalised, symmetric_normalised
+from genot_helpers.preprocessing.neighbours import nearest_neighbour_graph
 
 N_SPOTS, N_FEATURES = 40, 7
 

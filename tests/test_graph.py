@@ -12,13 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genot_helpers.preprocessing.graph import grid_graph, nearest_neighbour_graph, spatial_graph
-from genot_helpers.preprocessing.neighbourhood import (
+from genot_helpers.preprocessing.graph import (
     graph_operator,
     row_normalised,
     smooth,
     spots_averaged,
     symmetric_normalised,
+)
+from genot_helpers.preprocessing.neighbours import (
+    grid_graph,
+    nearest_neighbour_graph,
+    spatial_graph,
 )
 from genot_helpers.slices.slices import SliceError
 

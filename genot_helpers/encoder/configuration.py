@@ -19,7 +19,7 @@ class EncoderConfiguration:
 
     # The graph. "spatial": obsp["spatial_connectivities"], made by graph.spatial_graph where it is
     # missing; "nearest": the n_neighbors nearest spots, whatever that slot holds. The operator P:
-    # "mean", "symmetric" or "symmetric_twice" (published), see preprocessing/neighbourhood.py.
+    # "mean", "symmetric" or "symmetric_twice" (published), see preprocessing/graph.py.
     graph: str = "spatial"
     n_neighbors: int = 6
     normalisation: str = "mean"

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import eigh
 
-from ..preprocessing.neighbourhood import neighbour_mean, smooth
+from ..preprocessing.graph import neighbour_mean, smooth
 from ..slices.several import Slices, joint_embeddings, named_slices
 
 __all__ = ["spectral_embedding"]

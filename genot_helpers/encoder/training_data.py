@@ -9,8 +9,8 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from ..preprocessing.graph import nearest_neighbour_graph, spatial_graph
-from ..preprocessing.neighbourhood import graph_operator, row_normalised
+from ..preprocessing.graph import graph_operator, row_normalised
+from ..preprocessing.neighbours import nearest_neighbour_graph, spatial_graph
 from ..slices.several import joint_embeddings
 from .encoder import SparseOperator, sparse_operator
 

@@ -25,7 +25,7 @@ from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
 from ..slices.several import Slices, as_list, joint_embeddings
-from .neighbourhood import neighbour_mean, smooth
+from .graph import neighbour_mean, smooth
 
 __all__ = ["anchor_slices", "centre_slices", "slice_mixing", "slice_share"]
 

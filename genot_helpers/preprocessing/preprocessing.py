@@ -14,8 +14,8 @@ from sklearn.decomposition import PCA
 
 from ..slices.several import Slices, as_list, embedding, named_slices
 from ..slices.slices import check_slice
-from .graph import spatial_graph
-from .neighbourhood import neighbour_mean, smooth
+from .graph import neighbour_mean, smooth
+from .neighbours import spatial_graph
 from .spatial_genes import select_highly_variable
 
 __all__ = ["joint_components", "normalise", "preprocess", "smooth_components"]
@@ -167,7 +167,7 @@ def smooth_components(
     ----------
     slices : AnnData, list or dict of AnnData
         With `obsp["spatial_connectivities"]`, see
-        :func:`genot_helpers.preprocessing.graph.spatial_graph`.
+        :func:`genot_helpers.preprocessing.neighbours.spatial_graph`.
     n_steps : int
         How often the mean is taken.
     use_rep, key_added : str

@@ -23,6 +23,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .matrices import is_numeric, scan
+from .values import holds_counts
 
 __all__ = [
     "LABEL_COLUMNS",
@@ -34,6 +35,7 @@ __all__ = [
     "check_slice",
     "check_values",
     "find_labels",
+    "holds_counts",
 ]
 
 LABEL_COLUMNS = (
