@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from ..slices.several import Slices, joint_embeddings, named_slices
+from ..slices.records import record
+from ..slices.several import Slices, joint_embeddings, named_slices, rows_of_each
 from .mixture import Consensus, mixture_consensus
 
 __all__ = ["cluster_mixture", "confidence_key", "stacked_embedding", "write_domains"]
@@ -49,16 +50,12 @@ def write_domains(
     rank = pd.Series(np.arange(1, len(by_size) + 1), index=by_size)
     names = rank.loc[labels].to_numpy()
     categories = [str(number) for number in range(1, len(by_size) + 1)]
-    begin = 0
-    for adata in named.values():
-        part = slice(begin, begin + adata.n_obs)
-        begin += adata.n_obs
-        adata.obs[key_added] = pd.Categorical(names[part].astype(str), categories=categories)
+    for adata, rows in rows_of_each(named.values(), np.arange(len(labels))):
+        adata.obs[key_added] = pd.Categorical(names[rows].astype(str), categories=categories)
         if confidence is not None:
-            adata.obs[confidence_key(key_added)] = confidence[part].astype(np.float32)
-        record = dict(adata.uns.get("genot", {}))
-        record[key_added] = {"n_domains": len(categories), "n_slices": len(named), **facts}
-        adata.uns["genot"] = record
+            adata.obs[confidence_key(key_added)] = confidence[rows].astype(np.float32)
+        made_by = {"n_domains": len(categories), "n_slices": len(named), **facts}
+        record(adata, **{key_added: made_by})
 
 
 def confidence_key(key_added: str) -> str:

@@ -26,7 +26,8 @@ from scipy import sparse
 from scipy.linalg import eigh
 
 from ..preprocessing.graph import neighbour_mean, smooth
-from ..slices.several import Slices, joint_embeddings, named_slices
+from ..slices.records import record
+from ..slices.several import Slices, joint_embeddings, named_slices, rows_of_each
 
 __all__ = ["spectral_embedding"]
 
@@ -82,7 +83,8 @@ def spectral_embedding(
     eigenvalues, weights = _solve(features, aggregated)
     embedding = aggregated @ weights
     embedding *= eigenvalues / np.maximum(embedding.std(axis=0), np.finfo(float).tiny)
-    record = {
+    facts = {
+        "key": key_added,
         "configuration": "spectral",
         "use_rep": use_rep,
         "n_hops": n_hops,
@@ -90,14 +92,9 @@ def spectral_embedding(
         "n_slices": len(named),
         "eigenvalues": eigenvalues,
     }
-    begin = 0
-    for adata in named.values():
-        adata.obsm[key_added] = embedding[begin : begin + adata.n_obs].astype(np.float32)
-        begin += adata.n_obs
-        adata.uns["genot"] = {
-            **adata.uns.get("genot", {}),
-            "encoder": {"key": key_added, **record},
-        }
+    for adata, rows in rows_of_each(named.values(), embedding):
+        adata.obsm[key_added] = rows.astype(np.float32)
+        record(adata, encoder=dict(facts))
     return eigenvalues
 
 

@@ -23,6 +23,7 @@ from anndata import AnnData
 from tqdm.auto import tqdm
 
 from ..devices import choose_device
+from ..slices.records import record
 from ..slices.several import Slices, named_slices
 from ..slices.slices import SliceError
 from .configuration import EncoderConfiguration, configuration_named
@@ -145,11 +146,11 @@ def train_encoder(
     training = EncoderTraining(
         encoder, losses, len(losses["total"]), converged, interrupted, seconds
     )
-    record = {name: value for name, value in training._asdict().items() if name != "encoder"}
-    record |= {"message": training.message, "seed": seed, "device": str(target)}
-    record |= {"slices": np.array(list(named), dtype=str)}
+    facts = {name: value for name, value in training._asdict().items() if name != "encoder"}
+    facts |= {"message": training.message, "seed": seed, "device": str(target)}
+    facts |= {"slices": np.array(list(named), dtype=str)}
     for adata, matrix, graph in zip(named.values(), features, graphs, strict=True):
-        _write_embedding(adata, encoder, matrix, graph, use_rep, key_added, record)
+        _write_embedding(adata, encoder, matrix, graph, use_rep, key_added, facts)
     if interrupted:
         warnings.warn(f"training was {training.message}; train again for more", stacklevel=2)
     return training
@@ -171,9 +172,9 @@ def embed(
             f"obsm[{use_rep!r}] has {features.shape[1]} components and the encoder was trained on "
             f"{encoder.n_features}; use the same principal component analysis for both"
         )
-    record = {"message": "applied an encoder trained before"}
+    facts = {"message": "applied an encoder trained before"}
     graph = spot_graphs(adata, configuration)
-    _write_embedding(adata, encoder, features, graph, use_rep, key_added, record)
+    _write_embedding(adata, encoder, features, graph, use_rep, key_added, facts)
 
 
 def _fit(
@@ -232,18 +233,18 @@ def _write_embedding(
     graph: tuple[sparse.csr_matrix, sparse.csr_matrix],
     use_rep: str,
     key_added: str,
-    record: dict,
+    facts: dict,
 ) -> None:
     """Embed one slice and say in ``uns`` how, in types that h5ad can hold."""
     with torch.no_grad():
         embedding = encoder(torch.from_numpy(features), sparse_operator(graph[0])).numpy()
     adata.obsm[key_added] = embedding
     packages = ("anndata", "numpy", "scipy", "squidpy", "torch")
-    record = record | {
+    facts = facts | {
         "configuration": asdict(encoder.configuration),
         "n_features": encoder.n_features,
         "use_rep": use_rep,
         "key_added": key_added,
         "versions": {name: version(name) for name in packages},
     }
-    adata.uns["genot"] = {**adata.uns.get("genot", {}), "encoder": record}
+    record(adata, encoder=facts)

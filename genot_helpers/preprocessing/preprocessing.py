@@ -12,7 +12,8 @@ import scanpy as sc
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ..slices.several import Slices, as_list, embedding, named_slices
+from ..slices.records import record
+from ..slices.several import Slices, as_list, embedding, named_slices, rows_of_each
 from ..slices.slices import check_slice
 from .graph import neighbour_mean, smooth
 from .neighbours import spatial_graph
@@ -140,18 +141,15 @@ def joint_components(
     # Through the genes × genes covariance: exact, deterministic, and the matrix stays sparse.
     model = PCA(n_components, svd_solver="covariance_eigh")
     components = model.fit_transform(sparse.vstack(blocks, format="csr").astype(np.float64))
-    begin = 0
-    for adata in found:
-        adata.obsm[key_added] = components[begin : begin + adata.n_obs].astype(np.float32)
-        begin += adata.n_obs
-        record = dict(adata.uns.get("genot", {}))
-        record[key_added] = {
-            "n_components": n_components,
-            "n_genes": len(names),
-            "n_slices": len(found),
-            "variance_ratio": model.explained_variance_ratio_,
-        }
-        adata.uns["genot"] = record
+    facts = {
+        "n_components": n_components,
+        "n_genes": len(names),
+        "n_slices": len(found),
+        "variance_ratio": model.explained_variance_ratio_,
+    }
+    for adata, rows in rows_of_each(found, components):
+        adata.obsm[key_added] = rows.astype(np.float32)
+        record(adata, **{key_added: dict(facts)})
     return model.explained_variance_ratio_
 
 

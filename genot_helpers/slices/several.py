@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from .slices import SliceError
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Slices", "as_list", "embedding", "joint_embeddings", "named_slices"]
+__all__ = ["Slices", "as_list", "embedding", "joint_embeddings", "named_slices", "rows_of_each"]
 
 Slices = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
 """What functions that work on one slice or on several together take."""
@@ -102,3 +102,11 @@ def joint_embeddings(
             "compute them in one joint principal component analysis"
         )
     return found
+
+
+def rows_of_each(slices: Iterable[AnnData], stacked: NDArray) -> Iterator[tuple[AnnData, NDArray]]:
+    """Yield each slice with its rows of an array in which the slices follow one another."""
+    begin = 0
+    for adata in slices:
+        yield adata, stacked[begin : begin + adata.n_obs]
+        begin += adata.n_obs
