@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 from genot_helpers.domains.domains import cluster_mixture
@@ -26,10 +27,13 @@ def prepared(slices):
 
 
 def embedded(embedding, **obs):
-    """Make a slice that holds nothing but an embedding."""
+    """Make a slice that holds nothing but an embedding, and spots without neighbours."""
     embedding = np.asarray(embedding, dtype=float)
     obs = pd.DataFrame(obs, index=[f"spot{number}" for number in range(len(embedding))])
-    return ad.AnnData(obs=obs, obsm={"X_genot": embedding})
+    nobody = sparse.csr_matrix((len(obs), len(obs)))
+    return ad.AnnData(
+        obs=obs, obsm={"X_genot": embedding}, obsp={"spatial_connectivities": nobody}
+    )
 
 
 def blobs(n_domains=4, n_per_domain=40, seed=0):
@@ -113,6 +117,32 @@ def test_several_embeddings_vote_together():
     assert both.n_partitions > alone.n_partitions
     assert adjusted_rand_score(both.labels, labels) == 1.0
     assert list(adata.uns["genot"]["genot_domain"]["use_rep"]) == ["X_genot", "second"]
+
+
+def test_neighbours_have_a_say_and_none_without_weight():
+    """Two halves of a row of spots; what spots look like says little, where they are a lot."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 100)
+    adata = embedded(0.7 * labels[:, None] + rng.normal(scale=0.5, size=(200, 2)))
+    lonely = cluster_mixture(adata, 2, n_starts=8, n_deviations=None)
+    ignored = cluster_mixture(adata, 2, neighbour_weight=0, n_starts=8, n_deviations=None)
+    np.testing.assert_array_equal(lonely.labels, ignored.labels)
+    steps = np.abs(np.subtract.outer(np.arange(200), np.arange(200)))
+    adata.obsp["spatial_connectivities"] = sparse.csr_matrix((steps > 0) & (steps < 4)) * 1.0
+    heard = cluster_mixture(adata, 2, neighbour_weight=4, n_starts=8, n_deviations=None)
+    assert adjusted_rand_score(labels, heard.labels) > 0.9
+    assert adjusted_rand_score(labels, ignored.labels) < 0.8
+    assert adata.uns["genot"]["genot_domain"]["neighbour_weight"] == 4
+
+
+def test_a_missing_graph_and_an_impossible_weight_are_named():
+    adata = embedded(blobs()[0])
+    with pytest.raises(ValueError, match="neighbour_weight is -1"):
+        cluster_mixture(adata, 4, neighbour_weight=-1)
+    del adata.obsp["spatial_connectivities"]
+    with pytest.raises(SliceError, match=r"spatial_connectivities.*neighbour_weight=0"):
+        cluster_mixture(adata, 4)
+    assert not set(adata.obs)
 
 
 def test_same_seed_is_bit_identical():

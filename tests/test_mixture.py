@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
 
 from genot_helpers.domains.consensus import consensus_of
-from genot_helpers.domains.mixture import (
-    _climb,
-    _initial_mixture,
-    best_partitions,
-    mixture_consensus,
-)
+from genot_helpers.domains.mixture import best_partitions, mixture_consensus
+from genot_helpers.domains.spatial_mixture import climb, mixture_of, view_of
 
 
 def gaussians(n_domains=4, n_per_domain=60, *, distance=8.0, n_dimensions=5, seed=0):
@@ -27,38 +25,40 @@ def gaussians(n_domains=4, n_per_domain=60, *, distance=8.0, n_dimensions=5, see
     return means[labels] + rng.normal(size=(len(labels), n_dimensions)), labels
 
 
-def textbook_em(points, labels, *, tolerance=1e-5, n_steps=300):
+def ring(n_spots, weight):
+    """Spots on a ring, each with two neighbours that have a say of this weight."""
+    rows, columns = np.arange(n_spots), (np.arange(n_spots) + 1) % n_spots
+    edges = sparse.csr_matrix((np.full(n_spots, 0.5), (rows, columns)), shape=(n_spots, n_spots))
+    return weight * (edges + edges.T)
+
+
+def textbook_em(points, labels, neighbours=None, *, tolerance=1e-5, n_steps=300):
     """Expectation-maximisation with one shared covariance, densities written out by scipy.
 
-    Same start (a partition), same ridge and same stopping rule as the module describes.
-    Returns the mean log-likelihood at the last expectation step, and the densities (spots ×
-    domains) under the parameters estimated after it.
+    Same start (a partition), same ridge and same stopping rule as the module describes. Neighbours
+    change the prior of each spot. Returns the mean log-likelihood and the probabilities (spots x
+    domains) of the last step.
     """
     n, d = points.shape
-    ridge = None
-
-    def densities(responsibility):
-        nonlocal ridge
+    responsibility, before = np.eye(labels.max() + 1)[labels], -np.inf
+    for _ in range(n_steps):
         size = responsibility.sum(axis=0)
         means = (responsibility.T @ points) / size[:, None]
         deviations = points[:, None, :] - means[None]
         covariance = np.einsum("nk,nki,nkj->ij", responsibility, deviations, deviations) / n
-        ridge = 1e-6 * np.trace(covariance) / d if ridge is None else ridge
-        covariance = covariance + ridge * np.eye(d)
-        columns = [
-            weight * multivariate_normal(mean, covariance).pdf(points)
-            for weight, mean in zip(size / n, means, strict=True)
-        ]
-        return np.column_stack(columns)
-
-    now, before = densities(np.eye(labels.max() + 1)[labels]), -np.inf
-    for _ in range(n_steps):
-        likelihood = np.log(now.sum(axis=1)).mean()
-        now = densities(now / now.sum(axis=1, keepdims=True))
+        covariance = covariance + 1e-6 * np.trace(covariance) / d * np.eye(d)
+        prior = np.tile(size / n, (n, 1))
+        if neighbours is not None:
+            prior = prior * np.exp(neighbours.toarray() @ responsibility)
+            prior = prior / prior.sum(axis=1, keepdims=True)
+        columns = [multivariate_normal(mean, covariance).pdf(points) for mean in means]
+        joint = prior * np.column_stack(columns)
+        likelihood = np.log(joint.sum(axis=1)).mean()
+        responsibility = joint / joint.sum(axis=1, keepdims=True)
         if abs(likelihood - before) < tolerance:
             break
         before = likelihood
-    return likelihood, now
+    return likelihood, responsibility
 
 
 # --- consensus ---------------------------------------------------------------------------------
@@ -194,36 +194,62 @@ def test_many_spots_cost_little():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mixture_follows_the_textbook_from_the_same_start(seed):
+@pytest.mark.parametrize("weight", [0.0, 1.5, 4.0])
+def test_mixture_follows_the_textbook_from_the_same_start(seed, weight):
     points, labels = gaussians(3, 50, distance=2.0, n_dimensions=3, seed=seed)
     wrong = np.random.default_rng(seed).random(len(labels)) < 0.3
     start = np.where(wrong, (labels + 1) % 3, labels)
-    mixture = _climb(_initial_mixture(points, start), points, 300)
-    likelihood, densities = textbook_em(points, start)
-    assert mixture.lower_bound_ == pytest.approx(likelihood, abs=1e-6)
-    assert mixture.score(points) == pytest.approx(np.log(densities.sum(axis=1)).mean(), abs=1e-6)
-    np.testing.assert_array_equal(mixture.predict(points), densities.argmax(axis=1))
+    neighbours = ring(len(points), weight) if weight else None
+    view = view_of(points, neighbours)
+    mixture = climb(view, mixture_of(view, np.eye(3)[start]), 300)
+    likelihood, probability = textbook_em(points, start, neighbours)
+    assert mixture.likelihood == pytest.approx(likelihood, abs=1e-7)
+    np.testing.assert_allclose(mixture.membership, probability, atol=1e-6)
+
+
+def test_without_neighbours_it_is_the_mixture_of_scikit_learn():
+    points, labels = gaussians(4, 50, distance=3.0, seed=5)
+    view = view_of(points)
+    ours = climb(view, mixture_of(view, np.eye(4)[labels]), 300)
+    theirs = GaussianMixture(4, covariance_type="tied", tol=1e-9, reg_covar=1e-9, max_iter=1000)
+    theirs.means_init, theirs.weights_init = ours.means, ours.weights
+    theirs.precisions_init = np.linalg.inv(ours.covariance)
+    theirs.fit(points)
+    assert ours.likelihood == pytest.approx(theirs.score(points), abs=1e-3)
+    np.testing.assert_allclose(ours.means, theirs.means_, atol=0.05)
+    np.testing.assert_array_equal(ours.labels, theirs.predict(points))
+
+
+def test_neighbours_settle_what_the_embedding_leaves_open():
+    """Two domains side by side whose embeddings overlap."""
+    points, labels = gaussians(2, 150, distance=1.0, n_dimensions=2, seed=1)
+    grid = ring(300, 1.0) + ring(300, 1.0) @ ring(300, 1.0)
+    plain = best_partitions(points, 2, n_starts=8)[0]
+    together = best_partitions(points, 2, neighbours=3.0 * grid, n_starts=8)[0]
+    scores = [adjusted_rand_score(labels, one.labels) for one in (plain, together)]
+    assert scores[1] > scores[0] + 0.15
+    assert scores[1] > 0.85
 
 
 def test_likelihood_is_that_of_the_reported_parameters():
     points, _ = gaussians(3, 40, distance=3.0, n_dimensions=3)
     mixture = best_partitions(points, 3, n_starts=4, n_kept=1)[0]
     densities = [
-        weight * multivariate_normal(mean, mixture.covariances_).pdf(points)
-        for weight, mean in zip(mixture.weights_, mixture.means_, strict=True)
+        weight * multivariate_normal(mean, mixture.covariance).pdf(points)
+        for weight, mean in zip(mixture.weights, mixture.means, strict=True)
     ]
-    assert mixture.score(points) == pytest.approx(np.log(np.sum(densities, axis=0)).mean())
-    assert mixture.covariances_.shape == (3, 3)  # one for all domains
+    assert mixture.likelihood == pytest.approx(np.log(np.sum(densities, axis=0)).mean())
+    assert mixture.covariance.shape == (3, 3)  # one for all domains
 
 
 def test_likeliest_mixture_comes_first_and_none_is_repeated():
     points, _ = gaussians(5, 40, distance=2.0, seed=3)
     mixtures = best_partitions(points, 5, n_starts=20, n_kept=5)
-    bounds = [mixture.lower_bound_ for mixture in mixtures]
+    bounds = [mixture.likelihood for mixture in mixtures]
     assert 1 < len(bounds) <= 5
     assert bounds == sorted(bounds, reverse=True)
     assert (np.diff(bounds) < -1e-4).all()
-    partitions = [mixture.predict(points) for mixture in mixtures]
+    partitions = [mixture.labels for mixture in mixtures]
     for number, one in enumerate(partitions):
         for other in partitions[:number]:
             assert adjusted_rand_score(one, other) < 1.0
@@ -231,8 +257,8 @@ def test_likeliest_mixture_comes_first_and_none_is_repeated():
 
 def test_more_starts_are_never_less_likely():
     points, _ = gaussians(6, 30, distance=2.0, n_dimensions=4, seed=1)
-    few = best_partitions(points, 6, n_starts=2, n_kept=2)[0].lower_bound_
-    many = best_partitions(points, 6, n_starts=30, n_kept=30)[0].lower_bound_
+    few = best_partitions(points, 6, n_starts=2, n_kept=2)[0].likelihood
+    many = best_partitions(points, 6, n_starts=30, n_kept=30)[0].likelihood
     assert many >= few - 1e-3  # the first two starts are the same
 
 
@@ -252,7 +278,7 @@ def test_elongated_domains_need_the_covariance():
         [rng.normal(scale=20.0, size=300), labels + 0.1 * rng.normal(size=300)]
     )
     mixture = best_partitions(points, 2, n_starts=10)[0]
-    assert adjusted_rand_score(mixture.predict(points), labels) == 1.0
+    assert adjusted_rand_score(mixture.labels, labels) == 1.0
 
 
 def test_affine_maps_do_not_matter():
@@ -261,9 +287,9 @@ def test_affine_maps_do_not_matter():
     mapped = points @ transform + 100.0
     plain = best_partitions(points, 4, n_starts=20, n_kept=2)[0]
     moved = best_partitions(mapped, 4, n_starts=20, n_kept=2)[0]
-    assert adjusted_rand_score(plain.predict(points), moved.predict(mapped)) == 1.0
+    assert adjusted_rand_score(plain.labels, moved.labels) == 1.0
     _, log_volume = np.linalg.slogdet(transform)
-    assert plain.score(points) - moved.score(mapped) == pytest.approx(log_volume, abs=1e-3)
+    assert plain.likelihood - moved.likelihood == pytest.approx(log_volume, abs=1e-3)
 
 
 def test_same_seed_is_bit_identical_and_another_seed_starts_elsewhere():
@@ -279,16 +305,17 @@ def test_same_seed_is_bit_identical_and_another_seed_starts_elsewhere():
 
 
 def test_many_spots_are_screened_on_a_sample():
-    points, labels = gaussians(3, 2_500, n_dimensions=3)  # more than SCREENING_SPOTS
-    mixture = best_partitions(points, 3, n_starts=3, n_kept=1)[0]
-    assert adjusted_rand_score(mixture.predict(points), labels) > 0.99
+    points, labels = gaussians(3, 4_000, n_dimensions=3)  # more than SCREENING_SPOTS
+    neighbours = ring(len(points), 1.0)
+    mixture = best_partitions(points, 3, neighbours=neighbours, n_starts=3, n_kept=1)[0]
+    assert adjusted_rand_score(mixture.labels, labels) > 0.99
 
 
 def test_columns_that_say_nothing_do_no_harm(recwarn):
     points, labels = gaussians(3, 40)
     padded = np.column_stack([points, np.zeros(len(points)), np.full(len(points), 3.0)])
     mixture = best_partitions(padded, 3, n_starts=6)[0]
-    assert adjusted_rand_score(mixture.predict(padded), labels) == 1.0
+    assert adjusted_rand_score(mixture.labels, labels) == 1.0
     assert not recwarn.list
 
 

@@ -14,10 +14,13 @@ from collections.abc import Mapping, Sequence
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ..preprocessing.graph import row_normalised
 from ..slices.records import record
 from ..slices.several import Slices, joint_embeddings, named_slices, rows_of_each
+from ..slices.slices import SliceError
 from .mixture import Consensus, mixture_consensus
 
 __all__ = ["cluster_mixture", "confidence_key", "stacked_embedding", "write_domains"]
@@ -73,12 +76,36 @@ def _without_extremes(embedding: np.ndarray, n_deviations: float | None) -> np.n
     return np.clip(embedding, -limit, limit)
 
 
+def _neighbours(named: Mapping[str, ad.AnnData], weight: float) -> sparse.csr_matrix | None:
+    """Averages over the neighbours of each spot, in its own slice, times the weight."""
+    if not 0 <= weight < np.inf:
+        raise ValueError(f"neighbour_weight is {weight}; choose a number, 0 or more.")
+    if weight == 0:
+        return None
+    for name, adata in named.items():
+        if "spatial_connectivities" not in adata.obsp:
+            raise SliceError(
+                f"{name}: obsp['spatial_connectivities'] is missing; run spatial_graph (or "
+                "preprocess) first, or give neighbour_weight=0 for domains that ignore neighbours"
+            )
+    means = sparse.block_diag(
+        [
+            row_normalised(adata.obsp["spatial_connectivities"], self_loops=0.0)
+            for adata in named.values()
+        ],
+        format="csr",
+    )
+    # A spot without neighbours was given itself; it must not bear itself out.
+    return (means - sparse.diags(means.diagonal())) * weight
+
+
 def cluster_mixture(
     slices: Slices,
     n_domains: int,
     *,
     use_rep: str | Sequence[str] = "X_genot",
     key_added: str = "genot_domain",
+    neighbour_weight: float = 2.0,
     dimensions: tuple[int, ...] = (12, 14, 16, 20),
     n_starts: int = 80,
     n_kept: int = 6,
@@ -86,12 +113,13 @@ def cluster_mixture(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Consensus:
-    """Find domains as a consensus of Gaussian mixtures.
+    """Find domains as a consensus of Gaussian mixtures, in which neighbours have a say.
 
     Parameters
     ----------
     slices : AnnData, list or dict of AnnData
-        Slices with an embedding in `obsm[use_rep]`, shape (n_spots, n_dimensions).
+        Slices with an embedding in `obsm[use_rep]`, shape (n_spots, n_dimensions), and the graph
+        of neighbours in `obsp["spatial_connectivities"]`.
     n_domains : int
         Number of domains, at most the number of spots. :func:`choose_n_domains` suggests one.
     use_rep : str or sequence of str
@@ -101,6 +129,10 @@ def cluster_mixture(
         Writes `obs[key_added]` (categorical "1", "2", … by size), the share of votes in
         `obs["genot_confidence"]` (float32; `<key>_confidence` for another key), and the
         parameters in `uns["genot"][key_added]`.
+    neighbour_weight : float
+        β of :mod:`genot_helpers.domains.spatial_mixture`: a domain to which all neighbours of a
+        spot belong is exp(β) times as likely for it, before its own embedding is looked at, as one
+        to which none of them belongs. 0: neighbours have no say, and no graph is needed.
     dimensions, n_starts, n_kept
         See :func:`genot_helpers.domains.mixture.mixture_consensus`.
     n_deviations : float or None
@@ -121,7 +153,8 @@ def cluster_mixture(
     Raises
     ------
     SliceError
-        If the embedding is missing, not finite, or of another width in one of the slices.
+        If the embedding is missing, not finite, or of another width in one of the slices; or if
+        neighbours should have a say and a slice has no graph.
     ValueError
         If a number is out of range, or `n_domains` does not fit the number of spots.
     """
@@ -130,9 +163,11 @@ def cluster_mixture(
     embeddings = [
         _without_extremes(stacked_embedding(named, slot, n_domains), n_deviations) for slot in slots
     ]
+    neighbours = _neighbours(named, neighbour_weight)
     result = mixture_consensus(
         embeddings,
         n_domains,
+        neighbours=neighbours,
         dimensions=dimensions,
         n_starts=n_starts,
         n_kept=n_kept,
@@ -140,8 +175,9 @@ def cluster_mixture(
         progress=progress,
     )
     facts = {
-        "method": "consensus of tied-covariance Gaussian mixtures",
+        "method": "consensus of spatial Gaussian mixtures",
         "use_rep": np.asarray(slots),
+        "neighbour_weight": neighbour_weight,
         "dimensions": np.asarray(dimensions),
         "n_starts": n_starts,
         "n_kept": n_kept,

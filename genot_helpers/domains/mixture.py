@@ -1,13 +1,10 @@
-"""From one embedding to one partition: Gaussian mixtures from many starts, then a consensus.
+"""From embeddings to one partition: mixtures from many starts, then a consensus.
 
-The mixture has one covariance shared by all domains, the model that mclust calls EEE
-(Scrucca et al. 2016, doi 10.32614/RJ-2016-021). Its likelihood has many local maxima, and
-which one a run ends in depends on the start. So there are many starts, of which the poor ones
-are dropped early; this is done for several views (embeddings, and numbers of their leading
-dimensions), each view then tries what the others found, and a consensus of all partitions, weighted
-by likelihood, is the result (consensus.py). No label is looked at anywhere.
-
-The fits themselves are scikit-learn's.
+The likelihood of a mixture (spatial_mixture.py) has many local maxima, and which one a run ends
+in depends on the start. So there are many starts, of which the poor ones are dropped early; this
+is done for several views (embeddings, and numbers of their leading dimensions), each view then
+tries what the others found, and a consensus of all partitions, weighted by likelihood, is the
+result (consensus.py). No label is looked at anywhere.
 """
 
 from __future__ import annotations
@@ -15,17 +12,18 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from scipy import sparse
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from .consensus import Consensus, consensus_of
+from .spatial_mixture import Mixture, View, climb, mixture_of, seen_by, view_of
 
 __all__ = ["Consensus", "best_partitions", "consensus_of", "mixture_consensus"]
 
-SCREENING_SPOTS = 5_000  # starts are compared on at most this many spots
+SCREENING_SPOTS = 10_000  # starts are compared on at most this many spots
 ROUNDS = ((6, 0.25), (15, 0.5))  # (steps of expectation-maximisation, share of starts that go on)
 SAME_LIKELIHOOD = 2e-4  # mean log-likelihoods closer than this are one and the same solution
 
@@ -49,49 +47,19 @@ def _start(embedding: np.ndarray, n_domains: int, index: int, rng: np.random.Gen
         return KMeans(n_domains, n_init=1, max_iter=30, random_state=seed).fit_predict(embedding)
 
 
-def _initial_mixture(embedding: np.ndarray, labels: np.ndarray) -> GaussianMixture:
-    """Describe a partition as a mixture: its weights, means and covariance within domains."""
-    n_spots, n_dimensions = embedding.shape
-    weights = np.bincount(labels) / n_spots
-    means = np.stack([embedding[labels == domain].mean(axis=0) for domain in range(len(weights))])
-    within = np.cov((embedding - means[labels]).T, bias=True).reshape(n_dimensions, n_dimensions)
-    mixture = GaussianMixture(len(weights), covariance_type="tied", tol=1e-5)
-    ridge = 1e-6 * np.trace(within) / n_dimensions
-    # As many domains as distinct spots leave nothing within: fall back on the total variance.
-    ridge = max(ridge, 1e-12 * embedding.var(axis=0).mean(), np.finfo(float).tiny ** 0.5)
-    mixture.reg_covar = ridge
-    mixture.weights_, mixture.means_ = weights, means
-    mixture.precisions_ = np.linalg.inv(within + mixture.reg_covar * np.eye(n_dimensions))
-    return mixture
-
-
-def _climb(mixture: GaussianMixture, embedding: np.ndarray, n_steps: int) -> GaussianMixture:
-    """Run expectation-maximisation on from a mixture, for at most `n_steps` steps."""
-    higher = GaussianMixture(
-        mixture.n_components,
-        covariance_type="tied",
-        weights_init=mixture.weights_ / mixture.weights_.sum(),
-        means_init=mixture.means_,
-        precisions_init=mixture.precisions_,
-        reg_covar=mixture.reg_covar,
-        tol=mixture.tol,
-        max_iter=n_steps,
-    )
-    with warnings.catch_warnings():
-        # Screening stops before convergence on purpose.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return higher.fit(embedding)
+def _membership(labels: np.ndarray, n_domains: int) -> np.ndarray:
+    return np.eye(n_domains)[labels]
 
 
 def _has_all_domains(labels: np.ndarray, n_domains: int) -> bool:
     return np.bincount(labels, minlength=n_domains).min() > 0
 
 
-def _distinct(mixtures: list[GaussianMixture], n_kept: int) -> list[GaussianMixture]:
+def _distinct(mixtures: list[Mixture], n_kept: int) -> list[Mixture]:
     """Sort by likelihood, best first, and drop repetitions of the same solution."""
-    kept: list[GaussianMixture] = []
-    for mixture in sorted(mixtures, key=lambda one: -one.lower_bound_):
-        if not kept or kept[-1].lower_bound_ - mixture.lower_bound_ > SAME_LIKELIHOOD:
+    kept: list[Mixture] = []
+    for mixture in sorted(mixtures, key=lambda one: -one.likelihood):
+        if not kept or kept[-1].likelihood - mixture.likelihood > SAME_LIKELIHOOD:
             kept.append(mixture)
     return kept[:n_kept]
 
@@ -103,76 +71,74 @@ def best_partitions(
     embedding: np.ndarray,
     n_domains: int,
     *,
+    neighbours: sparse.spmatrix | None = None,
     n_starts: int = 80,
     n_kept: int = 6,
     seed: int = 0,
-) -> list[GaussianMixture]:
-    r"""Fit tied-covariance Gaussian mixtures from many starts and keep the likeliest.
+) -> list[Mixture]:
+    """Fit mixtures from many starts and keep the likeliest.
 
-    Each fit maximises over weights :math:`\pi_k`, means :math:`\mu_k` and one covariance
-    :math:`\Sigma`
-
-    .. math:: \sum_i \log \sum_k \pi_k \, \mathcal{N}(x_i \mid \mu_k, \Sigma).
-
-    All starts run a few steps, on at most 5,000 spots; the likelier part goes on, twice; the
-    best `n_kept` run to convergence on all spots.
+    All starts run a few steps; the likelier part goes on, twice; the best `n_kept` run to
+    convergence. Of more than 10,000 spots, so many are drawn for all but the last part; they have
+    lost their neighbours, so that neighbours have their say in the last part only.
 
     Parameters
     ----------
     embedding : numpy.ndarray of float, shape (n_spots, n_dimensions)
     n_domains : int
+    neighbours : scipy.sparse matrix, optional, shape (n_spots, n_spots)
+        Averages over neighbours, times the weight of their say
+        (:mod:`genot_helpers.domains.spatial_mixture`); None for a plain mixture.
     n_starts, n_kept : int
         How many starts are tried, and how many of them are finished.
     seed : int
 
     Returns
     -------
-    list of sklearn.mixture.GaussianMixture
+    list of Mixture
         Distinct solutions, likeliest first, at most `n_kept`.
     """
     rng = np.random.default_rng(seed)
-    embedding = np.asarray(embedding, dtype=np.float64)
-    shown = embedding
-    if len(embedding) > SCREENING_SPOTS:
-        shown = embedding[np.sort(rng.choice(len(embedding), SCREENING_SPOTS, replace=False))]
-    starts = [_start(shown, n_domains, index, rng) for index in range(n_starts)]
+    view = shown = view_of(embedding, neighbours)
+    n_spots = len(view.points)
+    if n_spots > SCREENING_SPOTS:
+        shown = view_of(view.points[np.sort(rng.choice(n_spots, SCREENING_SPOTS, replace=False))])
+    starts = [_start(shown.points, n_domains, index, rng) for index in range(n_starts)]
     running = [
-        _initial_mixture(shown, labels) for labels in starts if _has_all_domains(labels, n_domains)
+        mixture_of(shown, _membership(labels, n_domains))
+        for labels in starts
+        if _has_all_domains(labels, n_domains)
     ]
     for n_steps, share in ROUNDS:
-        running = [_climb(mixture, shown, n_steps) for mixture in running]
+        running = [climb(shown, mixture, n_steps) for mixture in running]
         running = _distinct(running, max(n_kept, round(share * len(running))))
-    return _distinct([_climb(mixture, embedding, 300) for mixture in running[:n_kept]], n_kept)
+    running = running[:n_kept]
+    if shown is not view:
+        running = [seen_by(view._replace(neighbours=None), mixture) for mixture in running]
+    return _distinct([climb(view, mixture, 300) for mixture in running], n_kept)
 
 
-def _exchange(
-    views: list[np.ndarray], found: list[list[GaussianMixture]], n_kept: int
-) -> list[list[GaussianMixture]]:
+def _exchange(views: list[View], found: list[list[Mixture]], n_kept: int) -> list[list[Mixture]]:
     """Let every view climb from the two best partitions of every other view."""
-    n_domains = found[0][0].n_components
-    offers = [
-        (number, mixture.predict(view))
-        for number, (view, mixtures) in enumerate(zip(views, found, strict=True))
-        for mixture in mixtures[:2]
-    ]
+    offers = [(number, mixture) for number, best in enumerate(found) for mixture in best[:2]]
     richer = []
     for number, (view, mixtures) in enumerate(zip(views, found, strict=True)):
         climbed = [
-            _climb(_initial_mixture(view, labels), view, 300)
-            for origin, labels in offers
-            if origin != number and _has_all_domains(labels, n_domains)
+            climb(view, mixture_of(view, _membership(offer.labels, len(offer.weights))), 300)
+            for origin, offer in offers
+            if origin != number and _has_all_domains(offer.labels, len(offer.weights))
         ]
         richer.append(_distinct(mixtures + climbed, n_kept))
     return richer
 
 
-def _weights(mixtures: list[GaussianMixture], n_independent: float) -> np.ndarray:
+def _vote_weights(mixtures: list[Mixture], n_independent: float) -> np.ndarray:
     """Weigh the solutions of one view by likelihood, as if `n_independent` spots had been seen.
 
     Neighbouring spots share information, so the likelihood over all spots would overstate by
     far how much better the best solution is.
     """
-    likelihood = np.array([mixture.lower_bound_ for mixture in mixtures])
+    likelihood = np.array([mixture.likelihood for mixture in mixtures])
     weights = np.exp(n_independent * (likelihood - likelihood.max()))
     return weights / weights.sum()
 
@@ -182,6 +148,7 @@ def mixture_consensus(
     embeddings: list[np.ndarray],
     n_domains: int,
     *,
+    neighbours: sparse.spmatrix | None = None,
     dimensions: tuple[int, ...] = (12, 14, 16, 20),
     n_starts: int = 80,
     n_kept: int = 6,
@@ -196,6 +163,8 @@ def mixture_consensus(
     embeddings : list of numpy.ndarray of float, each of shape (n_spots, n_dimensions)
         Columns ordered by importance: the leading ones are what is clustered.
     n_domains : int
+    neighbours : scipy.sparse matrix, optional, shape (n_spots, n_spots)
+        See :func:`best_partitions`.
     dimensions : tuple of int
         Numbers of leading columns; those above `n_dimensions` count as all columns.
     n_starts, n_kept : int
@@ -212,28 +181,25 @@ def mixture_consensus(
     -------
     Consensus
     """
-    views = [
+    leading = [
         np.ascontiguousarray(embedding[:, :width])
         for embedding in embeddings
         for width in sorted({min(width, embedding.shape[1]) for width in dimensions})
     ]
     disable = None if progress is None else not progress
-    bar = tqdm(views, desc="mixtures", unit="view", disable=disable, leave=False)
+    bar = tqdm(leading, desc="mixtures", unit="view", disable=disable, leave=False)
+    search = {"neighbours": neighbours, "n_starts": n_starts, "n_kept": n_kept}
     found = [
-        best_partitions(
-            view, n_domains, n_starts=n_starts, n_kept=n_kept, seed=1000 * seed + number
-        )
-        for number, view in enumerate(bar)
+        best_partitions(points, n_domains, **search, seed=1000 * seed + number)
+        for number, points in enumerate(bar)
     ]
     if not all(found):
         raise ValueError(
             f"No mixture of {n_domains} domains could be fitted: the embedding has too few "
             "distinct rows. Ask for fewer domains."
         )
-    found = _exchange(views, found, n_kept)
-    n_independent = len(views[0]) / spots_per_independent
-    partitions, weights = [], []
-    for view, mixtures in zip(views, found, strict=True):
-        partitions += [mixture.predict(view) for mixture in mixtures]
-        weights += list(_weights(mixtures, n_independent))
-    return consensus_of(partitions, n_domains, np.asarray(weights))
+    found = _exchange([view_of(points, neighbours) for points in leading], found, n_kept)
+    n_independent = len(leading[0]) / spots_per_independent
+    partitions = [mixture.labels for mixtures in found for mixture in mixtures]
+    weights = [_vote_weights(mixtures, n_independent) for mixtures in found]
+    return consensus_of(partitions, n_domains, np.concatenate(weights))

@@ -10,6 +10,7 @@ import pandas as pd
 from ..slices.several import Slices, named_slices
 from .domains import stacked_embedding
 from .mixture import best_partitions
+from .spatial_mixture import Mixture
 
 __all__ = ["choose_n_domains"]
 
@@ -78,7 +79,7 @@ def choose_n_domains(
     for n_domains in candidates:
         mixtures = best_partitions(embedding, n_domains, n_starts=n_starts, n_kept=1, seed=seed)
         scores[n_domains] = [
-            _bic(mixtures[0], embedding, s) if mixtures else np.inf
+            _bic(mixtures[0], s) if mixtures else np.inf
             for s in (spots_per_independent, 1.0)
         ]
     columns = ["bic", "bic_independent"]
@@ -87,10 +88,12 @@ def choose_n_domains(
     return table.rename_axis("n_domains")
 
 
-def _bic(mixture, embedding: np.ndarray, spots_per_independent: float) -> float:
+def _bic(mixture: Mixture, spots_per_independent: float) -> float:
     """Bayesian information criterion, if one in so many spots is independent."""
-    n_spots = len(embedding)
-    likelihood = 2 * n_spots * mixture.score(embedding)
-    penalty = mixture.bic(embedding) + likelihood  # parameters times log n
-    shrunk = np.log(max(n_spots / spots_per_independent, 2.0)) / np.log(n_spots)
-    return float(penalty * shrunk - likelihood / spots_per_independent)
+    n_spots, n_domains = mixture.membership.shape
+    n_dimensions = mixture.means.shape[1]
+    covariances = n_dimensions * (n_dimensions + 1) / 2
+    n_parameters = n_domains - 1 + n_domains * n_dimensions + covariances
+    n_independent = n_spots / spots_per_independent
+    penalty = n_parameters * np.log(max(n_independent, 2.0))
+    return float(penalty - 2 * n_independent * mixture.likelihood)
