@@ -33,7 +33,7 @@ _TOLERANCE = 1e-5  # of the mean log-likelihood: smaller steps have arrived
 
 
 class View(NamedTuple):
-    """Spots as a mixture sees them.
+    r"""Spots as a mixture sees them.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class View(NamedTuple):
     scatter : numpy.ndarray of float, shape (n_dimensions, n_dimensions)
         Mean of x x' over all spots.
     neighbours : scipy.sparse.csr_matrix or None, shape (n_spots, n_spots)
-        :math:`\\beta W`; None for a plain mixture.
+        :math:`\beta W`; None for a plain mixture.
     """
 
     points: np.ndarray
