@@ -1,7 +1,7 @@
 """Other ways from an embedding to domains: scikit-learn's clusterers, communities, R's mclust.
 
-One function per method, all with the slots of `domains.cluster_mixture`. They are here to
-compare with, and because readers know them; the default is `cluster_mixture`.
+One function per method, all with the slots of :func:`genot_helpers.domains.cluster_mixture`, which
+is the default. They are here to compare with, and because readers know them.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ def cluster_with(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
+    slices
+        One slice, or a list or dictionary of any number.
     clusterer
-        For example `KMeans(7, random_state=0)`, `MiniBatchKMeans`, `AgglomerativeClustering`,
-        `SpectralClustering(7, affinity="nearest_neighbors")`, `Birch` or `GaussianMixture`.
+        For example ``KMeans(7, random_state=0)``, ``MiniBatchKMeans``, ``AgglomerativeClustering``,
+        ``SpectralClustering(7, affinity="nearest_neighbors")``, ``Birch`` or ``GaussianMixture``.
         It is cloned, not changed. Agglomerative clustering without a connectivity graph
         needs memory for all pairs of spots: a few thousand spots at most.
     use_rep, n_dimensions
-        The leading principal axes of `obsm[use_rep]` that are clustered.
-    key_added : str
-        Writes `obs[key_added]` and `uns["genot"][key_added]`.
+        The leading principal axes of ``obsm[use_rep]`` that are clustered.
+    key_added
+        Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
 
     Examples
     --------
@@ -74,7 +75,7 @@ def _community_graph(
 
 
 def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
-    """Halve the interval of resolutions until `communities(resolution)` gives `n_domains`."""
+    """Halve the interval of resolutions until ``communities(resolution)`` gives ``n_domains``."""
     low, high = 0.0, 1.0
     while len(np.unique(communities(high))) < n_domains and high < 64:
         low, high = high, 2 * high
@@ -113,19 +114,29 @@ def cluster_leiden(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-    n_domains : int, optional
-        Searches the resolution that gives this many; give this or `resolution`.
-    resolution : float, optional
+    slices
+        One slice, or a list or dictionary of any number.
+    n_domains
+        Searches the resolution that gives this many; give this or ``resolution``.
+    resolution
+        Give it, or ``n_domains``.
     use_rep, n_neighbors, seed
         Embedding slot, neighbours of a spot in it, random seed.
-    key_added : str
-        Writes `obs[key_added]` and `uns["genot"][key_added]`.
+    key_added
+        Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
 
     Returns
     -------
     float
         The resolution used.
+
+    Raises
+    ------
+    SliceError
+        If the embedding is missing, not finite, or of another width in one of the slices.
+    ValueError
+        If not exactly one of ``n_domains`` and ``resolution`` is given, or no resolution gives
+        that many communities.
     """
     named = named_slices(slices)
     holder = _community_graph(named, n_domains, resolution, use_rep, n_neighbors, seed)
@@ -158,8 +169,8 @@ def cluster_louvain(
     """Find domains as Louvain communities of the embedding's neighbour graph (networkx).
 
     Blondel et al. 2008, doi 10.1088/1742-5468/2008/10/P10008. Kept for comparison with older
-    work; Leiden mends its badly connected communities. Parameters and return value as in
-    :func:`cluster_leiden`.
+    work; Leiden mends its badly connected communities. Parameters, result and errors as
+    in :func:`cluster_leiden`.
     """
     import networkx as nx
 
@@ -201,15 +212,18 @@ def cluster_mclust(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-    n_domains : int
+    slices
+        One slice, or a list or dictionary of any number.
+    n_domains
+        Number of domains, at most the number of spots.
     use_rep, n_dimensions
-        The leading principal axes of `obsm[use_rep]` that are clustered.
-    model : str
+        The leading principal axes of ``obsm[use_rep]`` that are clustered.
+    model
         Covariance model of mclust; "EEE" is one covariance shared by all domains.
-    key_added : str
-        Writes `obs[key_added]` and `uns["genot"][key_added]`.
-    seed : int
+    key_added
+        Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
+    seed
+        Same seed and machine: the same domains.
 
     Raises
     ------

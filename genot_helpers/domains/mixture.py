@@ -66,7 +66,7 @@ def _initial_mixture(embedding: np.ndarray, labels: np.ndarray) -> GaussianMixtu
 
 
 def _climb(mixture: GaussianMixture, embedding: np.ndarray, n_steps: int) -> GaussianMixture:
-    """Run expectation-maximisation on from a mixture, for at most `n_steps` steps."""
+    """Run expectation-maximisation on from a mixture, for at most ``n_steps`` steps."""
     higher = GaussianMixture(
         mixture.n_components,
         covariance_type="tied",
@@ -115,20 +115,23 @@ def best_partitions(
     .. math:: \sum_i \log \sum_k \pi_k \, \mathcal{N}(x_i \mid \mu_k, \Sigma).
 
     All starts run a few steps, on at most 5,000 spots; the likelier part goes on, twice; the
-    best `n_kept` run to convergence on all spots.
+    best ``n_kept`` run to convergence on all spots.
 
     Parameters
     ----------
-    embedding : numpy.ndarray of float, shape (n_spots, n_dimensions)
-    n_domains : int
-    n_starts, n_kept : int
+    embedding
+        (n_spots, n_dimensions) float.
+    n_domains
+        Number of domains, at most the number of spots.
+    n_starts, n_kept
         How many starts are tried, and how many of them are finished.
-    seed : int
+    seed
+        Same seed and machine: the same domains.
 
     Returns
     -------
     list of sklearn.mixture.GaussianMixture
-        Distinct solutions, likeliest first, at most `n_kept`.
+        Distinct solutions, likeliest first, at most ``n_kept``.
     """
     rng = np.random.default_rng(seed)
     embedding = np.asarray(embedding, dtype=np.float64)
@@ -167,7 +170,7 @@ def _exchange(
 
 
 def _weights(mixtures: list[GaussianMixture], n_independent: float) -> np.ndarray:
-    """Weigh the solutions of one view by likelihood, as if `n_independent` spots had been seen.
+    """Weigh the solutions of one view by likelihood, as if ``n_independent`` spots had been seen.
 
     Neighbouring spots share information, so the likelihood over all spots would overstate by
     far how much better the best solution is.
@@ -193,24 +196,32 @@ def mixture_consensus(
 
     Parameters
     ----------
-    embeddings : list of numpy.ndarray of float, each of shape (n_spots, n_dimensions)
-        Columns ordered by importance: the leading ones are what is clustered.
-    n_domains : int
-    dimensions : tuple of int
-        Numbers of leading columns; those above `n_dimensions` count as all columns.
-    n_starts, n_kept : int
+    embeddings
+        (n_spots, n_dimensions) float each. Columns ordered by importance: the leading ones are what
+        is clustered.
+    n_domains
+        Number of domains, at most the number of spots.
+    dimensions
+        Numbers of leading columns; those above ``n_dimensions`` count as all columns.
+    n_starts, n_kept
         Starts tried and solutions kept in each view, see :func:`best_partitions`.
-    spots_per_independent : float
+    spots_per_independent
         How many neighbouring spots count as one independent observation when solutions are
         weighted by likelihood; about the size of the smoothed neighbourhood. Large values let
         all kept solutions vote alike, 1 lets the likeliest alone decide.
-    seed : int
-    progress : bool or None
+    seed
+        Same seed and machine: the same domains.
+    progress
         Show a progress bar; None shows one in a terminal or notebook only.
 
     Returns
     -------
     Consensus
+
+    Raises
+    ------
+    ValueError
+        If no mixture can be fitted: the embedding has too few distinct rows.
     """
     views = [
         np.ascontiguousarray(embedding[:, :width])
