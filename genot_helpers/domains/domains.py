@@ -1,10 +1,10 @@
 """Spatial domains: an embedding becomes one domain and one confidence per spot.
 
-``cluster_mixture`` is a consensus of Gaussian mixtures (see mixture.py); methods that readers
-know from elsewhere are in clusterers.py, how many domains to ask for in number_of_domains.py, and
-a majority vote to smooth borders in refinement.py. All take one slice or several, and several are
-clustered together, so that a domain carries the same name in every slice. Labels made by
-people are never an input here.
+:func:`cluster_mixture` is a consensus of Gaussian mixtures (see mixture.py); methods that readers
+know from elsewhere are in clusterers.py and mclust.py, how many domains to ask for in
+number_of_domains.py, and a majority vote that smooths borders in refinement.py. All take one slice
+or several, and several are clustered together, so that a domain carries the same name in every
+slice. Labels made by people are never an input here.
 """
 
 from __future__ import annotations
