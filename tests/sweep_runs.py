@@ -109,3 +109,11 @@ def without_times(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
         }
         for name, row in rows.items()
     }
+
+
+def wait_for(condition, seconds=300):
+    """Wait until a condition holds; fail if it takes longer."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)

@@ -31,9 +31,7 @@ def embedded(embedding, **obs):
     embedding = np.asarray(embedding, dtype=float)
     obs = pd.DataFrame(obs, index=[f"spot{number}" for number in range(len(embedding))])
     nobody = sparse.csr_matrix((len(obs), len(obs)))
-    return ad.AnnData(
-        obs=obs, obsm={"X_genot": embedding}, obsp={"spatial_connectivities": nobody}
-    )
+    return ad.AnnData(obs=obs, obsm={"X_genot": embedding}, obsp={"spatial_connectivities": nobody})
 
 
 def blobs(n_domains=4, n_per_domain=40, seed=0):

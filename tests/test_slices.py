@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from genot_helpers.slices.matrices import scan
+from genot_helpers.slices.several import joint_embeddings, named_slices, rows_of_each
 from genot_helpers.slices.slices import SliceError, check_slice, find_labels
+from genot_helpers.slices.squares import squares
 from genot_helpers.slices.values import holds_counts
 
 LAYOUTS = {
@@ -254,3 +256,54 @@ def test_find_labels():
     assert find_labels(adata, None) is None
     with pytest.raises(SliceError, match="Near: cluster"):
         find_labels(adata, "clusters")
+
+
+def test_several_slices_get_names_whatever_they_come_in():
+    one, other = good_slice(), good_slice(30)
+    assert named_slices(one) == {"slice": one}
+    assert named_slices(iter([one, other])) == {"slice 1": one, "slice 2": other}
+    assert list(named_slices({"b": one, "a": other})) == ["b", "a"]
+    for nothing in ([], {}, [one, None]):
+        with pytest.raises(SliceError, match="give one AnnData, or a list or dictionary"):
+            named_slices(nothing)
+
+
+def test_rows_go_back_to_their_slices():
+    slices = [good_slice(), good_slice(30)]
+    found = [rows for _, rows in rows_of_each(slices, np.arange(70))]
+    np.testing.assert_array_equal(found[0], np.arange(40))
+    np.testing.assert_array_equal(found[1], np.arange(40, 70))
+
+
+def test_joint_embeddings_are_copies_and_flat_ones_are_refused():
+    slices = {"a": good_slice(), "b": good_slice(30)}
+    for adata in slices.values():
+        adata.obsm["X"] = np.ones((adata.n_obs, 3))
+    first, second = joint_embeddings(slices, "X", dtype=np.float32)
+    first += 1
+    assert (slices["a"].obsm["X"] == 1).all()
+    assert second.shape == (30, 3)
+    assert second.dtype == np.float32
+    slices["b"].obsm["X"] = np.ones((30, 3, 2))
+    with pytest.raises(SliceError, match=r"b: obsm\['X'\] has shape \(30, 3, 2\)"):
+        joint_embeddings(slices, "X")
+
+
+@given(
+    points=st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=1, max_size=40),
+    side=st.floats(0.5, 20),
+)
+def test_every_point_lies_in_its_square(points, side):
+    points = np.array(points)
+    places, member = squares(points, side)
+    corner = points.min(axis=0) + places[member] * side
+    assert (points >= corner - 1e-9).all()
+    assert (points <= corner + side + 1e-9).all()
+    assert sorted(set(member)) == list(range(len(places)))
+    assert len(np.unique(places, axis=0)) == len(places)
+
+
+@pytest.mark.parametrize("side", [0, -1.0, np.inf, np.nan])
+def test_squares_need_a_length(side):
+    with pytest.raises(ValueError, match="give a positive length"):
+        squares(np.zeros((2, 2)), side)

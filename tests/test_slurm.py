@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 
 import psutil
 import pytest
@@ -14,6 +13,7 @@ from sweep_runs import (
     sweep,
     sweep_command,
     sweep_environment,
+    wait_for,
     without_times,
     write_tiny,
 )
@@ -29,13 +29,6 @@ notebook,seed,wait,quick
 01_tiny.ipynb,2,0,
 00,0,,true
 """
-
-
-def wait_for(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.2)
 
 
 def test_a_sweep_on_slurm_survives_kills_and_equals_a_local_one(tmp_path):

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import psutil
 import pyarrow.parquet as pq
@@ -17,6 +16,7 @@ from sweep_runs import (
     sweep,
     sweep_command,
     sweep_environment,
+    wait_for,
     without_times,
     write_tiny,
 )
@@ -39,13 +39,6 @@ def by_setting(folder):
     """Results by what the runs were told to do: seed and way to fail."""
     rows = results(folder).values()
     return {(int(row["parameter.seed"]), row["parameter.fail"] or ""): row for row in rows}
-
-
-def wait_for(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def test_failures_are_kept_and_told_and_only_what_is_missing_is_done_again(table, tmp_path):

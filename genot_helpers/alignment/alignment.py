@@ -101,7 +101,8 @@ def align(
     SliceError
         If a slice is unfit: see :func:`genot_helpers.pairs.check_pair`.
     AlignmentError
-        If the alignment is poor and ``on_poor`` is ``"raise"``; it carries the alignment.
+        If the alignment is poor and ``on_poor`` is ``"raise"``; it carries the alignment. Whatever
+        ``on_poor`` says: if no placement covers ``min_overlap``.
     ValueError
         If a parameter is out of range.
 

@@ -138,6 +138,11 @@ def judge(
     Returns
     -------
     Alignment
+
+    Raises
+    ------
+    AlignmentError
+        If the alignment is poor and ``on_poor`` is ``"raise"``.
     """
     fit = compare(left, right, transform)
     alignment = Alignment(

@@ -125,6 +125,13 @@ def align_icp(
     -------
     Alignment
         Of the 24 (48 with reflection), the one whose pairs are closest.
+
+    Raises
+    ------
+    SliceError
+        If the slices are unfit.
+    AlignmentError
+        If the alignment is poor and ``on_poor`` is ``"raise"``.
     """
     maps, scale, source = _prepare(left, right, use_rep, scale, spatial_key)
     target, moving = (one.sample(_ICP_SPOTS).points for one in maps)

@@ -188,6 +188,13 @@ def list_slices(
     -------
     pandas.DataFrame
         ``dataset``, ``name``, and whether it can be had from ``demo``, ``local``, ``download``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such data set; with the near ones.
+    FileNotFoundError
+        If a folder is named that is not there.
     """
     public = public_slices(read_registry(registry))
     where = data_dir or os.environ.get("GENOT_DATA_DIR")

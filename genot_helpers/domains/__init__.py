@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "domains": ["cluster_mixture"],
         "number_of_domains": ["choose_n_domains"],
         "refinement": ["refine_domains"],
-        "clusterers": ["cluster_leiden", "cluster_louvain", "cluster_mclust", "cluster_with"],
+        "clusterers": ["cluster_leiden", "cluster_louvain", "cluster_with"],
+        "mclust": ["cluster_mclust"],
     },
 )

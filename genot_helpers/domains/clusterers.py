@@ -1,14 +1,12 @@
-"""Other ways from an embedding to domains: scikit-learn's clusterers, communities, R's mclust.
+"""Other ways from an embedding to domains: scikit-learn's clusterers, and communities.
 
-One function per method, all with the slots of `domains.cluster_mixture`. They are here to
-compare with, and because readers know them; the default is `cluster_mixture`.
+One function per method, all with the slots of :func:`genot_helpers.domains.cluster_mixture`, which
+is the default. They are here to compare with, and because readers know them.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import anndata as ad
 import numpy as np
@@ -18,7 +16,7 @@ from sklearn.base import ClusterMixin, DensityMixin, clone
 from ..slices.several import Slices, named_slices
 from .domains import stacked_embedding, write_domains
 
-__all__ = ["cluster_leiden", "cluster_louvain", "cluster_mclust", "cluster_with"]
+__all__ = ["cluster_leiden", "cluster_louvain", "cluster_with"]
 
 
 def cluster_with(
@@ -33,16 +31,17 @@ def cluster_with(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
+    slices
+        One slice, or a list or dictionary of any number.
     clusterer
-        For example `KMeans(7, random_state=0)`, `MiniBatchKMeans`, `AgglomerativeClustering`,
-        `SpectralClustering(7, affinity="nearest_neighbors")`, `Birch` or `GaussianMixture`.
+        For example ``KMeans(7, random_state=0)``, ``MiniBatchKMeans``, ``AgglomerativeClustering``,
+        ``SpectralClustering(7, affinity="nearest_neighbors")``, ``Birch`` or ``GaussianMixture``.
         It is cloned, not changed. Agglomerative clustering without a connectivity graph
         needs memory for all pairs of spots: a few thousand spots at most.
     use_rep, n_dimensions
-        The leading principal axes of `obsm[use_rep]` that are clustered.
-    key_added : str
-        Writes `obs[key_added]` and `uns["genot"][key_added]`.
+        The leading principal axes of ``obsm[use_rep]`` that are clustered.
+    key_added
+        Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
 
     Examples
     --------
@@ -74,7 +73,7 @@ def _community_graph(
 
 
 def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
-    """Halve the interval of resolutions until `communities(resolution)` gives `n_domains`."""
+    """Halve the interval of resolutions until ``communities(resolution)`` gives ``n_domains``."""
     low, high = 0.0, 1.0
     while len(np.unique(communities(high))) < n_domains and high < 64:
         low, high = high, 2 * high
@@ -113,19 +112,29 @@ def cluster_leiden(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-    n_domains : int, optional
-        Searches the resolution that gives this many; give this or `resolution`.
-    resolution : float, optional
+    slices
+        One slice, or a list or dictionary of any number.
+    n_domains
+        Searches the resolution that gives this many; give this or ``resolution``.
+    resolution
+        Give it, or ``n_domains``.
     use_rep, n_neighbors, seed
         Embedding slot, neighbours of a spot in it, random seed.
-    key_added : str
-        Writes `obs[key_added]` and `uns["genot"][key_added]`.
+    key_added
+        Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
 
     Returns
     -------
     float
         The resolution used.
+
+    Raises
+    ------
+    SliceError
+        If the embedding is missing, not finite, or of another width in one of the slices.
+    ValueError
+        If not exactly one of ``n_domains`` and ``resolution`` is given, or no resolution gives
+        that many communities.
     """
     named = named_slices(slices)
     holder = _community_graph(named, n_domains, resolution, use_rep, n_neighbors, seed)
@@ -158,8 +167,8 @@ def cluster_louvain(
     """Find domains as Louvain communities of the embedding's neighbour graph (networkx).
 
     Blondel et al. 2008, doi 10.1088/1742-5468/2008/10/P10008. Kept for comparison with older
-    work; Leiden mends its badly connected communities. Parameters and return value as in
-    :func:`cluster_leiden`.
+    work; Leiden mends its badly connected communities. Parameters, result and errors as
+    in :func:`cluster_leiden`.
     """
     import networkx as nx
 
@@ -185,88 +194,3 @@ def _write_communities(named, communities, n_domains, resolution, key_added, met
         labels = communities(resolution)
     write_domains(named, labels, key_added, method=method, resolution=float(resolution), seed=seed)
     return float(resolution)
-
-
-def cluster_mclust(
-    slices: Slices,
-    n_domains: int,
-    *,
-    use_rep: str = "X_genot",
-    n_dimensions: int = 16,
-    model: str = "EEE",
-    key_added: str = "genot_domain",
-    seed: int = 0,
-) -> None:
-    """Find domains with R's mclust (one hierarchical start), as the published GenOT does.
-
-    Parameters
-    ----------
-    slices : AnnData, list or dict of AnnData
-    n_domains : int
-    use_rep, n_dimensions
-        The leading principal axes of `obsm[use_rep]` that are clustered.
-    model : str
-        Covariance model of mclust; "EEE" is one covariance shared by all domains.
-    key_added : str
-        Writes `obs[key_added]` and `uns["genot"][key_added]`.
-    seed : int
-
-    Raises
-    ------
-    ImportError
-        If rpy2, R or R's mclust is missing; the message says how to get them.
-    ValueError
-        If mclust cannot fit the model.
-    """
-    named = named_slices(slices)
-    embedding = stacked_embedding(named, use_rep, n_domains)[:, :n_dimensions]
-    write_domains(
-        named,
-        _run_mclust(embedding, n_domains, model, seed),
-        key_added,
-        method=f"mclust {model}",
-        use_rep=use_rep,
-        seed=seed,
-    )
-
-
-@contextmanager
-def _library_path_kept() -> Iterator[None]:
-    """Undo what rpy2 does to LD_LIBRARY_PATH when it is imported.
-
-    This process does not need it any more, and a notebook started from here would look for Python's
-    own libraries among the system's, where they may be of another version.
-    """
-    before = os.environ.get("LD_LIBRARY_PATH")
-    try:
-        yield
-    finally:
-        os.environ.pop("LD_LIBRARY_PATH", None)
-        if before is not None:
-            os.environ["LD_LIBRARY_PATH"] = before
-
-
-def _run_mclust(embedding: np.ndarray, n_domains: int, model: str, seed: int) -> np.ndarray:
-    try:
-        with _library_path_kept():
-            import rpy2.robjects as robjects
-            from rpy2.robjects import numpy2ri
-
-        robjects.r("suppressPackageStartupMessages(library(mclust))")
-    except Exception as problem:  # rpy2 raises several kinds, depending on what is missing
-        raise ImportError(
-            "cluster_mclust needs R with its package mclust, and rpy2. Debian and Ubuntu: "
-            "apt install r-base-core r-cran-mclust; conda: conda install -c conda-forge "
-            "r-base r-mclust rpy2; elsewhere install R, then run install.packages('mclust') in "
-            f"it. cluster_mixture fits the same model without R. (Cause: {problem!r})"
-        ) from problem
-    with (robjects.default_converter + numpy2ri.converter).context() as conversion:
-        points = conversion.py2rpy(embedding)
-    robjects.r["set.seed"](seed)
-    fit = robjects.r["Mclust"](points, G=n_domains, modelNames=model, verbose=False)
-    if fit is robjects.NULL:
-        raise ValueError(
-            f"mclust could not fit model {model} with {n_domains} domains to {len(embedding)} "
-            f"spots of {embedding.shape[1]} dimensions. Use fewer domains or dimensions."
-        )
-    return np.asarray(fit.rx2("classification"), dtype=int)

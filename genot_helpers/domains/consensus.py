@@ -60,10 +60,10 @@ def _pairwise_agreement(partitions: list[np.ndarray]) -> np.ndarray:
 def _bipartite_embedding(
     profiles: np.ndarray, n_spots: np.ndarray, n_domains: int, weights: np.ndarray
 ) -> np.ndarray:
-    """Place spots by the leading `n_domains` eigenvectors of the graph of spots and domains.
+    """Place spots by the leading ``n_domains`` eigenvectors of the graph of spots and domains.
 
-    `profiles` (n_partitions, n_profiles) holds what the partitions say about each kind of spot,
-    `n_spots` how many spots are of that kind. Normalised by the degrees of both sides, the edge
+    ``profiles`` (n_partitions, n_profiles) holds what the partitions say about each kind of spot,
+    ``n_spots`` how many spots are of that kind. Normalised by the degrees of both sides, the edge
     from a spot to a domain of size m in a partition of weight w is sqrt(w / m).
     """
     blocks = []
@@ -81,7 +81,7 @@ def _bipartite_embedding(
 
 
 def _paired_with(reference: np.ndarray, labels: np.ndarray, n_domains: int) -> np.ndarray:
-    """Renumber `labels` so that their domains overlap most with those of `reference`."""
+    """Renumber ``labels`` so that their domains overlap most with those of ``reference``."""
     overlap = np.zeros((n_domains, n_domains))
     np.add.at(overlap, (labels, reference), 1.0)
     _, renumbered = linear_sum_assignment(-overlap)
@@ -104,12 +104,13 @@ def consensus_of(
 
     Parameters
     ----------
-    partitions : list of numpy.ndarray of int, each of shape (n_spots,)
-        Domains 0 … n_domains − 1.
-    n_domains : int
-    weights : numpy.ndarray of float, optional
+    partitions
+        (n_spots,) int each. Domains 0 … n_domains − 1.
+    n_domains
+        Number of domains, at most the number of spots.
+    weights
         Weight of each partition; equal by default.
-    seed : int
+    seed
         Of the k-means that ends it.
 
     Returns

@@ -1,10 +1,10 @@
 """Spatial domains: an embedding becomes one domain and one confidence per spot.
 
-`cluster_mixture` is a consensus of Gaussian mixtures (see mixture.py); methods that readers
-know from elsewhere are in clusterers.py, how many domains to ask for in number_of_domains.py, and
-a majority vote to smooth borders in refinement.py. All take one slice or several, and several are
-clustered together, so that a domain carries the same name in every slice. Labels made by
-people are never an input here.
+:func:`cluster_mixture` is a consensus of Gaussian mixtures (see mixture.py); methods that readers
+know from elsewhere are in clusterers.py and mclust.py, how many domains to ask for in
+number_of_domains.py, and a majority vote that smooths borders in refinement.py. All take one slice
+or several, and several are clustered together, so that a domain carries the same name in every
+slice. Labels made by people are never an input here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def confidence_key(key_added: str) -> str:
 
 
 def _without_extremes(embedding: np.ndarray, n_deviations: float | None) -> np.ndarray:
-    """Draw values in to `n_deviations` standard deviations; the columns have mean zero."""
+    """Draw values in to ``n_deviations`` standard deviations; the columns have mean zero."""
     if n_deviations is None:
         return embedding
     if not n_deviations > 0:
@@ -117,31 +117,31 @@ def cluster_mixture(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-        Slices with an embedding in `obsm[use_rep]`, shape (n_spots, n_dimensions), and the graph
-        of neighbours in `obsp["spatial_connectivities"]`.
-    n_domains : int
+    slices
+        Slices with an embedding in ``obsm[use_rep]``, shape (n_spots, n_dimensions), and the graph
+        of neighbours in ``obsp["spatial_connectivities"]``.
+    n_domains
         Number of domains, at most the number of spots. :func:`choose_n_domains` suggests one.
-    use_rep : str or sequence of str
+    use_rep
         Slot of the embedding; of several embeddings, each is clustered
         alone and all partitions enter one consensus.
-    key_added : str
-        Writes `obs[key_added]` (categorical "1", "2", … by size), the share of votes in
-        `obs["genot_confidence"]` (float32; `<key>_confidence` for another key), and the
-        parameters in `uns["genot"][key_added]`.
-    neighbour_weight : float
+    key_added
+        Writes ``obs[key_added]`` (categorical "1", "2", … by size), the share of votes in
+        ``obs["genot_confidence"]`` (float32; ``<key>_confidence`` for another key), and the
+        parameters in ``uns["genot"][key_added]``.
+    neighbour_weight
         β of :mod:`genot_helpers.domains.spatial_mixture`: a domain to which all neighbours of a
         spot belong is exp(β) times as likely for it, before its own embedding is looked at, as one
         to which none of them belongs. 0: neighbours have no say, and no graph is needed.
     dimensions, n_starts, n_kept
         See :func:`genot_helpers.domains.mixture.mixture_consensus`.
-    n_deviations : float or None
+    n_deviations
         Values further than this many standard deviations from the mean of their dimension are
         drawn in to that limit (winsorised), so that a few extreme spots cannot claim a domain
         of their own; None leaves them. Chosen on one section of cortex and one of hypothalamus.
-    seed : int
+    seed
         Same seed and machine: the same domains, bit for bit.
-    progress : bool or None
+    progress
         None shows a progress bar in a terminal or notebook only.
 
     Returns
@@ -156,7 +156,7 @@ def cluster_mixture(
         If the embedding is missing, not finite, or of another width in one of the slices; or if
         neighbours should have a say and a slice has no graph.
     ValueError
-        If a number is out of range, or `n_domains` does not fit the number of spots.
+        If a number is out of range, or ``n_domains`` does not fit the number of spots.
     """
     named = named_slices(slices)
     slots = [use_rep] if isinstance(use_rep, str) else list(use_rep)

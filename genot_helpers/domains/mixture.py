@@ -78,25 +78,28 @@ def best_partitions(
 ) -> list[Mixture]:
     """Fit mixtures from many starts and keep the likeliest.
 
-    All starts run a few steps; the likelier part goes on, twice; the best `n_kept` run to
+    All starts run a few steps; the likelier part goes on, twice; the best ``n_kept`` run to
     convergence. Of more than 10,000 spots, so many are drawn for all but the last part; they have
     lost their neighbours, so that neighbours have their say in the last part only.
 
     Parameters
     ----------
-    embedding : numpy.ndarray of float, shape (n_spots, n_dimensions)
-    n_domains : int
-    neighbours : scipy.sparse matrix, optional, shape (n_spots, n_spots)
-        Averages over neighbours, times the weight of their say
+    embedding
+        (n_spots, n_dimensions) float.
+    n_domains
+        Number of domains, at most the number of spots.
+    neighbours
+        (n_spots, n_spots), averages over neighbours, times the weight of their say
         (:mod:`genot_helpers.domains.spatial_mixture`); None for a plain mixture.
-    n_starts, n_kept : int
+    n_starts, n_kept
         How many starts are tried, and how many of them are finished.
-    seed : int
+    seed
+        Same seed and machine: the same domains.
 
     Returns
     -------
     list of Mixture
-        Distinct solutions, likeliest first, at most `n_kept`.
+        Distinct solutions, likeliest first, at most ``n_kept``.
     """
     rng = np.random.default_rng(seed)
     view = shown = view_of(embedding, neighbours)
@@ -133,7 +136,7 @@ def _exchange(views: list[View], found: list[list[Mixture]], n_kept: int) -> lis
 
 
 def _vote_weights(mixtures: list[Mixture], n_independent: float) -> np.ndarray:
-    """Weigh the solutions of one view by likelihood, as if `n_independent` spots had been seen.
+    """Weigh the solutions of one view by likelihood, as if ``n_independent`` spots had been seen.
 
     Neighbouring spots share information, so the likelihood over all spots would overstate by
     far how much better the best solution is.
@@ -160,26 +163,34 @@ def mixture_consensus(
 
     Parameters
     ----------
-    embeddings : list of numpy.ndarray of float, each of shape (n_spots, n_dimensions)
-        Columns ordered by importance: the leading ones are what is clustered.
-    n_domains : int
-    neighbours : scipy.sparse matrix, optional, shape (n_spots, n_spots)
+    embeddings
+        (n_spots, n_dimensions) float each. Columns ordered by importance: the leading ones are what
+        is clustered.
+    n_domains
+        Number of domains, at most the number of spots.
+    neighbours
         See :func:`best_partitions`.
-    dimensions : tuple of int
-        Numbers of leading columns; those above `n_dimensions` count as all columns.
-    n_starts, n_kept : int
+    dimensions
+        Numbers of leading columns; those above ``n_dimensions`` count as all columns.
+    n_starts, n_kept
         Starts tried and solutions kept in each view, see :func:`best_partitions`.
-    spots_per_independent : float
+    spots_per_independent
         How many neighbouring spots count as one independent observation when solutions are
         weighted by likelihood; about the size of the smoothed neighbourhood. Large values let
         all kept solutions vote alike, 1 lets the likeliest alone decide.
-    seed : int
-    progress : bool or None
+    seed
+        Same seed and machine: the same domains.
+    progress
         Show a progress bar; None shows one in a terminal or notebook only.
 
     Returns
     -------
     Consensus
+
+    Raises
+    ------
+    ValueError
+        If no mixture can be fitted: the embedding has too few distinct rows.
     """
     leading = [
         np.ascontiguousarray(embedding[:, :width])

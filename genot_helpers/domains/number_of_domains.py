@@ -41,32 +41,33 @@ def choose_n_domains(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-    candidates : iterable of int
+    slices
+        One slice, or a list or dictionary of any number.
+    candidates
         Numbers of domains to try.
-    use_rep : str
+    use_rep
         Slot of the embedding.
-    n_dimensions : int
+    n_dimensions
         Leading dimensions of the embedding that are used.
-    n_starts : int
+    n_starts
         Starts of the mixture, for each number of domains.
-    spots_per_independent : float
+    spots_per_independent
         s above, 1 or more.
-    seed : int
+    seed
         Of the starts.
 
     Returns
     -------
     pandas.DataFrame
-        Index `n_domains`, columns `bic` (lower is better), `chosen` (True for the lowest), and
-        `bic_independent`, the criterion with s = 1.
+        Index ``n_domains``, columns ``bic`` (lower is better), ``chosen`` (True for the lowest),
+        and ``bic_independent``, the criterion with s = 1.
 
     Raises
     ------
     SliceError
         If the embedding is missing, not finite, or of another width in one of the slices.
     ValueError
-        If `candidates` or `spots_per_independent` are out of range.
+        If ``candidates`` or ``spots_per_independent`` are out of range.
     """
     candidates = sorted(set(candidates))
     if not candidates or candidates[0] < 1:
@@ -79,8 +80,7 @@ def choose_n_domains(
     for n_domains in candidates:
         mixtures = best_partitions(embedding, n_domains, n_starts=n_starts, n_kept=1, seed=seed)
         scores[n_domains] = [
-            _bic(mixtures[0], s) if mixtures else np.inf
-            for s in (spots_per_independent, 1.0)
+            _bic(mixtures[0], s) if mixtures else np.inf for s in (spots_per_independent, 1.0)
         ]
     columns = ["bic", "bic_independent"]
     table = pd.DataFrame.from_dict(scores, orient="index", columns=columns)

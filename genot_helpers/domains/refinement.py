@@ -25,16 +25,16 @@ def refine_domains(
 
     Parameters
     ----------
-    adata : AnnData
+    adata
         One slice: neighbours are never looked for across slices.
-    key : str
+    key
         Domain column that is read.
-    n_neighbors : int
+    n_neighbors
         Nearest spots that vote, the spot itself not among them (the published GenOT: 50).
-    spatial_key : str
-        Coordinates in `obsm`.
-    key_added : str, optional
-        Column that is written; None writes back to `key`.
+    spatial_key
+        Coordinates in ``obsm``.
+    key_added
+        Column that is written; None writes back to ``key``.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def refine_domains(
     KeyError
         If the domains or the coordinates are missing.
     ValueError
-        If a spot has no domain, or `n_neighbors` does not fit the number of spots.
+        If a spot has no domain, or ``n_neighbors`` does not fit the number of spots.
     """
     if key not in adata.obs:
         raise KeyError(f"There is no obs[{key!r}] to refine. Run cluster_mixture first.")

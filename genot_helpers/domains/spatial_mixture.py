@@ -37,11 +37,12 @@ class View(NamedTuple):
 
     Attributes
     ----------
-    points : numpy.ndarray of float, shape (n_spots, n_dimensions)
-    scatter : numpy.ndarray of float, shape (n_dimensions, n_dimensions)
-        Mean of x x' over all spots.
-    neighbours : scipy.sparse.csr_matrix or None, shape (n_spots, n_spots)
-        :math:`\beta W`; None for a plain mixture.
+    points
+        (n_spots, n_dimensions) float.
+    scatter
+        (n_dimensions, n_dimensions), mean of x x' over all spots.
+    neighbours
+        (n_spots, n_spots), :math:`\beta W`; None for a plain mixture.
     """
 
     points: np.ndarray
@@ -54,11 +55,11 @@ class Mixture(NamedTuple):
 
     Attributes
     ----------
-    weights, means, covariance : numpy.ndarray of float
+    weights, means, covariance
         Of shapes (n_domains,), (n_domains, n_dimensions) and (n_dimensions, n_dimensions).
-    membership : numpy.ndarray of float, shape (n_spots, n_domains)
-        Probability that a spot belongs to a domain.
-    likelihood : float
+    membership
+        (n_spots, n_domains), probability that a spot belongs to a domain.
+    likelihood
         Mean log-likelihood of a spot, given the memberships of its neighbours.
     """
 
@@ -119,14 +120,16 @@ def seen_by(view: View, mixture: Mixture) -> Mixture:
 
 
 def climb(view: View, mixture: Mixture, n_steps: int) -> Mixture:
-    """Run expectation-maximisation on from a mixture, for at most `n_steps` steps.
+    """Run expectation-maximisation on from a mixture, for at most ``n_steps`` steps.
 
     Parameters
     ----------
-    view : View
-    mixture : Mixture
+    view
+        The spots.
+    mixture
         Only its memberships matter.
-    n_steps : int
+    n_steps
+        At most so many.
 
     Returns
     -------

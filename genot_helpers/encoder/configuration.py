@@ -17,7 +17,7 @@ class EncoderConfiguration:
     a ValueError that lists all settings that make no sense.
     """
 
-    # The graph. "spatial": obsp["spatial_connectivities"], made by graph.spatial_graph where it is
+    # The graph. "spatial": obsp["spatial_connectivities"], made by spatial_graph where it is
     # missing; "nearest": the n_neighbors nearest spots, whatever that slot holds. The operator P:
     # "mean", "symmetric" or "symmetric_twice" (published), see preprocessing/graph.py.
     graph: str = "spatial"

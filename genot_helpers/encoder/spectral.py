@@ -46,18 +46,19 @@ def spectral_embedding(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-        With `obsm[use_rep]`, joint principal components of shape (n_spots, n_features), and
-        `obsp["spatial_connectivities"]`; see `preprocessing.preprocess`.
-    n_hops : int
+    slices
+        With ``obsm[use_rep]``, joint principal components of shape (n_spots, n_features), and
+        ``obsp["spatial_connectivities"]``; see :func:`genot_helpers.preprocessing.preprocess`.
+    n_hops
         Steps k of the random walk that makes positive pairs.
-    use_rep : str
-    n_features : int, optional
+    use_rep
+        Slot of the components.
+    n_features
         Leading components that the encoder sees; None means all.
-    key_added : str
-        Writes `obsm[key_added]` (n_spots, n_features) float32, columns by falling eigenvalue,
+    key_added
+        Writes ``obsm[key_added]`` (n_spots, n_features) float32, columns by falling eigenvalue,
         each with standard deviation equal to its eigenvalue over all slices, and the settings
-        to `uns["genot"]["encoder"]`.
+        to ``uns["genot"]["encoder"]``.
 
     Returns
     -------

@@ -52,7 +52,7 @@ def shared_space(
     Parameters
     ----------
     left, right
-        `X` holds counts or other non-negative values, or logarithms in both.
+        ``X`` holds counts or other non-negative values, or logarithms in both.
     n_components
         At most the number of genes used.
     n_genes

@@ -1,4 +1,4 @@
-"""The Gaussian-process engine behind `spatial_genes.select_by_gaussian_process`.
+"""The Gaussian-process engine behind ``spatial_genes.select_by_gaussian_process``.
 
 Spots are condensed to nodes; one eigendecomposition per length scale then serves all genes,
 which are fitted together by matrix products. Equations and sources are in that function.

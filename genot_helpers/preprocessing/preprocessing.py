@@ -1,10 +1,12 @@
 """From counts to the principal components that the encoder and the baseline start from.
 
 normalise → select genes (spatial_genes.py, without labels) → joint principal components.
-`preprocess` does all of it with the defaults; the notebooks call the steps one by one.
+``preprocess`` does all of it with the defaults; the notebooks call the steps one by one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import anndata as ad
 import numpy as np
@@ -13,7 +15,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from ..slices.records import record
-from ..slices.several import Slices, as_list, embedding, named_slices, rows_of_each
+from ..slices.several import Slices, embedding, named_slices, rows_of_each
 from ..slices.slices import check_slice
 from .graph import neighbour_mean, smooth
 from .neighbours import spatial_graph
@@ -27,32 +29,33 @@ def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") 
 
     Each spot is scaled to the median total of all slices together, so that depth is the same
     across slices too; then log(1 + x). Values that are not counts (volume-normalised
-    fluorescence, say) are treated alike. `X` stays as it is.
+    fluorescence, say) are treated alike. ``X`` stays as it is.
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-        `X` holds counts or other non-negative values.
-    scale : bool
+    slices
+        ``X`` holds counts or other non-negative values.
+    scale
         Divide each gene by its standard deviation within the slice and cut at 10, as the
         published GenOT does. Not the default: it raises the noise of rare genes to the level
         of the informative ones.
-    key_added : str
-        Writes `layers[key_added]`, float32, as sparse as `X`.
+    key_added
+        Writes ``layers[key_added]``, float32, as sparse as ``X``.
 
     Raises
     ------
     ValueError
-        If `X` holds negative values, which have been centred or scaled already, or NaN.
+        If ``X`` holds negative values, which have been centred or scaled already, or NaN.
     """
-    found = as_list(slices)
-    for number, adata in enumerate(found):
+    named = named_slices(slices)
+    for name, adata in named.items():
         values = adata.X.data if sparse.issparse(adata.X) else adata.X
         if np.size(values) and not np.min(values) >= 0:  # also refuses NaN
             raise ValueError(
-                f"X of slice {number} holds negative or missing values (NaN). Put counts, or other "
+                f"{name}: X holds negative or missing values (NaN). Put counts, or other "
                 "non-negative values that are not centred or scaled, into X."
             )
+    found = list(named.values())
     totals = np.concatenate([np.asarray(adata.X.sum(axis=1)).ravel() for adata in found])
     depth = float(np.median(totals[totals > 0]))
     for adata in found:
@@ -64,8 +67,9 @@ def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") 
         adata.layers[key_added] = layer.X
 
 
-def _shared_genes(slices: list[ad.AnnData], genes: str | None) -> list[str]:
-    """Genes measured in every slice and, where `genes` is given, selected in at least one."""
+def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[str]:
+    """Genes measured in every slice and, where ``genes`` is given, selected in at least one."""
+    slices = list(named.values())
     shared = slices[0].var_names
     for adata in slices[1:]:
         shared = shared[shared.isin(adata.var_names)]
@@ -77,10 +81,10 @@ def _shared_genes(slices: list[ad.AnnData], genes: str | None) -> list[str]:
         )
     if genes is None:
         return list(shared)
-    for number, adata in enumerate(slices):
+    for name, adata in named.items():
         if genes not in adata.var:
             raise KeyError(
-                f"Slice {number} has no var[{genes!r}]. Select genes first, for example with "
+                f"{name} has no var[{genes!r}]. Select genes first, for example with "
                 "select_highly_variable, or pass genes=None for all of them."
             )
     chosen = np.any([adata.var.loc[shared, genes].to_numpy(dtype=bool) for adata in slices], axis=0)
@@ -102,17 +106,18 @@ def joint_components(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-    n_components : int
+    slices
+        One slice, or a list or dictionary of any number, with ``layers[layer]``.
+    n_components
         At most the number of genes used and of spots.
-    layer : str
+    layer
         Expression, as written by :func:`normalise`.
-    genes : str or None
-        Boolean `var` column; genes selected in at least one slice and measured in all are
+    genes
+        Boolean ``var`` column; genes selected in at least one slice and measured in all are
         used. None uses every shared gene.
-    key_added : str
-        Writes `obsm[key_added]` (n_spots, n_components) float32, and the settings to
-        `uns["genot"][key_added]`.
+    key_added
+        Writes ``obsm[key_added]`` (n_spots, n_components) float32, and the settings to
+        ``uns["genot"][key_added]``.
 
     Returns
     -------
@@ -126,11 +131,11 @@ def joint_components(
     ValueError
         If the slices share no gene, or there are more components than genes or spots.
     """
-    found = as_list(slices)
-    for number, adata in enumerate(found):
+    named = named_slices(slices)
+    for name, adata in named.items():
         if layer not in adata.layers:
-            raise KeyError(f"Slice {number} has no layers[{layer!r}]. Run normalise first.")
-    names = _shared_genes(found, genes)
+            raise KeyError(f"{name} has no layers[{layer!r}]. Run normalise first.")
+    names, found = _shared_genes(named, genes), list(named.values())
     n_spots = sum(adata.n_obs for adata in found)
     if not 1 <= n_components <= min(len(names), n_spots):
         raise ValueError(
@@ -163,13 +168,13 @@ def smooth_components(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-        With `obsp["spatial_connectivities"]`, see
+    slices
+        With ``obsp["spatial_connectivities"]``, see
         :func:`genot_helpers.preprocessing.neighbours.spatial_graph`.
-    n_steps : int
+    n_steps
         How often the mean is taken.
-    use_rep, key_added : str
-        Reads `obsm[use_rep]`, writes `obsm[key_added]`, same shape, float32.
+    use_rep, key_added
+        Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, same shape, float32.
 
     Raises
     ------
@@ -192,31 +197,33 @@ def preprocess(
 
     Parameters
     ----------
-    slices : AnnData, list or dict of AnnData
-        Slices with `X` (counts or other non-negative values) and `obsm["spatial"]`.
-    n_genes : int
+    slices
+        Slices with ``X`` (counts or other non-negative values) and ``obsm["spatial"]``.
+    n_genes
         Highly variable genes kept per slice; all are kept if there are fewer.
-    n_components : int
+    n_components
         Joint principal components.
-    n_neighbors : int
+    n_neighbors
         Neighbours in the spatial graph where spots do not lie on a hexagonal grid.
 
     Notes
     -----
-    Writes `layers["log1p"]`, `var["genot_selected"]`, `obsm["X_pca"]`,
-    `obsp["spatial_connectivities"]`, `obsp["spatial_distances"]` and `uns["genot"]`.
+    Writes ``layers["log1p"]``, ``var["genot_selected"]``, ``var["genot_variability"]``,
+    ``obsm["X_pca"]``, ``obsp["spatial_connectivities"]``, ``obsp["spatial_distances"]``,
+    ``uns["spatial_neighbors"]`` and ``uns["genot"]``.
 
     Raises
     ------
     SliceError
         If a slice is not fit for use; nothing is written then.
+    ValueError
+        As :func:`joint_components`.
     """
-    found = as_list(slices)
-    names = list(slices) if isinstance(slices, dict) else range(len(found))
-    for name, adata in zip(names, found, strict=True):
-        check_slice(adata, name=f"slice {name}", min_spots=n_neighbors + 2)
-    normalise(found)
-    for adata in found:
+    named = named_slices(slices)
+    for name, adata in named.items():
+        check_slice(adata, name=name, min_spots=n_neighbors + 2)
+    normalise(named)
+    for adata in named.values():
         select_highly_variable(adata, n_genes=n_genes)
         spatial_graph(adata, n_neighbors=n_neighbors)
-    joint_components(found, n_components=n_components)
+    joint_components(named, n_components=n_components)
