@@ -9,6 +9,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
+from PIL import Image
 
 from genot_helpers.evaluation.evaluation import recall_per_domain
 from genot_helpers.plotting.plotting import (
@@ -328,7 +329,7 @@ def test_figures_are_written_whole_or_not_at_all(found, tmp_path, monkeypatch):
     assert whole.startswith(b"\x89PNG")
 
     def disk_full(self, file, **options):
-        file.write_bytes(b"\x89PNG, and then")
+        file.write(b"\x89PNG, and then")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", disk_full)
@@ -336,6 +337,24 @@ def test_figures_are_written_whole_or_not_at_all(found, tmp_path, monkeypatch):
         save_figure(figure, path)
     assert path.read_bytes() == whole
     assert [file.name for file in tmp_path.iterdir()] == ["confidence.png"]
+
+
+def test_a_large_figure_takes_less_room_and_looks_the_same(tmp_path):
+    figure, ax = plt.subplots(figsize=(9.0, 9.0))
+    ax.scatter(*np.random.default_rng(0).random((2, 40_000)), c=np.arange(40_000), s=4)
+    exact, path = tmp_path / "exact.png", tmp_path / "figure.png"
+    figure.savefig(exact, dpi=150, bbox_inches="tight")
+    save_figure(figure, path)
+    assert path.stat().st_size < 0.6 * exact.stat().st_size
+    with Image.open(exact) as wanted, Image.open(path) as drawn:
+        assert wanted.size == drawn.size
+        pixels = [np.asarray(one.convert("RGB"), dtype=float) for one in (wanted, drawn)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 4  # of 255
+
+
+def test_no_domain_is_black_before_all_other_colours_are_used():
+    assert PALETTE[-1] == "#000000"
+    assert len(set(PALETTE)) == len(PALETTE) == 24
 
 
 @pytest.mark.real_data

@@ -8,6 +8,7 @@ downwards, unless `uns["genot"]["y_axis"]` is "up".
 from __future__ import annotations
 
 import difflib
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..evaluation.evaluation import match_domains
 from ..files import atomic_path
@@ -39,13 +41,15 @@ __all__ = [
 # Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme, for tissues with
 # many domains. No palette keeps more than about eight colours apart for everyone.
 PALETTE = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"),
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"),
     *("#332288", "#DDCC77", "#117733", "#882255", "#88CCEE", "#CC6677", "#44AA99", "#AA4499"),
     *("#999933", "#BBBBBB", "#661100", "#6699CC", "#AA7744", "#777711", "#AA4488", "#114477"),
+    "#000000",  # of Okabe & Ito too, but on tissue it looks as if something were missing
 )
 UNANNOTATED = "#DDDDDD"
 SCALE_BAR = {"location": "lower left", "box_alpha": 0.7, "border_pad": 0.2, "length_fraction": 0.25}
 SCALE_BAR |= {"width_fraction": 0.012, "font_properties": {"size": 9}}
+_LARGE = 600_000  # bytes of a figure
 
 
 def colour_domains(
@@ -307,6 +311,16 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, completely or not at all."""
+    """Write a figure as PNG, completely or not at all.
+
+    A large one, of many thousand spots, in 256 colours: that takes a third of the room.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, bbox_inches="tight", format="png")
+    if drawn.tell() > _LARGE:
+        with Image.open(drawn) as picture:
+            picture = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        drawn = io.BytesIO()
+        picture.save(drawn, format="png")
     with atomic_path(path) as unfinished:
-        figure.savefig(unfinished, dpi=150, bbox_inches="tight", format="png")
+        unfinished.write_bytes(drawn.getvalue())
