@@ -296,3 +296,5 @@ def test_trend_along_t_with_measured_ends():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["L1", "WM", "measured"]
     assert ax.get_ylim()[0] == 0.0
     np.testing.assert_array_equal(ax.lines[1].get_xdata(), [0.0, 1.0])
+    (ax,) = plot_trend(table, ylabel="share (%)", colours={"WM": PALETTE[6]}).axes
+    assert [line.get_color() for line in ax.lines] == [PALETTE[0], PALETTE[6]]
