@@ -369,6 +369,13 @@ def test_a_real_section_is_drawn_on_its_image(real_data_dir):
     assert 5.0 < across < 7.0  # mm; the capture area of a Visium slide is 6.5 mm wide
 
 
+def test_spots_that_lie_irregularly_fill_the_tissue(found):
+    found.obsm["spatial"] = np.random.default_rng(0).random((found.n_obs, 2)) * 1000.0
+    spots = panels(plot_domains(found, "genot_domain"))[0].collections[0]
+    radii = [np.ptp(path.vertices[:, 0]) / 2 for path in spots.get_paths()]
+    assert 0.4 < found.n_obs * np.pi * np.median(radii) ** 2 / 1000.0**2 < 0.8
+
+
 def test_tissue_whose_y_grows_upwards_stands_upright(found):
     assert plot_confidence(found).axes[0].yaxis_inverted()
     found.uns["genot"] = {**found.uns.get("genot", {}), "y_axis": "up"}

@@ -23,7 +23,7 @@ from PIL import Image
 from ..evaluation.evaluation import match_domains
 from ..files import atomic_path
 from ..quiet import sq
-from ..slices.spacing import nearest_distance
+from ..slices.spacing import nearest_distance, spot_side
 from ..slices.units import micrometres_per_unit
 
 __all__ = [
@@ -114,7 +114,10 @@ def _draw(
     image: bool = False,
     **options,
 ) -> None:
-    """Draw one panel with squidpy: spots that touch without overlap, and a scale bar."""
+    """Draw one panel with squidpy, and a scale bar.
+
+    Spots of a grid touch without overlap; those that lie irregularly fill the tissue about as well.
+    """
     coordinates = np.asarray(adata.obsm["spatial"], dtype=float)
     picture, factor = _image_of(adata) if image else ({}, 1.0)
     # Squidpy gets an AnnData of its own, so that the slice stays as it is.
@@ -122,7 +125,7 @@ def _draw(
     shown.uns["spatial"] = {"slice": picture}
     if colours is not None:
         shown.uns["value_colors"] = [colours[str(name)] for name in values.cat.categories]
-    radius = 0.5 * nearest_distance(coordinates)
+    radius = 0.5 * max(nearest_distance(coordinates), 0.85 * spot_side(coordinates))
     if picture:  # spots with gaps between them, so that the image shows; size in spot diameters
         size = 0.75 * radius / (0.5 * picture["scalefactors"]["spot_diameter_fullres"])
         options |= {"img": True, "img_res_key": next(iter(picture["images"])), "size": size}
