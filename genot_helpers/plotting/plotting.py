@@ -38,12 +38,13 @@ __all__ = [
     "save_figure",
 ]
 
-# Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme, for tissues with
-# many domains. No palette keeps more than about eight colours apart for everyone.
+# Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme and more, for tissues
+# with many domains. From the tenth on, each is the one farthest from all before it, for readers
+# with and without red-green blindness; no palette keeps more than about eight apart for everyone.
 PALETTE = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"),
-    *("#332288", "#DDCC77", "#117733", "#882255", "#88CCEE", "#CC6677", "#44AA99", "#AA4499"),
-    *("#999933", "#BBBBBB", "#661100", "#6699CC", "#AA7744", "#777711", "#AA4488", "#114477"),
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#332288"),
+    *("#DDCC77", "#661100", "#882255", "#AA7744", "#114477", "#999933", "#88CCEE", "#BBBBBB"),
+    *("#AA4488", "#6699CC", "#AA4499", "#117733", "#CC6677", "#44AA99", "#777711"),
     "#000000",  # of Okabe & Ito too, but on tissue it looks as if something were missing
 )
 UNANNOTATED = "#DDDDDD"
