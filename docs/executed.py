@@ -15,15 +15,14 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from genot_helpers.reruns.notebook_page import drop_what_needs_more
 from genot_helpers.reruns.reruns import literal
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PLACES = ("output_dir",)  # parameters that say where things are, not what is computed
-WIDGET = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 SOLUTION = "### BEGIN SOLUTION"
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-MATHJAX = re.compile(r'<script src="https?://[^"]*mathjax[^"]*"></script>', re.IGNORECASE)
 DOI = re.compile(r"\b(doi\s+)(10\.\d{4,9}/[^\s,;()]*[^\s,;().])")
 ARXIV = re.compile(r"\b(arXiv\s+)(\d{4}\.\d{4,5})\b")
 LARGE = 2_000_000  # characters; a script of this size is a library
@@ -65,7 +64,7 @@ def shown_copy(executed: Path) -> NotebookNode:
     needs.
     """
     notebook = nbformat.read(executed, as_version=4)
-    notebook.metadata.pop("widgets", None)
+    drop_what_needs_more(notebook)
     notebook.metadata.pop("papermill", None)
     notebook.cells = [
         cell
@@ -77,11 +76,9 @@ def shown_copy(executed: Path) -> NotebookNode:
         if cell.cell_type != "code":
             cell.source = with_links(cell.source)
             continue
-        cell.outputs = [one for one in cell.outputs if WIDGET not in one.get("data", {})]
         for output in cell.outputs:
             if "text/html" in output.get("data", {}):
                 output.data.pop(PLOTLY, None)
-                output.data["text/html"] = MATHJAX.sub("", output.data["text/html"])
         if SOLUTION in cell.source:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
             cell.metadata["mystnb"] = {"code_prompt_show": "Show solution"}

@@ -127,6 +127,38 @@ def test_genes_in_rows_with_one_scale_and_the_mean_beside(three):
     assert len(panels(without)) == 3
 
 
+def test_more_than_four_slices_take_several_lines(three):
+    left, generated, right = three
+    shown = panels(plot_generated(left, generated, right, left, color=["gene3", "gene5"]))
+    named = [ax.get_title().removeprefix("gene3: ") for ax in shown[:5]]
+    assert named == [
+        "left",
+        "held out",
+        "right",
+        "generated, t = 0.25",
+        "generated, t = 0.25, mean",
+    ]
+    places = [ax.get_subplotspec() for ax in shown]
+    assert [one.rowspan.start for one in places] == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+    assert [one.colspan.start for one in places] == [0, 1, 2, 0, 1] * 2
+    figure = plot_series({f"slice {n}": left for n in range(5)}, "domain_truth")
+    assert len(panels(figure)) == 5
+    (legend,) = [ax for ax in figure.axes if ax.get_legend()]  # where no slice is
+    assert legend.get_subplotspec().colspan.start == 2
+    assert not legend.axison
+
+
+def test_one_scale_of_colours_beside_each_gene(three):
+    figure = plot_series({"one": three[0], "other": three[2]}, ["gene3", "gene5"])
+    scales = [ax for ax in figure.axes if not ax.get_title()]
+    assert len(scales) == 2
+    shown = panels(figure)
+    widths = [ax.get_position().width for ax in shown]
+    assert widths == pytest.approx([widths[0]] * 4)
+    for scale, ax in zip(scales, shown[::2], strict=True):
+        assert scale.get_ylim() == pytest.approx(ax.collections[0].get_clim())
+
+
 def test_expression_of_counts_is_scaled_and_of_logarithms_is_not(three):
     left, _, _ = three
     counts = left.X.toarray()
@@ -264,3 +296,5 @@ def test_trend_along_t_with_measured_ends():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["L1", "WM", "measured"]
     assert ax.get_ylim()[0] == 0.0
     np.testing.assert_array_equal(ax.lines[1].get_xdata(), [0.0, 1.0])
+    (ax,) = plot_trend(table, ylabel="share (%)", colours={"WM": PALETTE[6]}).axes
+    assert [line.get_color() for line in ax.lines] == [PALETTE[0], PALETTE[6]]

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.notebook
 ROWS = ("genot", "genot_mean", "copy_left", "copy_right", "union", "neighbour_mean", "ceiling")
 SCORES = ("map", "knn", "ari", "niche", "variance", "gene_gene", "c2st", "moran", "spacing")
 SCORES += ("nearest", "density", "ssim", "accuracy")
-FIGURES = {"alignment", "coupling", "warp", "generated", "sources", "genes", "stack", "stack_genes"}
+FIGURES = {"alignment", "coupling", "warp", "generated", "sources", "genes", "stack"}
 
 
 def printed(run: NotebookRun) -> str:

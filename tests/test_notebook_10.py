@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import plant_slice
-from notebook_runs import DOMAIN_METRICS, messages
+from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers.files import write_slice
 from genot_helpers.reruns.reruns import NotebookError, NotebookRun, run_notebook
@@ -45,7 +45,7 @@ def cortex_sections(n: int) -> dict[str, ad.AnnData]:
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
-    return run_quick(tmp_path_factory.mktemp("demo"))
+    return shared_demo_run("10", tmp_path_factory)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:

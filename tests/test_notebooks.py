@@ -6,6 +6,7 @@ they do not claim a level.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import anndata as ad
@@ -13,7 +14,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
+from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
 
 from genot_helpers.reruns.reruns import CHECKOUT, NotebookRun, run_notebook
 
@@ -35,6 +36,19 @@ def test_notebook_is_committed_as_agreed(path: Path) -> None:
     assert all("#" in line for line in parameters.source.splitlines()), "comment every parameter"
     text = "".join(cell.source for cell in notebook.cells)
     assert text.count("### BEGIN SOLUTION") == text.count("### END SOLUTION") >= 3
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_output_shows_where_it_was_made(
+    path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = shared_demo_run(path.stem[:2], tmp_path_factory)
+    shown = json.dumps(outputs_of(run), ensure_ascii=False)
+    assert len(shown) > 1000, "the run has outputs"
+    for place in (f"{CHECKOUT}", f"{run.output_dir}", f"{Path.home()}/"):
+        position = shown.find(place)
+        assert position < 0, f"an output shows a path of this machine: {shown[position:][:200]}"
 
 
 @pytest.mark.notebook

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
+from PIL import Image
 
 from genot_helpers.evaluation.evaluation import recall_per_domain
 from genot_helpers.plotting.plotting import (
@@ -328,7 +329,7 @@ def test_figures_are_written_whole_or_not_at_all(found, tmp_path, monkeypatch):
     assert whole.startswith(b"\x89PNG")
 
     def disk_full(self, file, **options):
-        file.write_bytes(b"\x89PNG, and then")
+        file.write(b"\x89PNG, and then")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", disk_full)
@@ -336,6 +337,24 @@ def test_figures_are_written_whole_or_not_at_all(found, tmp_path, monkeypatch):
         save_figure(figure, path)
     assert path.read_bytes() == whole
     assert [file.name for file in tmp_path.iterdir()] == ["confidence.png"]
+
+
+def test_a_large_figure_takes_less_room_and_looks_the_same(tmp_path):
+    figure, ax = plt.subplots(figsize=(9.0, 9.0))
+    ax.scatter(*np.random.default_rng(0).random((2, 40_000)), c=np.arange(40_000), s=4)
+    exact, path = tmp_path / "exact.png", tmp_path / "figure.png"
+    figure.savefig(exact, dpi=150, bbox_inches="tight")
+    save_figure(figure, path)
+    assert path.stat().st_size < 0.6 * exact.stat().st_size
+    with Image.open(exact) as wanted, Image.open(path) as drawn:
+        assert wanted.size == drawn.size
+        pixels = [np.asarray(one.convert("RGB"), dtype=float) for one in (wanted, drawn)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 4  # of 255
+
+
+def test_no_domain_is_black_before_all_other_colours_are_used():
+    assert PALETTE[-1] == "#000000"
+    assert len(set(PALETTE)) == len(PALETTE) == 24
 
 
 @pytest.mark.real_data
@@ -348,6 +367,13 @@ def test_a_real_section_is_drawn_on_its_image(real_data_dir):
     (bar,) = (artist for artist in ax.artists if isinstance(artist, ScaleBar))
     across = np.ptp(ax.get_xlim()) * bar.dx / 1000.0
     assert 5.0 < across < 7.0  # mm; the capture area of a Visium slide is 6.5 mm wide
+
+
+def test_spots_that_lie_irregularly_fill_the_tissue(found):
+    found.obsm["spatial"] = np.random.default_rng(0).random((found.n_obs, 2)) * 1000.0
+    spots = panels(plot_domains(found, "genot_domain"))[0].collections[0]
+    radii = [np.ptp(path.vertices[:, 0]) / 2 for path in spots.get_paths()]
+    assert 0.4 < found.n_obs * np.pi * np.median(radii) ** 2 / 1000.0**2 < 0.8
 
 
 def test_tissue_whose_y_grows_upwards_stands_upright(found):

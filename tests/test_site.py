@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from site_pages import Page, is_outside, leads_nowhere, serve, start_browser
 
+from genot_helpers.reruns.notebook_page import notebook_page
 from genot_helpers.reruns.reruns import find_notebook, run_notebook
 
 pytestmark = pytest.mark.notebook
@@ -39,6 +40,8 @@ BROKEN_IMAGES = """
 return [...document.images].filter((image) => image.loading !== "lazy")
   .filter((image) => !image.complete || !image.naturalWidth).map((image) => image.src.slice(0, 99));
 """
+
+FETCHED = "return performance.getEntriesByType('resource').map((one) => one.name)"
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,20 @@ def test_figures_turn_when_dragged(site, address, browser):
     wait_for(browser, f"{camera} !== '{json.dumps(before, separators=(',', ':'))}'")
     after = json.loads(browser.execute_script(camera))
     assert max(abs(after[axis] - before[axis]) for axis in "xyz") > 0.05
+
+
+def test_the_page_of_a_single_run_works_without_network(results, browser, tmp_path):
+    (executed,) = (results / find_notebook("09").stem).glob("[0-9][0-9]_*.ipynb")
+    page = tmp_path / "page.html"
+    page.write_text(notebook_page(executed), encoding="utf-8")
+    browser.get_log("browser")  # of the pages before
+    browser.get(page.as_uri())
+    figure = "document.querySelector('.plotly-graph-div')"
+    wait_for(browser, f"return {figure} && {figure}.querySelector('canvas') && true")
+    asked = browser.execute_script(FETCHED)
+    assert [one for one in asked if not one.startswith(("data:", "blob:", "file:"))] == []
+    assert browser.execute_script(BROKEN_IMAGES) == []
+    assert [one["message"] for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
 
 
 def test_dark_mode_toggles_and_is_remembered(address, browser):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from nbformat import v4
 
+from genot_helpers.reruns.notebook_page import WIDGET
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -62,7 +64,7 @@ def test_the_shown_copy_folds_solutions_and_drops_what_only_the_run_needed(tmp_p
 
     solution = v4.new_code_cell("### BEGIN SOLUTION\nx = 1\n### END SOLUTION\nassert x")
     given = v4.new_code_cell('output_dir = "elsewhere"', metadata={"tags": ["injected-parameters"]})
-    bar = v4.new_output("display_data", {executed.WIDGET: {}, "text/plain": "100%"})
+    bar = v4.new_output("display_data", {WIDGET: {}, "text/plain": "100%"})
     figure = {executed.PLOTLY: {}, "text/html": '<script src="https://x/mathjax.js"></script>hi'}
     plain = v4.new_code_cell("1", outputs=[bar, v4.new_output("display_data", figure)])
     notebook = v4.new_notebook(cells=[given, solution, plain], metadata={"widgets": {"state": {}}})

@@ -40,6 +40,7 @@ LEFT, RIGHT = PALETTE[0], PALETTE[5]
 """Blue and vermilion: what comes from the left and from the right slice."""
 
 _SMALLER = 0.72  # than a slice that stands alone
+_ACROSS = 4  # slices side by side, at most
 
 
 def plot_series(
@@ -50,6 +51,8 @@ def plot_series(
     colours: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw slices of one frame side by side, one row for each label column or gene.
+
+    More than four slices take several lines, so that each stays large enough to be read.
 
     Parameters
     ----------
@@ -98,13 +101,14 @@ def plot_generated(
     """
     t = generated.uns.get("genot", {}).get("t")
     title = "generated" if t is None else f"generated, t = {t:.2g}"
-    panels = [_Panel("left", left), _Panel(title, generated)]
+    made, ends = [_Panel(title, generated)], [_Panel("left", left), _Panel("right", right)]
     genes = [one for one in _as_list(color) if not _is_label([left, generated], one)]
     if mean and genes and "mean" in generated.layers:
-        panels.append(_Panel(f"{title}, mean", generated, "mean"))
-    if held_out is not None:
-        panels.append(_Panel("held out", held_out))
-    return _rows([*panels, _Panel("right", right)], color, colours)
+        made.append(_Panel(f"{title}, mean", generated, "mean"))
+    between = [] if held_out is None else [_Panel("held out", held_out)]
+    if len(made) + len(between) > 2:  # two lines: what was measured, and below what was made
+        return _rows([ends[0], *between, ends[1], *made], color, colours)
+    return _rows([ends[0], *made, *between, ends[1]], color, colours)
 
 
 class _Panel(NamedTuple):
@@ -136,9 +140,13 @@ def _rows(
         panels = [panel for panel in panels if panel.layer is None]
     every = np.vstack([np.asarray(panel.adata.obsm["spatial"]) for panel in panels])
     whole = ad.AnnData(obsm={"spatial": every.astype(float)})
-    figure, axes = _panels(len(colors) * len(panels), whole, len(panels))
+    lines = -(-len(panels) // _ACROSS)
+    across = -(-len(panels) // lines)
+    figure, axes = _panels(len(colors) * lines * across, whole, across)
     figure.set_size_inches(_SMALLER * figure.get_size_inches())
-    axes = np.reshape(axes, (len(colors), -1))
+    axes = np.reshape(axes, (len(colors), lines * across))
+    for ax in axes[:, len(panels) :].flat:
+        ax.set_axis_off()
     for name, row_axes in zip(colors, axes, strict=True):
         if labels:
             _label_row(name, panels, row_axes, frame, every, given or {})
@@ -165,13 +173,14 @@ def _label_row(
     spare = [colour for colour in PALETTE if colour not in given.values()] or list(PALETTE)
     rest = [label for label in labels if label not in known]
     colours = known | {label: spare[n % len(spare)] for n, label in enumerate(rest)}
-    for panel, values, ax in zip(row, columns, axes, strict=True):
+    for panel, values, ax in zip(row, columns, axes, strict=False):
         values = values.cat.set_categories(labels)
         _draw_panel(panel, values, ax, frame, every, colours=colours, legend_loc=None)
     handles = [Line2D([], [], ls="", marker="o", color=colours[one], label=one) for one in labels]
     if any(values.isna().any() for values in columns):
         handles.append(Line2D([], [], ls="", marker="o", color=UNANNOTATED, label="unannotated"))
-    axes[-1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    where = (1.0, 0.5) if len(axes) == len(row) else (0.0, 0.5)  # beside, or where no slice is
+    axes[-1].legend(handles=handles, loc="center left", bbox_to_anchor=where, frameon=False)
 
 
 def _gene_row(name: str, row: list[_Panel], axes: Sequence[plt.Axes], frame, every) -> None:
@@ -183,11 +192,12 @@ def _gene_row(name: str, row: list[_Panel], axes: Sequence[plt.Axes], frame, eve
     real = [values for values, panel in zip(columns, row, strict=True) if panel.layer is None]
     drawn = np.concatenate(real or columns)
     norm = plt.Normalize(0.0, max(float(np.quantile(drawn, 0.995)), 1e-6))
-    for number, (panel, values, ax) in enumerate(zip(row, columns, axes, strict=True)):
+    for panel, values, ax in zip(row, columns, axes, strict=False):
         values = pd.Series(values, index=panel.adata.obs_names)
-        title = f"{name}: {panel.title}"
-        options = {"cmap": "magma", "norm": norm, "colorbar": number == len(row) - 1}
-        _draw_panel(panel._replace(title=title), values, ax, frame, every, **options)
+        titled = panel._replace(title=f"{name}: {panel.title}")
+        _draw_panel(titled, values, ax, frame, every, cmap="magma", norm=norm, colorbar=False)
+    scale = plt.cm.ScalarMappable(norm, "magma")
+    axes[0].figure.colorbar(scale, ax=list(axes), shrink=0.85, aspect=25, pad=0.01)
 
 
 def _draw_panel(panel: _Panel, values: pd.Series, ax, frame: AnnData, every, **options) -> None:

@@ -8,6 +8,7 @@ downwards, unless `uns["genot"]["y_axis"]` is "up".
 from __future__ import annotations
 
 import difflib
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ..evaluation.evaluation import match_domains
 from ..files import atomic_path
 from ..quiet import sq
-from ..slices.spacing import nearest_distance
+from ..slices.spacing import nearest_distance, spot_side
 from ..slices.units import micrometres_per_unit
 
 __all__ = [
@@ -36,16 +38,19 @@ __all__ = [
     "save_figure",
 ]
 
-# Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme, for tissues with
-# many domains. No palette keeps more than about eight colours apart for everyone.
+# Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme and more, for tissues
+# with many domains. From the tenth on, each is the one farthest from all before it, for readers
+# with and without red-green blindness; no palette keeps more than about eight apart for everyone.
 PALETTE = (
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"),
-    *("#332288", "#DDCC77", "#117733", "#882255", "#88CCEE", "#CC6677", "#44AA99", "#AA4499"),
-    *("#999933", "#BBBBBB", "#661100", "#6699CC", "#AA7744", "#777711", "#AA4488", "#114477"),
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#332288"),
+    *("#DDCC77", "#661100", "#882255", "#AA7744", "#114477", "#999933", "#88CCEE", "#BBBBBB"),
+    *("#AA4488", "#6699CC", "#AA4499", "#117733", "#CC6677", "#44AA99", "#777711"),
+    "#000000",  # of Okabe & Ito too, but on tissue it looks as if something were missing
 )
 UNANNOTATED = "#DDDDDD"
 SCALE_BAR = {"location": "lower left", "box_alpha": 0.7, "border_pad": 0.2, "length_fraction": 0.25}
 SCALE_BAR |= {"width_fraction": 0.012, "font_properties": {"size": 9}}
+_LARGE = 600_000  # bytes of a figure
 
 
 def colour_domains(
@@ -110,7 +115,10 @@ def _draw(
     image: bool = False,
     **options,
 ) -> None:
-    """Draw one panel with squidpy: spots that touch without overlap, and a scale bar."""
+    """Draw one panel with squidpy, and a scale bar.
+
+    Spots of a grid touch without overlap; those that lie irregularly fill the tissue about as well.
+    """
     coordinates = np.asarray(adata.obsm["spatial"], dtype=float)
     picture, factor = _image_of(adata) if image else ({}, 1.0)
     # Squidpy gets an AnnData of its own, so that the slice stays as it is.
@@ -118,7 +126,7 @@ def _draw(
     shown.uns["spatial"] = {"slice": picture}
     if colours is not None:
         shown.uns["value_colors"] = [colours[str(name)] for name in values.cat.categories]
-    radius = 0.5 * nearest_distance(coordinates)
+    radius = 0.5 * max(nearest_distance(coordinates), 0.85 * spot_side(coordinates))
     if picture:  # spots with gaps between them, so that the image shows; size in spot diameters
         size = 0.75 * radius / (0.5 * picture["scalefactors"]["spot_diameter_fullres"])
         options |= {"img": True, "img_res_key": next(iter(picture["images"])), "size": size}
@@ -307,6 +315,16 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, completely or not at all."""
+    """Write a figure as PNG, completely or not at all.
+
+    A large one, of many thousand spots, in 256 colours: that takes a third of the room.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, bbox_inches="tight", format="png")
+    if drawn.tell() > _LARGE:
+        with Image.open(drawn) as picture:
+            picture = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        drawn = io.BytesIO()
+        picture.save(drawn, format="png")
     with atomic_path(path) as unfinished:
-        figure.savefig(unfinished, dpi=150, bbox_inches="tight", format="png")
+        unfinished.write_bytes(drawn.getvalue())

@@ -5,7 +5,7 @@ The scores are explained in :mod:`genot_helpers.evaluation.generated_scores`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -61,7 +61,13 @@ _MEASURES = {
 }
 
 
-def plot_trend(table: pd.DataFrame, real: pd.DataFrame | None = None, *, ylabel: str) -> Figure:
+def plot_trend(
+    table: pd.DataFrame,
+    real: pd.DataFrame | None = None,
+    *,
+    ylabel: str,
+    colours: Mapping[str, str] | None = None,
+) -> Figure:
     """Draw how quantities change along t.
 
     Parameters
@@ -72,10 +78,13 @@ def plot_trend(table: pd.DataFrame, real: pd.DataFrame | None = None, *, ylabel:
         The same of real slices, where there are some: open circles.
     ylabel
         What is drawn, with its unit.
+    colours
+        Column → colour, where the same domains were drawn before; a column that it does not name
+        gets the colour of its number.
     """
     figure, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for number, name in enumerate(table):
-        colour = PALETTE[number % len(PALETTE)]
+        colour = (colours or {}).get(name, PALETTE[number % len(PALETTE)])
         ax.plot(table.index, table[name], color=colour, marker=".", label=str(name))
         if real is not None:
             ax.plot(real.index, real[name], ls="", marker="o", ms=9, mfc="none", mec=colour)
@@ -125,6 +134,7 @@ def plot_scores(
     for score, ax in zip(scores, axes.flat, strict=False):
         _draw_score(table[score], _MEASURES.get(score, _Measure(score)), ax)
     axes[0, 0].invert_yaxis()
+    figure.get_layout_engine().set(hspace=0.08)
     return figure
 
 

@@ -151,9 +151,13 @@ def plot_gene_similarity(
         tables = {"": tables}
     first = next(iter(tables.values()))
     columns = [c for c in _MEASURES if c in first and first[c].notna().any()]
-    size = (2.6 * len(columns) + 0.3, 3.1)
-    figure, axes = plt.subplots(1, len(columns), figsize=size, layout="constrained", squeeze=False)
-    for column, ax in zip(columns, axes.flat, strict=True):
+    across = min(3, len(columns))
+    lines = -(-len(columns) // across)
+    options = {"figsize": (2.9 * across + 0.3, 3.1 * lines), "layout": "constrained"}
+    figure, axes = plt.subplots(lines, across, squeeze=False, **options)
+    for ax in axes.flat[len(columns) :]:
+        ax.set_axis_off()
+    for column, ax in zip(columns, axes.flat, strict=False):
         everything = pd.concat([table[column] for table in tables.values()]).dropna()
         low, high = everything.quantile([0.005, 0.995])
         edges = np.linspace(low, max(high, low + 1e-9), 26)
@@ -165,13 +169,16 @@ def plot_gene_similarity(
             ax.hist(values, edges, histtype="step", lw=1.5, color=colour, label=name or None)
             ax.axvline(values.median(), color=colour, ls="--", lw=1)
         _mark_genes(ax, first[column].reindex(genes).dropna().clip(low, high))
-        ax.set_xlabel(_MEASURES[column], fontsize=8)
+        ax.set_xlabel(_MEASURES[column], fontsize=9)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel("genes")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("genes")
     if len(tables) > 1:
-        options = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-        axes[0, -1].legend(frameon=False, fontsize=8, title="dashed: median", **options)
+        empty = axes.size > len(columns)
+        options = {"loc": "upper left", "bbox_to_anchor": (0.0 if empty else 1.0, 1.0)}
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        axes[-1, -1].legend(handles, names, frameon=False, title="dashed: median", **options)
     return figure
 
 
@@ -180,9 +187,9 @@ def _mark_genes(ax: plt.Axes, values: pd.Series) -> None:
     low, high = ax.get_xlim()
     last = -np.inf
     for gene, value in values.sort_values().items():
-        last = max(last + 0.07 * (high - low), value)  # names side by side, not on each other
+        last = max(last + 0.08 * (high - low), value)  # names side by side, not on each other
         ax.annotate(
             str(gene), (value, 0.97), (last, 1.06), xycoords=("data", "axes fraction"),
-            textcoords=("data", "axes fraction"), rotation=90, fontsize=7, ha="center", va="bottom",
+            textcoords=("data", "axes fraction"), rotation=90, fontsize=8, ha="center", va="bottom",
             arrowprops={"arrowstyle": "-", "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip

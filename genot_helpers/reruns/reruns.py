@@ -17,11 +17,11 @@ import nbformat
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from ..files import atomic_path, check_output_dir, write_json
 from .kernel_watch import KernelWatch
+from .notebook_page import notebook_page
 from .parameters import (
     CHECKOUT,
     NotebookError,
@@ -51,7 +51,7 @@ class NotebookRun(NamedTuple):
     Attributes
     ----------
     notebook, html : pathlib.Path
-        Executed notebook and the same as a page.
+        Executed notebook and the same as a page, which can be read offline.
     metrics : dict
         Contents of metrics.json; empty if the notebook writes none.
     output_dir : pathlib.Path
@@ -132,9 +132,8 @@ def run_notebook(
     watch = KernelWatch(timeout_minutes, memory_mb)
     with _recorded(begin_record(source, chosen, known), folder, watch) as record:
         _execute(source, executed, chosen, watch, progress=progress, record=record)
-        page, _ = HTMLExporter().from_filename(str(executed))
         with atomic_path(html) as unfinished:
-            unfinished.write_text(page, encoding="utf-8")
+            unfinished.write_text(notebook_page(executed), encoding="utf-8")
         written = folder / "metrics.json"
         metrics = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
     return NotebookRun(executed, html, metrics, folder, record["wall_seconds"])
