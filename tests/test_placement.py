@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from genot_helpers.interpolation import placement as room
+from genot_helpers.interpolation import placement_search as room
 from genot_helpers.interpolation.placement import autocorrelation, place_spots
 from genot_helpers.interpolation.positions import (
     Pairs,
@@ -231,23 +231,25 @@ class Problem:
         return local - 2 * self.weight * (x * self.lean).sum() + self.price[chosen].sum() + away
 
     def sweep(self, chosen, order):
-        """Run the compiled search; return the choice, the pull it keeps, and the changes."""
-        averaging = room._averaging(cKDTree(self.positions))
+        """Run the compiled search; return the choice and the changes."""
+        surroundings = room.weigh_surroundings(self.positions)
         chosen = chosen.copy()
         owner = np.full(len(self.pool), -1, dtype=np.int64)
         owner[chosen] = np.arange(len(chosen))
-        pull = averaging @ (self.features[chosen] - self.wanted)
-        surroundings = averaging.indptr, averaging.indices, averaging.data, averaging.diagonal()
-        n_changes = room._sweep(
-            np.asarray(order), chosen, owner, self.candidates, self.features, self.lean,
-            np.float32(self.weight), self.price, self.pool_slice, self.places, self.homes,
-            surroundings, pull,
+        slope = self.slope(surroundings, chosen)
+        n_changes = room.sweep(
+            np.asarray(order), chosen, owner, self.candidates, self.features, self.price,
+            self.pool_slice, self.places, self.homes, surroundings, slope,
         )  # fmt: skip
         assert np.array_equal(np.flatnonzero(owner >= 0), np.sort(chosen))
         assert np.array_equal(owner[chosen], np.arange(len(chosen)))
-        expected = averaging @ (self.features[chosen] - self.wanted)
-        np.testing.assert_allclose(pull, expected, atol=1e-4 * np.abs(expected).max())
+        expected = self.slope(surroundings, chosen)
+        np.testing.assert_allclose(slope, expected, atol=1e-4 * np.abs(expected).max())
         return chosen, n_changes
+
+    def slope(self, surroundings, chosen):
+        """Half the slope of the sum over features."""
+        return surroundings @ (self.features[chosen] - self.wanted) - self.weight * self.lean
 
     def moves(self, chosen, i):
         """All choices one step away at position i: a free spot of its slice, or a swap."""
@@ -274,8 +276,10 @@ def dense_average(points, k):
 @pytest.mark.parametrize("seed", range(3))
 def test_averaging_is_the_dense_product(seed):
     problem = Problem(seed)
-    found = room._averaging(cKDTree(problem.positions)).toarray()
-    n = len(found)
+    n = len(problem.positions)
+    surroundings = room.weigh_surroundings(problem.positions)
+    found = surroundings @ np.eye(n, dtype=np.float32)
+    np.testing.assert_array_equal(surroundings.diagonal, np.diag(found))
     expected = sum(
         weight * min(k, n) * W.T @ W
         for (k, weight), W in zip(room.AVERAGES.items(), problem.averages, strict=True)
@@ -465,3 +469,31 @@ def test_autocorrelation_is_morans_i():
     weights = centred.var(axis=0)
     assert autocorrelation(points, values) == pytest.approx(np.average(each, weights=weights))
     assert autocorrelation(points, 7 * values + 3) == pytest.approx(autocorrelation(points, values))
+
+
+# --- order in memory, order of visits ------------------------------------------------------------
+
+
+@given(seeds, st.integers(2, 60), st.integers(0, 60))
+@repeat
+def test_layout_and_visits_are_permutations(seed, n, n_more):
+    rng = np.random.default_rng(seed)
+    positions, pool = rng.uniform(0, 1, (n, 2)), rng.uniform(0, 1, (n + n_more, 2))
+    rows, pool_rows = room.lay_out(positions, pool)
+    assert np.array_equal(np.sort(rows), np.arange(n))
+    assert np.array_equal(np.sort(pool_rows), np.arange(n + n_more))
+    assert np.array_equal(np.sort(room.visiting_order(n, rng)), np.arange(n))
+
+
+def test_neighbours_are_close_in_memory_and_visited_in_blocks():
+    positions = np.random.default_rng(0).uniform(0, 1, (4000, 2))
+    rows, pool_rows = room.lay_out(positions, positions)
+    place = np.argsort(rows)
+    nearest = cKDTree(positions).query(positions, 2)[1][:, 1]
+    apart = np.abs(place[nearest] - place[np.arange(4000)])
+    assert np.median(apart) < 200  # at random it would be more than 1,000
+    assert np.array_equal(rows, pool_rows)
+    order = room.visiting_order(4000, np.random.default_rng(0))
+    blocks = order // room._BLOCK
+    assert (np.diff(blocks) != 0).sum() == blocks.max()  # each block is finished once begun
+    assert (np.diff(order) != 1).mean() > 0.9
