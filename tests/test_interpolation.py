@@ -502,6 +502,10 @@ def test_weights_of_the_slices_follow_their_distance():
     assert weights[0, 0] == pytest.approx(0.5 / 0.7)  # 1 / .2 against 1 / .5
 
 
+def vote_weights(labels, moved, places):
+    return [local_weights(points, places, labels.bandwidth, 1.0) for points in moved]
+
+
 def test_the_vote_is_a_weighted_share():
     """Against the definition: one label left of x = 5, another right of it, two unknown."""
     points = np.stack(np.mgrid[:10, :10], axis=-1).reshape(-1, 2).astype(float)
@@ -518,7 +522,7 @@ def test_the_vote_is_a_weighted_share():
     assert votes[0].sum() == 98
     assert votes[1].sum() == 100
     places = np.array([[0.0, 4.0], [9.0, 4.0], [4.4, 4.0], [4.6, 4.0]])
-    winner, share = labels.carry(0.5, (points, points), places, 1.0)
+    winner, share = labels.carry(0.5, vote_weights(labels, (points, points), places))
     assert list(winner) == ["west", "east", "west", "east"]
     assert share[2] == pytest.approx(share[3])  # mirror images
     assert 0.5 < share[2] < share[0] <= 1.0
@@ -550,7 +554,7 @@ def test_a_thin_layer_does_not_vanish():
     rng = np.random.default_rng(0)
     jittered = [points + rng.normal(0, 0.6, points.shape) for _ in "ab"]
     np.testing.assert_allclose(labels.composition(0.3), votes.mean(axis=0))
-    winner, _ = labels.carry(0.5, jittered, points, 1.0)
+    winner, _ = labels.carry(0.5, vote_weights(labels, jittered, points))
     thin = np.asarray(winner == "thin")
     assert thin.mean() == pytest.approx(layer.mean(), abs=0.01)
     assert (np.abs(points[thin, 0] - 20) <= 1).mean() > 0.8
@@ -560,10 +564,11 @@ def test_places_without_labelled_surroundings_have_none():
     points = np.stack(np.mgrid[:30, :30], axis=-1).reshape(-1, 2).astype(float)
     votes = (points[:, :1] < 10).astype(float)
     labels = CarriedLabels("side", ["west"], (votes, votes), 0.75, 0.1, 0.2)
-    winner, share = labels.carry(0.5, (points, points), np.array([[2.0, 2.0], [28.0, 2.0]]), 1.0)
+    weights = vote_weights(labels, (points, points), np.array([[2.0, 2.0], [28.0, 2.0]]))
+    winner, share = labels.carry(0.5, weights)
     assert winner[0] == "west"
     assert pd.isna(winner[1])
-    assert list(share) == [1.0, 0.0]
+    np.testing.assert_allclose(share, [1.0, 0.0], rtol=1e-6)
 
 
 # --- bad input -----------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ from ..slices.slices import SliceError
 from ..slices.spacing import nearest_distance
 from ..transport.transport import Coupling
 from .carried_labels import CarriedLabels
-from .gathering import as_given, gather_spots, genes_of_both, order_of_names
-from .local_means import expected_expression, local_weights
+from .gathering import as_given, gather_spots, genes_of_both, order_of_spots
+from .local_means import Nearest, expected_expression
 from .placement import autocorrelation, place_spots
 from .positions import draw_pairs, first_choice, place_between, roughen, spread
 from .warp import SmoothWarp
@@ -68,12 +68,13 @@ class _Surroundings(NamedTuple):
     t: float
     positions: NDArray[np.float64]
     moved: tuple[NDArray[np.float64], NDArray[np.float64]]
+    nearest: tuple[Nearest, Nearest]
     weights: tuple[sparse.csr_matrix, sparse.csr_matrix]
 
-    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float64]:
+    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float32]:
         """Average values over the surroundings in both slices."""
         left, right = self.weights
-        return (1.0 - self.t) * left @ left_values + self.t * (right @ right_values)
+        return (1.0 - self.t) * (left @ left_values) + self.t * (right @ right_values)
 
 
 @dataclass(eq=False)
@@ -158,7 +159,10 @@ class Interpolation:
         """
         check_position(t)
         n_spots = count_spots(self.left, self.right, t, n_spots)
-        orders = order_of_names(self.left), order_of_names(self.right)
+        orders = (
+            order_of_spots(self.left, self.left_points),
+            order_of_spots(self.right, self.right_points),
+        )
         generated = self.reordered(*orders)._generate(t, n_spots)
         if t in (0.0, 1.0):
             generated = as_given(generated, (self.left, self.right)[round(t)])
@@ -191,7 +195,7 @@ class Interpolation:
         )
 
     def _generate(self, t: float, n_spots: int) -> AnnData:
-        """Generate, the spots being in the order of their names."""
+        """Generate, the spots being in an order of their own."""
         begin = time.perf_counter()
         moved = self.warp.move_left(self.left_points, t), self.warp.move_right(self.right_points, t)
         positions, start = self._positions(t, n_spots, *moved)
@@ -228,10 +232,10 @@ class Interpolation:
 
     def _look_around(self, t, positions, moved) -> _Surroundings:
         """Weigh what lies around the positions in either slice."""
-        weights = tuple(
-            local_weights(points, positions, self.bandwidth, self.spacing) for points in moved
-        )
-        return _Surroundings(t, positions, moved, weights)
+        widest = max(self.bandwidth, self.labels.bandwidth if self.labels else 0.0)
+        nearest = tuple(Nearest(points, positions, widest, self.spacing) for points in moved)
+        weights = tuple(spots.weights(self.bandwidth) for spots in nearest)
+        return _Surroundings(t, positions, moved, nearest, weights)
 
     def _place(self, around: _Surroundings, expected: NDArray, start: NDArray):
         """Real spots for the positions, and a record of how that went."""
@@ -294,7 +298,8 @@ class Interpolation:
 
     def _label(self, around: _Surroundings, chosen: NDArray):
         """Return labels and their share of the vote; at an end, the labels of that slice itself."""
-        labels, shares = self.labels.carry(around.t, around.moved, around.positions, self.spacing)
+        weights = tuple(spots.weights(self.labels.bandwidth) for spots in around.nearest)
+        labels, shares = self.labels.carry(around.t, weights)
         if 0.0 < around.t < 1.0:
             return labels, shares
         own = np.vstack(self.labels.votes)[chosen]

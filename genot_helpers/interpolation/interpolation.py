@@ -40,7 +40,7 @@ from ..transport.support import neighbour_support
 from ..transport.transport import sparse_coupling
 from .between import Interpolation, check_position, count_spots
 from .carried_labels import prepare_labels
-from .gathering import order_of_names
+from .gathering import order_of_spots
 from .local_means import choose_bandwidth, local_mean
 from .warp import fit_warp
 
@@ -186,9 +186,11 @@ def prepare_interpolation(
     check_pair(left, right, spatial_key=spatial_key)
     key = _label_key(left, right, label_key)
     begin = time.perf_counter()
-    given, orders = (left, right), (order_of_names(left), order_of_names(right))
+    given = left, right
+    points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in given]
+    orders = [order_of_spots(*spots) for spots in zip(given, points, strict=True)]
     left, right = left[orders[0]], right[orders[1]]
-    points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in (left, right)]
+    points = [p[order] for p, order in zip(points, orders, strict=True)]
     # Made again after the warp; here it finds out whether the slices are within reach at all.
     neighbour_support(
         *points, None, None, embedding_weight=0.0, n_neighbors=n_neighbors,

@@ -32,14 +32,13 @@ from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
 
 from ..slices.spacing import spot_spacing
+from .placement_prices import Prices
 from .placement_search import lay_out, sweep, visiting_order, weigh_surroundings
 
 __all__ = ["Placement", "autocorrelation", "place_spots"]
 
 _N_CANDIDATES = 30  # spots considered for each position
 _N_SWEEPS = 14
-_N_PRODUCTS = 20  # leading components whose products are kept as they are
-_PRICE_RATE = 30.0
 _FIRST_LAMBDA = 100.0
 _LARGEST_LAMBDA = 1000.0  # where the target cannot be reached
 _NEAREST = 8  # neighbours for Moran's I
@@ -173,8 +172,7 @@ def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) ->
     features = np.hstack([given.pool_embedding, given.states]).astype(np.float32)
     lean = np.zeros_like(wanted)
     lean[:, : given.expected.shape[1]] = given.expected - given.expected.mean(axis=0)
-    kinds = _kinds(given.pool_embedding)
-    fair = _fair_share(kinds, given.pool_slice, given.start)
+    prices = Prices(given.pool_embedding, given.pool_slice, given.start)
 
     n, n_pool = len(given.positions), len(given.pool_points)
     # Scaled such that the squared distance is the price of not standing in one's own place.
@@ -187,8 +185,7 @@ def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) ->
     owner = np.full(n_pool, -1, dtype=np.int64)
     owner[chosen] = np.arange(n)
 
-    weight, debt = np.float32(_FIRST_LAMBDA), np.zeros(kinds.shape[1])
-    price = np.zeros(n_pool, dtype=np.float32)
+    weight, price = np.float32(_FIRST_LAMBDA), np.zeros(n_pool, dtype=np.float32)
     slope = surroundings @ (features[chosen] - wanted) - weight * lean
     reached, changes = [], []
     for number in tqdm(range(_N_SWEEPS), desc="placing spots", disable=progress_off(progress)):
@@ -201,29 +198,10 @@ def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) ->
             missing = float(np.clip(given.target / max(reached[-1], 1e-3), 0.6, 1.6))
             before, weight = weight, np.float32(min(weight * missing**1.5, _LARGEST_LAMBDA))
             slope += (before - weight) * lean
-            debt += kinds[chosen].mean(axis=0) - fair
-            price = (_PRICE_RATE * (kinds @ debt)).astype(np.float32)
+            price = prices.after(chosen)
     return Placement(chosen, float(weight), reached, given.target, changes)
 
 
 def progress_off(progress: bool | None) -> bool | None:
     """Translate ``progress`` into what tqdm calls ``disable``."""
     return None if progress is None else not progress
-
-
-def _kinds(embedding: NDArray) -> NDArray[np.float32]:
-    """Features whose mean over the chosen spots must not drift: components and their products."""
-    leading = embedding[:, :_N_PRODUCTS]
-    one, other = np.triu_indices(leading.shape[1])
-    parts = []
-    for values in (embedding, leading[:, one] * leading[:, other]):
-        values = values - values.mean(axis=0)
-        parts.append(values / np.sqrt((values**2).sum(axis=1).mean()))
-    return np.hstack(parts).astype(np.float32)
-
-
-def _fair_share(kinds, pool_slice, start) -> NDArray:
-    """Mean of the kinds if every spot of a slice were equally likely, at the slices' shares."""
-    slices, counts = np.unique(pool_slice[start], return_counts=True)
-    means = [kinds[pool_slice == number].mean(axis=0, dtype=np.float64) for number in slices]
-    return np.average(means, axis=0, weights=counts)

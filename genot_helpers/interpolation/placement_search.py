@@ -19,8 +19,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.csgraph import reverse_cuthill_mckee
-from scipy.spatial import cKDTree
+
+from .nearest import chain_neighbours, find_nearest
 
 __all__ = ["AVERAGES", "Surroundings", "lay_out", "sweep", "visiting_order", "weigh_surroundings"]
 
@@ -28,7 +28,6 @@ AVERAGES = {30: 1.0, 100: 1.0}
 """Nearest positions that are averaged → weight of that average."""
 
 _BLOCK = 512  # positions visited one after the other, before the next block
-_LINKED = 8  # nearest positions that are to be close in memory
 _ANY_ORDER = {"reassoc", "contract", "nsz"}  # of additions; nothing else is given up
 
 
@@ -56,15 +55,13 @@ def weigh_surroundings(positions: NDArray) -> Surroundings:
     A mean over k independent spots has 1 / k of their variance; the factor k makes up for it.
     """
     n, roots = len(positions), []
-    most = min(max(AVERAGES), n)
-    distance, nearest = cKDTree(positions).query(positions, most)
+    distance, nearest = find_nearest(positions, positions, min(max(AVERAGES), n))
     for k, weight in AVERAGES.items():
         k = min(k, n)
-        within = distance.reshape(n, most)[:, :k]
-        share = np.exp(-0.5 * (within / (0.6 * within[:, -1].mean())) ** 2)
+        share = np.exp(-0.5 * (distance[:, :k] / (0.6 * distance[:, k - 1].mean())) ** 2)
         share *= np.sqrt(weight * k) / share.sum(axis=1, keepdims=True)
-        rows = share.astype(np.float32).ravel(), nearest.reshape(n, most)[:, :k].ravel()
-        starts = np.arange(0, n * k + 1, k)
+        rows = share.astype(np.float32).ravel(), nearest[:, :k].ravel()
+        starts = np.arange(0, n * k + 1, k, dtype=np.int32)
         roots.append(sparse.csr_matrix((*rows, starts), shape=(n, n)))
     root = sparse.vstack(roots, format="csr")  # with all averages at once, k W'W is one product
     product = root.T.tocsr() @ root
@@ -73,25 +70,16 @@ def weigh_surroundings(positions: NDArray) -> Surroundings:
 
 
 def lay_out(positions: NDArray, pool_points: NDArray) -> tuple[NDArray, NDArray]:
-    """Find an order in which neighbours stand close to each other.
-
-    From neighbour to neighbour (Cuthill & McKee 1969, doi 10.1145/800195.805928), so that it turns
-    with the slice.
+    """Order positions, and the pool like the positions nearest to its spots.
 
     Returns
     -------
     rows, pool_rows : ndarray of int64
-        Permutations of the positions, and of the pool like the positions nearest to its spots.
+        Permutations in which neighbours are close to each other.
     """
-    n, tree = len(positions), cKDTree(positions)
-    k = min(_LINKED + 1, n)
-    nearest = tree.query(positions, k)[1].ravel()
-    links = sparse.csr_matrix(
-        (np.ones(n * k, dtype=bool), nearest, np.arange(0, n * k + 1, k)), shape=(n, n)
-    )
-    rows = reverse_cuthill_mckee((links + links.T).tocsr(), symmetric_mode=True).astype(np.int64)
-    place = np.argsort(rows)
-    return rows, np.argsort(place[tree.query(pool_points)[1]], kind="stable")
+    rows = chain_neighbours(positions)
+    nearest = find_nearest(positions, pool_points, 1)[1][:, 0]
+    return rows, np.argsort(np.argsort(rows)[nearest], kind="stable")
 
 
 def visiting_order(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
