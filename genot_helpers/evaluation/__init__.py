@@ -24,13 +24,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rename_domains",
         ],
         "similarity": ["gene_similarity", "gene_similarity_by_domain"],
-        "generated_scores": [
-            "baseline_slices",
-            "flat_scores",
-            "gap_closed",
-            "score_generated",
-            "score_table",
-        ],
+        "generated_scores": ["baseline_slices", "score_generated", "score_table"],
+        "score_reading": ["flat_scores", "gap_closed", "with_spread"],
         "levels": ["score_levels"],
     },
 )

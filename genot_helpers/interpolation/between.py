@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -19,47 +18,17 @@ from scipy import sparse
 
 from ..decoder.decoder import Decoder
 from ..pairs.shared_space import expression_states
-from ..slices.slices import SliceError
 from ..slices.spacing import nearest_distance
 from ..transport.transport import Coupling
 from .carried_labels import CarriedLabels
+from .depths import check_position, count_spots, facts_between
 from .gathering import as_given, gather_spots, genes_of_both, order_of_spots
 from .local_means import Nearest, expected_expression
 from .placement import autocorrelation, place_spots
 from .positions import draw_pairs, first_choice, place_between, roughen, spread
 from .warp import SmoothWarp
 
-__all__ = ["Interpolation", "check_position", "count_spots"]
-
-_KEPT_FACTS = ("y_axis", "micrometres_per_unit", "simulated")
-_FEWEST_SPOTS = 20  # as of a slice that is given
-
-
-def check_position(t: float) -> None:
-    """Raise SliceError unless t is a number from 0 to 1."""
-    if not (isinstance(t, Real) and 0.0 <= t <= 1.0):
-        raise SliceError(
-            f"t is {t!r}, but a position lies between 0 (left) and 1 (right). For slices of known "
-            "depth position_between computes it."
-        )
-
-
-def count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = None) -> int:
-    """Return how many spots the slice at t has: ``n_spots``, or what both have there on average.
-
-    Raises
-    ------
-    SliceError
-        If more are asked for than that, or fewer than 20.
-    """
-    most = round((1.0 - t) * left.n_obs + t * right.n_obs)
-    if n_spots is None:
-        return most
-    if not _FEWEST_SPOTS <= n_spots <= most:
-        raise SliceError(
-            f"n_spots is {n_spots}, but at t = {t:g} it can be {_FEWEST_SPOTS} to {most}."
-        )
-    return int(n_spots)
+__all__ = ["Interpolation"]
 
 
 class _Surroundings(NamedTuple):
@@ -314,12 +283,7 @@ class Interpolation:
         return {"domain_truth"} | ({self.labels.key} if self.labels else set())
 
     def _facts(self, t: float) -> dict:
-        facts = {k: v for k, v in self.left.uns.get("genot", {}).items() if k in _KEPT_FACTS}
-        depths = [a.uns.get("genot", {}).get("position_um") for a in (self.left, self.right)]
-        if None not in depths:
-            facts["position_um"] = float((1.0 - t) * depths[0] + t * depths[1])
-        return facts | {
-            "source": "Generated between two slices by optimal transport; every spot is real.",
+        return facts_between(self.left, self.right, t) | {
             "t": float(t),
             "seed": self.seed,
             "stiffness": self.warp.stiffness,

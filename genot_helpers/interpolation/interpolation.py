@@ -38,8 +38,9 @@ from ..slices.slices import SliceError, find_labels
 from ..slices.spacing import spot_spacing
 from ..transport.support import neighbour_support
 from ..transport.transport import sparse_coupling
-from .between import Interpolation, check_position, count_spots
+from .between import Interpolation
 from .carried_labels import prepare_labels
+from .depths import check_position, count_spots, position_between
 from .gathering import order_of_spots
 from .local_means import choose_bandwidth, local_mean
 from .warp import fit_warp
@@ -99,41 +100,6 @@ def interpolate_many(
             count_spots(left, right, t, n_spots)
     prepared = prepare_interpolation(left, right, **options)
     return [prepared.at(t, n_spots=n_spots) for t in positions]
-
-
-def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> float:
-    """Compute t from real positions: t = (z - z_left) / (z_right - z_left).
-
-    Parameters
-    ----------
-    left, right
-        Slices with ``uns["genot"]["position_um"]``, the depth in the tissue (or the time).
-    at
-        A third such slice, or the position itself in the same unit.
-
-    Raises
-    ------
-    SliceError
-        If a position is missing, both slices have the same one, or the third is not between them.
-    """
-    z_left, z_right = _depth(left, "left"), _depth(right, "right")
-    z = _depth(at, "third") if isinstance(at, AnnData) else float(at)
-    if z_left == z_right:
-        raise SliceError(f"Both slices are at position {z_left}: nothing lies between them.")
-    t = (z - z_left) / (z_right - z_left)
-    if not 0.0 <= t <= 1.0:
-        raise SliceError(f"Position {z} does not lie between {z_left} and {z_right}.")
-    return t
-
-
-def _depth(adata: AnnData, name: str) -> float:
-    facts = adata.uns.get("genot", {})
-    if "position_um" not in facts:
-        raise SliceError(
-            f'The {name} slice has no uns["genot"]["position_um"]. Write its position in the '
-            "tissue there, or give t yourself."
-        )
-    return float(facts["position_um"])
 
 
 def prepare_interpolation(

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from ..slices.spacing import spot_spacing
@@ -88,6 +89,7 @@ def _autocorrelation(nearest: NDArray, embedding: NDArray) -> float:
     return float((centred * around).sum() / (centred**2).sum())
 
 
+@threadpool_limits.wrap(limits=1)  # the search takes one step after the other
 def place_spots(
     positions: NDArray,
     expected: NDArray,

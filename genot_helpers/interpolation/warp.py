@@ -21,6 +21,7 @@ from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from .splines import evaluate
 from .warp_steps import Frame, disagreement, fit_coefficients, make_frame
@@ -120,6 +121,7 @@ class SmoothWarp:
         return u
 
 
+@threadpool_limits.wrap(limits=1)  # small matrices: threads would wait for each other
 def fit_warp(
     left_points: NDArray,
     right_points: NDArray,
