@@ -184,15 +184,17 @@ def test_expectation_is_that_of_the_nearer_slice_above_all(prepared, t):
         prepared.warp.move_left(prepared.left_points, t),
         prepared.warp.move_right(prepared.right_points, t),
     )
-    width = prepared.bandwidth, prepared.spacing
-    weights = [local_weights(p, generated.obsm["spatial"], *width) for p in points]
+    weights, narrower = (
+        [local_weights(p, generated.obsm["spatial"], width, prepared.spacing) for p in points]
+        for width in (prepared.bandwidth, prepared.mean_bandwidth)
+    )
     embeddings = prepared.left_embedding, prepared.right_embedding
     expected = sum(
         share * (w @ e) for share, w, e in zip((1 - t, t), weights, embeddings, strict=True)
     )
     np.testing.assert_allclose(generated.obsm["X_genot"], expected, atol=1e-5)
     slices = [adata[:, GENES].copy() for adata in (LEFT, RIGHT)]
-    mean = expected_expression(slices, weights, (1 - t, t))
+    mean = expected_expression(slices, narrower, (1 - t, t))
     np.testing.assert_allclose(generated.layers["mean"], mean, rtol=1e-5)
 
 
@@ -331,6 +333,7 @@ def test_order_of_spots_does_not_matter(small, left_order, right_order):
     assert_same(generated, before[0.4])
     assert np.array_equal(generated.layers["mean"], before[0.4].layers["mean"])
     assert other.bandwidth == prepared.bandwidth
+    assert other.mean_bandwidth == prepared.mean_bandwidth
     assert np.array_equal(other.warp.coefficients, prepared.warp.coefficients)
     for t, end in zip((0.0, 1.0), pair, strict=True):  # an end stays in the order it was given in
         generated = other.at(t)

@@ -260,6 +260,28 @@ def test_width_is_in_the_unit_of_the_points():
     assert choose_bandwidth(right, left, b, a, 1.0) == width
 
 
+def test_width_is_narrower_with_details_of_ones_own_slice():
+    """Fine structure that the slices do not share: the other alone says nothing about it."""
+    rng = np.random.default_rng(0)
+    side = np.sqrt(500)
+    points = [rng.uniform(0, side, (500, 2)) for _ in range(2)]
+    shared, fine = (
+        [
+            np.sin(2 * np.pi * p[:, :1] / wave + phase)
+            for p, phase in zip(points, phases, strict=True)
+        ]
+        for wave, phases in ((60.0, (0, 0)), (9.0, (0, 2.5)))
+    )
+    values = [
+        a + 0.7 * b + 0.2 * rng.normal(size=a.shape) for a, b in zip(shared, fine, strict=True)
+    ]
+    other, both = (
+        choose_bandwidth(*points, *values, 1.0, from_both=from_both) for from_both in (False, True)
+    )
+    assert both < other
+    assert choose_bandwidth(*points[::-1], *values[::-1], 1.0, from_both=True) == both
+
+
 def test_own_and_other_error():
     left, right, a, b = wave_pair(30.0, 0.3)
     own, other = compare_errors(left, right, a, b, 1.5, 1.0)

@@ -58,8 +58,9 @@ class Interpolation:
         Their coordinates and shared components.
     warp, coupling
         See :mod:`genot_helpers.interpolation.warp` and :mod:`genot_helpers.transport`.
-    spacing, bandwidth
-        Spot spacing, and width of the mean that says what to expect, in the unit of the points.
+    spacing, bandwidth, mean_bandwidth
+        Spot spacing, width of the mean that says which real spots to expect where, and of the
+        narrower one that ``layers["mean"]`` is, all in the unit of the points.
     labels
         See :mod:`genot_helpers.interpolation.carried_labels`; None if none are carried.
     mean
@@ -82,6 +83,7 @@ class Interpolation:
     coupling: Coupling
     spacing: float
     bandwidth: float
+    mean_bandwidth: float
     labels: CarriedLabels | None = None
     mean: bool = True
     seed: int = 0
@@ -201,7 +203,8 @@ class Interpolation:
 
     def _look_around(self, t, positions, moved) -> _Surroundings:
         """Weigh what lies around the positions in either slice."""
-        widest = max(self.bandwidth, self.labels.bandwidth if self.labels else 0.0)
+        widths = [self.bandwidth, self.mean_bandwidth]
+        widest = max(widths + ([self.labels.bandwidth] if self.labels else []))
         nearest = tuple(Nearest(points, positions, widest, self.spacing) for points in moved)
         weights = tuple(spots.weights(self.bandwidth) for spots in nearest)
         return _Surroundings(t, positions, moved, nearest, weights)
@@ -261,7 +264,7 @@ class Interpolation:
             return self.decoder.predict(expected, slice_weights=shares, genes=self.genes)
         return expected_expression(
             [a[:, self.genes] for a in (self.left, self.right)],
-            around.weights,
+            [spots.weights(self.mean_bandwidth) for spots in around.nearest],
             shares,
         )
 
@@ -288,6 +291,7 @@ class Interpolation:
             "seed": self.seed,
             "stiffness": self.warp.stiffness,
             "bandwidth": self.bandwidth,
+            "mean_bandwidth": self.mean_bandwidth,
             "spacing": self.spacing,
             "unmatched_fraction": self.coupling.unmatched_fraction,
         }

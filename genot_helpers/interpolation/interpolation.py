@@ -178,7 +178,10 @@ def prepare_interpolation(
     )
     coupling_seconds = time.perf_counter() - coupling_begin
     spacing = (spot_spacing(middle[0]) + spot_spacing(middle[1])) / 2
-    bandwidth = choose_bandwidth(*middle, space.left, space.right, spacing, seed=seed)
+    known = *middle, space.left, space.right, spacing
+    bandwidth, mean_bandwidth = (
+        choose_bandwidth(*known, from_both=both, seed=seed) for both in (False, True)
+    )
     labels = None
     if key is not None:
         labels = prepare_labels(left, right, key, middle, spacing, seed=seed)
@@ -193,6 +196,7 @@ def prepare_interpolation(
         coupling=coupling,
         spacing=spacing,
         bandwidth=bandwidth,
+        mean_bandwidth=mean_bandwidth,
         labels=labels,
         mean=mean,
         seed=seed,
