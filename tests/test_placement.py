@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,9 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from genot_helpers.interpolation import placement_search as room
+from genot_helpers.interpolation.nearest import chain_neighbours, find_nearest, n_threads
 from genot_helpers.interpolation.placement import autocorrelation, place_spots
+from genot_helpers.interpolation.placement_prices import Prices
 from genot_helpers.interpolation.positions import (
     Pairs,
     draw_pairs,
@@ -471,7 +474,76 @@ def test_autocorrelation_is_morans_i():
     assert autocorrelation(points, 7 * values + 3) == pytest.approx(autocorrelation(points, values))
 
 
+# --- prices --------------------------------------------------------------------------------------
+
+
+def kinds_of(embedding):
+    """Components and their products, each group centred and of total variance one."""
+    one, other = np.triu_indices(min(embedding.shape[1], 20))
+    groups = embedding, embedding[:, one] * embedding[:, other]
+    groups = [values - values.mean(axis=0) for values in groups]
+    return np.hstack([values / np.sqrt((values**2).sum(axis=1).mean()) for values in groups])
+
+
+@pytest.mark.parametrize("d", [3, 25])
+def test_prices_are_those_of_the_definition(d):
+    """Up to a constant: only differences of prices matter."""
+    rng = np.random.default_rng(d)
+    embedding = rng.normal(size=(300, d)) * np.linspace(2, 0.5, d) + 0.3
+    pool_slice = (np.arange(300) >= 120).astype(int)
+    start = np.concatenate([rng.permutation(120)[:40], 120 + rng.permutation(180)[:20]])
+    kinds = kinds_of(embedding)
+    fair = (40 * kinds[:120].mean(axis=0) + 20 * kinds[120:].mean(axis=0)) / 60
+    prices, debt = Prices(embedding, pool_slice, start), 0.0
+    for _ in range(3):
+        chosen = rng.permutation(300)[:60]
+        debt = debt + kinds[chosen].mean(axis=0) - fair
+        found, expected = prices.after(chosen), 30.0 * kinds @ debt
+        apart = found - found[0] - (expected - expected[0])
+        assert np.abs(apart).max() < 1e-3 * np.ptp(expected)
+
+
+def test_what_is_used_too_much_becomes_dearer():
+    embedding = np.random.default_rng(0).normal(size=(200, 2))
+    high = np.argsort(embedding[:, 0])[-50:]
+    price = Prices(embedding, np.zeros(200, dtype=int), np.arange(50)).after(high)
+    assert price[high].mean() > np.delete(price, high).mean() + 1
+
+
 # --- order in memory, order of visits ------------------------------------------------------------
+
+
+@given(seeds, st.integers(1, 40), st.integers(1, 40))
+@repeat
+def test_nearest_are_the_nearest(seed, n, k):
+    rng = np.random.default_rng(seed)
+    points, places, k = rng.normal(size=(n, 2)), rng.normal(size=(7, 2)), min(k, n)
+    distance, nearest = find_nearest(points, places, k)
+    everything = cdist(places, points)
+    np.testing.assert_allclose(distance, np.sort(everything, axis=1)[:, :k])
+    np.testing.assert_allclose(np.take_along_axis(everything, nearest, 1), distance)
+
+
+@pytest.mark.parametrize("on_grid", [False, True])
+def test_chain_of_neighbours_turns_with_the_slice(on_grid):
+    points = np.stack(np.mgrid[:20, :15], axis=-1).reshape(-1, 2).astype(float)
+    points[:, 0] += 0.5 * (points[:, 1] % 2)
+    rng = np.random.default_rng(0)
+    points = points[rng.permutation(300)] * (1, 0.75**0.5)
+    if not on_grid:
+        points += rng.normal(0, 0.2, points.shape)
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    assert np.array_equal(chain_neighbours(points @ turn.T + 1e3), chain_neighbours(points))
+    step = np.linalg.norm(np.diff(points[chain_neighbours(points)], axis=0), axis=1)
+    assert np.median(step) < 3  # at random it is about 9
+
+
+def test_number_of_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert n_threads() == 3
+    for nothing in ("", "0", "2,4"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nothing)
+        assert 1 <= n_threads() <= os.cpu_count()
 
 
 @given(seeds, st.integers(2, 60), st.integers(0, 60))

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from scipy.interpolate import BSpline
 from scipy.spatial.distance import cdist
 
+from genot_helpers.interpolation import splines
 from genot_helpers.interpolation.local_means import (
     BANDWIDTHS,
     choose_bandwidth,
@@ -20,6 +22,7 @@ from genot_helpers.interpolation.local_means import (
     local_weights,
 )
 from genot_helpers.interpolation.warp import STIFFNESS, fit_warp
+from genot_helpers.interpolation.warp_steps import make_frame
 from genot_helpers.pairs.shared_space import expression_states, shared_space
 from genot_helpers.preprocessing.preprocessing import normalise
 from genot_helpers.slices.slices import SliceError
@@ -194,6 +197,30 @@ def test_slices_apart_have_no_warp(pair):
     left, right, a, b = pair
     warp = fit_warp(left, right + 1e5, a, b)
     assert warp.is_identity
+
+
+def test_splines_are_those_of_scipy():
+    knots = np.concatenate([np.zeros(3), np.linspace(0, 1, splines.N_CONTROL - 2), np.ones(3)])
+    rng = np.random.default_rng(0)
+    places = np.vstack([rng.uniform(-0.1, 1.1, (200, 2)), [[0, 0], [1, 1], [2 / 7, 3 / 7]]])
+    inside = np.clip(places, 0, 1 - 1e-12)
+    across, along = (BSpline.design_matrix(inside[:, axis], knots, 3).toarray() for axis in (0, 1))
+    np.testing.assert_allclose(splines.basis(places[:, 0]), across, atol=1e-9)
+    coefficients = rng.normal(size=(splines.N_CONTROL, splines.N_CONTROL, 2))
+    expected = np.einsum("ni,nj,ijd->nd", across, along, coefficients)
+    np.testing.assert_allclose(splines.evaluate(coefficients, places), expected, atol=1e-9)
+
+
+def test_sums_over_bins_are_those_of_the_whole_basis():
+    """The product form against the matrix with a row for each bin and a column for each point."""
+    rng = np.random.default_rng(0)
+    frame = make_frame(rng.uniform(0, 30, (200, 2)), rng.uniform(0, 40, (200, 2)))
+    whole = np.kron(frame.across, frame.along)
+    values, coefficients = rng.normal(size=len(whole)), rng.normal(size=(whole.shape[1], 2))
+    np.testing.assert_allclose(frame.field(coefficients), whole @ coefficients, atol=1e-9)
+    np.testing.assert_allclose(frame.gather(values), whole.T @ values, atol=1e-9)
+    pairs = whole.T @ (values[:, None] * whole)
+    np.testing.assert_allclose(frame.gather_pairs(values), pairs, atol=1e-9)
 
 
 # --- local means ---------------------------------------------------------------------------------

@@ -79,4 +79,5 @@ def chain_neighbours(points: NDArray) -> NDArray[np.int64]:
         (np.ones(starts[-1], dtype=bool), nearest[linked], starts), shape=(n, n)
     )
     links = (links + links.T).tocsr()
+    links.sort_indices()  # of links to equally many, the first is followed
     return reverse_cuthill_mckee(links, symmetric_mode=True).astype(np.int64)
