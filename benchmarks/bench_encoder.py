@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from genot_helpers.encoder.configuration import DEFAULT, PAPER
 from genot_helpers.encoder.training import train_encoder
-from genot_helpers.preprocessing.graph import nearest_neighbour_graph, spatial_graph
+from genot_helpers.preprocessing.neighbours import nearest_neighbour_graph, spatial_graph
 
 N_COMPONENTS = 200
 

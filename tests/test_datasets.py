@@ -27,7 +27,7 @@ from genot_helpers.datasets.datasets import (
     read_space_ranger,
 )
 from genot_helpers.files import write_slice
-from genot_helpers.simulation.simulation import simulate_cortex
+from genot_helpers.simulation.cortex import simulate_cortex
 from genot_helpers.slices.labels import as_labels
 from genot_helpers.slices.slices import SliceError, check_slice
 

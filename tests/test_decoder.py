@@ -12,8 +12,9 @@ from anndata import AnnData
 from scipy import sparse, special, stats
 
 from genot_helpers.decoder import data as decoder_data
-from genot_helpers.decoder.decoder import _Loop, train_decoder
+from genot_helpers.decoder.decoder import train_decoder
 from genot_helpers.decoder.likelihoods import LIKELIHOODS
+from genot_helpers.decoder.loop import TrainingLoop
 from genot_helpers.slices.slices import SliceError
 
 N_GENES = 12
@@ -280,7 +281,7 @@ def test_nothing_is_written_and_nothing_said(capfd):
 
 
 def test_interrupted_training_keeps_the_best_so_far(monkeypatch):
-    original, calls = _Loop._epoch, []
+    original, calls = TrainingLoop.epoch, []
 
     def stopped(loop, *arguments):
         calls.append(1)
@@ -288,7 +289,7 @@ def test_interrupted_training_keeps_the_best_so_far(monkeypatch):
             raise KeyboardInterrupt
         original(loop, *arguments)
 
-    monkeypatch.setattr(_Loop, "_epoch", stopped)
+    monkeypatch.setattr(TrainingLoop, "epoch", stopped)
     with pytest.warns(UserWarning, match="interrupted"):
         decoder = train_decoder(pair(), **FAST)
     assert decoder.interrupted

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from genot_helpers.domains.domains import choose_n_domains, cluster_mixture, refine_domains
+from genot_helpers.domains.domains import cluster_mixture
+from genot_helpers.domains.number_of_domains import choose_n_domains
+from genot_helpers.domains.refinement import refine_domains
 from genot_helpers.preprocessing.preprocessing import preprocess, smooth_components
+from genot_helpers.slices.slices import SliceError
 
 FEW = {"n_starts": 8, "n_kept": 2, "dimensions": (4, 8)}
 
@@ -146,20 +149,20 @@ def test_a_number_of_domains_that_does_not_fit_is_refused(n_domains):
 
 def test_a_missing_embedding_is_named_with_what_there_is():
     adata = embedded(blobs()[0])
-    with pytest.raises(KeyError, match=r"no obsm\['X_other'\].*X_genot"):
+    with pytest.raises(SliceError, match=r"obsm\['X_other'\] is missing.*X_genot"):
         cluster_mixture(adata, 4, use_rep="X_other")
 
 
 def test_nan_in_the_embedding_is_refused():
     points, _ = blobs()
     points[3, 2] = np.nan
-    with pytest.raises(ValueError, match=r"obsm\['X_genot'\] of slice 1 holds NaN"):
+    with pytest.raises(SliceError, match=r"slice 2: obsm\['X_genot'\].*not finite"):
         cluster_mixture([embedded(blobs()[0]), embedded(points)], 4)
 
 
 def test_embeddings_of_different_width_are_refused():
     points, _ = blobs()
-    with pytest.raises(ValueError, match=r"different numbers of columns.*\[5, 6\]"):
+    with pytest.raises(SliceError, match=r"number of components.*'slice 1': 6, 'slice 2': 5"):
         cluster_mixture([embedded(points), embedded(points[:, :5])], 4)
 
 

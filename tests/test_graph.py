@@ -14,14 +14,15 @@ from scipy import sparse
 
 from genot_helpers.preprocessing.graph import (
     graph_operator,
-    grid_graph,
-    hop_features,
-    nearest_neighbour_graph,
     row_normalised,
     smooth,
-    spatial_graph,
     spots_averaged,
     symmetric_normalised,
+)
+from genot_helpers.preprocessing.neighbours import (
+    grid_graph,
+    nearest_neighbour_graph,
+    spatial_graph,
 )
 from genot_helpers.slices.slices import SliceError
 
@@ -192,15 +193,14 @@ def test_symmetric_normalisation_is_that_of_torch_geometric():
 
 @given(graphs(), st.integers(0, 4))
 @settings(deadline=None)
-def test_hop_features_are_matrix_powers(graph, n_hops):
+def test_smoothing_is_a_matrix_power(graph, n_steps):
     adjacency, rng = graph
     features = rng.normal(size=(len(adjacency), 3))
     operator = symmetric_normalised(sparse.csr_matrix(adjacency))
-    hops = hop_features(features, operator, n_hops)
-    powers = [np.linalg.matrix_power(operator.toarray(), k) @ features for k in range(n_hops + 1)]
-    assert hops.dtype == np.float32
-    assert np.allclose(hops, np.hstack(powers), atol=1e-5)
-    assert np.array_equal(hops[:, -3:], smooth(features, operator, n_hops))
+    smoothed = smooth(features, operator, n_steps)
+    assert smoothed.dtype == np.float32
+    expected = np.linalg.matrix_power(operator.toarray(), n_steps) @ features
+    assert np.allclose(smoothed, expected, atol=1e-5)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -210,12 +210,12 @@ def test_order_of_spots_does_not_matter(seed):
     adata = scattered_slice(40, seed)
     features, order = rng.normal(size=(40, 3)), rng.permutation(40)
     shuffled = AnnData(shape=(40, 0), obsm={"spatial": adata.obsm["spatial"][order]})
-    hops = []
+    smoothed = []
     for item, values in ((adata, features), (shuffled, features[order])):
         spatial_graph(item)
         operator = row_normalised(item.obsp["spatial_connectivities"])
-        hops.append(hop_features(values, operator, 3))
-    assert np.allclose(hops[0][order], hops[1], atol=1e-5)
+        smoothed.append(smooth(values, operator, 3))
+    assert np.allclose(smoothed[0][order], smoothed[1], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_graph_needs_enough_spots():
 def test_features_must_fit_the_graph():
     operator = sparse.identity(4, format="csr")
     with pytest.raises(ValueError, match="same n spots"):
-        hop_features(np.ones((3, 2)), operator, 1)
+        smooth(np.ones((3, 2)), operator, 1)
     with pytest.raises(ValueError, match="give 0 or more"):
         smooth(np.ones((4, 2)), operator, -1)
     with pytest.raises(ValueError, match="negative"):
@@ -259,5 +259,5 @@ def test_spots_averaged_is_that_of_the_weights(planted):
         assert spots_averaged(planted, n_steps) == pytest.approx(expected, rel=0.15)
     assert spots_averaged(planted, 0) == pytest.approx(1, rel=0.1)
     del planted.obsp["spatial_connectivities"]
-    with pytest.raises(KeyError, match="Run spatial_graph"):
+    with pytest.raises(SliceError, match="run spatial_graph first"):
         spots_averaged(planted)

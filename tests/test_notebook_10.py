@@ -13,7 +13,7 @@ from notebook_runs import DOMAIN_METRICS, messages
 
 from genot_helpers.files import write_slice
 from genot_helpers.reruns.reruns import NotebookError, NotebookRun, run_notebook
-from genot_helpers.simulation.simulation import simulate_cortex
+from genot_helpers.simulation.cortex import simulate_cortex
 
 pytestmark = pytest.mark.notebook
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genot_helpers.preprocessing.graph import spatial_graph
+from genot_helpers.preprocessing.neighbours import spatial_graph
 from genot_helpers.preprocessing.preprocessing import (
     joint_components,
     normalise,
@@ -193,10 +193,10 @@ def test_smoothing_is_a_power_of_the_mean_over_the_neighbourhood(planted, n_step
 
 
 def test_smoothing_says_what_is_missing(planted):
-    with pytest.raises(KeyError, match="joint_components and spatial_graph first"):
+    with pytest.raises(SliceError, match=r"slice: obsm\['X_pca'\] is missing"):
         smooth_components(planted)
     planted.obsm["X_pca"] = np.zeros((300, 2))
-    with pytest.raises(KeyError, match="spatial_connectivities"):
+    with pytest.raises(SliceError, match="spatial_connectivities"):
         smooth_components(planted)
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cosine, jensenshannon
 
 import genot_helpers as gh
 from genot_helpers.evaluation.grid_maps import MapPair, compare_maps
-from genot_helpers.pairs.comparable import named_log_profiles
+from genot_helpers.pairs.comparable import sparse_log_profiles
 from genot_helpers.slices.slices import SliceError
 
 MEASURES = ["pearson", "cosine", "rmse", "jensen_shannon", "ssim", "mean"]
@@ -29,7 +29,7 @@ def test_a_slice_is_like_itself(planted):
 def test_measures_are_those_of_scipy_and_of_the_whole_slice():
     real, ours = plant_slice(seed=0), plant_slice(seed=1)
     table = gh.gene_similarity(ours, real)
-    genes, x, y = named_log_profiles(ours, real)
+    genes, x, y = sparse_log_profiles(ours, real).most_variable()
     points = real.obsm["spatial"], ours.obsm["spatial"]
     pair = MapPair(*points)
     ((_, a, b),), both = pair.blocks(x, y), pair.both

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from genot_helpers.slices.matrices import scan
-from genot_helpers.slices.slices import SliceError, check_slice, find_labels, holds_counts
+from genot_helpers.slices.slices import SliceError, check_slice, find_labels
+from genot_helpers.slices.values import holds_counts
 
 LAYOUTS = {
     "csr": sparse.csr_matrix,

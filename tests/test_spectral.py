@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.linalg import eigh
 
 from genot_helpers.encoder.spectral import spectral_embedding
-from genot_helpers.preprocessing.graph import nearest_neighbour_graph, spatial_graph
+from genot_helpers.preprocessing.neighbours import nearest_neighbour_graph, spatial_graph
+from genot_helpers.slices.slices import SliceError
 
 
 def random_slice(n_spots=60, n_features=5, *, seed=0, n_neighbors=6):
@@ -174,19 +175,19 @@ def test_a_feature_without_variance_does_no_harm():
 
 def test_bad_input_is_named():
     plain = ad.AnnData(obsm={"X_pca": np.zeros((9, 2))})
-    with pytest.raises(KeyError, match=r"Slice 0 needs obsm\['X_pca'\] and obsp"):
+    with pytest.raises(SliceError, match=r"slice: obsp\['spatial_connectivities'\] is missing"):
         spectral_embedding(plain)
-    with pytest.raises(KeyError, match="Slice 1"):
-        spectral_embedding([random_slice(), plain])
-    with pytest.raises(ValueError, match=r"\[4, 5\] columns"):
+    with pytest.raises(SliceError, match=r"slice 2: obsm\['X_pca'\] is missing"):
+        spectral_embedding([random_slice(), ad.AnnData(shape=(9, 0))])
+    with pytest.raises(SliceError, match=r"number of components.*'slice 1': 5, 'slice 2': 4"):
         spectral_embedding([random_slice(), random_slice(n_features=4)])
     with pytest.raises(ValueError, match="20 spots for 20 features"):
         spectral_embedding(random_slice(20, 20))
     with pytest.raises(ValueError, match="n_features is 0"):
         spectral_embedding(random_slice(), n_features=0)
-    with pytest.raises(ValueError, match="number of hops"):
+    with pytest.raises(ValueError, match="n_hops is -1"):
         spectral_embedding(random_slice(), n_hops=-1)
     broken = random_slice()
     broken.obsm["X_pca"][1, 1] = np.inf
-    with pytest.raises(ValueError, match=r"obsm\['X_pca'\] of slice 0 holds NaN or infinite"):
+    with pytest.raises(SliceError, match=r"obsm\['X_pca'\] holds values that are not finite"):
         spectral_embedding(broken)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..pairs.pairs import check_pair, expression_maps
+from ..slices.records import record
 from ..slices.slices import SliceError
 from .fit import compare, refine_by_maps
 from .judge import Alignment, AlignmentError, judge
@@ -180,8 +181,8 @@ def apply_alignment(
     """
     if spatial_key not in adata.obsm:
         raise SliceError(f"obsm[{spatial_key!r}] is missing: there is nothing to move.")
-    facts = dict(adata.uns.get("genot", {}))
-    if facts.get("alignment", {}).get("key_added") == spatial_key:
+    before = adata.uns.get("genot", {}).get("alignment", {})
+    if before.get("key_added") == spatial_key:
         raise SliceError(
             f"obsm[{spatial_key!r}] holds aligned coordinates already; moving them again would "
             "put the slice out of place. Load the slice anew, or keep both frames: "
@@ -189,8 +190,7 @@ def apply_alignment(
         )
     transform = getattr(alignment, "transform", alignment)
     adata.obsm[key_added] = transform.apply(adata.obsm[spatial_key])
-    facts["alignment"] = alignment.to_dict() | {"key_added": key_added}
-    adata.uns["genot"] = facts
+    record(adata, alignment=alignment.to_dict() | {"key_added": key_added})
 
 
 def _check_parameters(scale, refine, max_spots, min_overlap, max_residual, on_poor) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..pairs.pairs import ExpressionMap
-from .fit import compare, residual_shift
+from .fit import compare
+from .residual import residual_shift
 from .search import Fit
 from .transforms import SimilarityTransform
 
@@ -47,7 +48,7 @@ class Alignment:
         spot spacings.
     residual
         By how many spot spacings patches of tissue would still have to move to agree best: median,
-        0 to 8, see :func:`genot_helpers.alignment.fit.residual_shift`. 0 to 1 is as good as it
+        0 to 8, see :func:`genot_helpers.alignment.residual.residual_shift`. 0 to 1 is as good as it
         gets, 3 means a tissue that is bent, 5 or more that something is wrong.
     agreement_before, agreement
         Correlation of smoothed expression between the slices where they overlap, before and after

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from ..pairs.pairs import ExpressionMap
 from ..slices.slices import SliceError
 from ..transport.transport import sparse_coupling
-from .fit import reach_between
+from .fit import reach_between, settle
 from .transforms import SimilarityTransform, weighted_procrustes
 
 __all__ = ["refine_by_coupling", "refine_by_outline"]
@@ -39,7 +39,8 @@ def refine_by_coupling(
     Parameters
     ----------
     left, right, start, allow_scale, n_steps
-        As in :func:`refine_by_maps`; ``start`` must be nearer, within a few spot spacings.
+        As in :func:`genot_helpers.alignment.fit.refine_by_maps`; ``start`` must be nearer, within a
+        few spot spacings.
     n_neighbors, embedding_weight
         Passed to :func:`genot_helpers.transport.sparse_coupling`: nearest spots that are possible
         partners, and the weight of expression against distance in squared spot spacings.
@@ -51,15 +52,15 @@ def refine_by_coupling(
     SimilarityTransform
         Right to left.
     """
-    left, right, transform = left.coarser(max_spots), right.coarser(max_spots), start
-    reach = reach_between(left, right, start)
-    tree = cKDTree(left.points)
-    for _ in range(n_steps):
+    left, right = left.coarser(max_spots), right.coarser(max_spots)
+    tree, reach = cKDTree(left.points), reach_between(left, right, start)
+
+    def step(transform: SimilarityTransform) -> tuple[SimilarityTransform, np.ndarray] | None:
         moved = transform.apply(right.points)
         near_left = cKDTree(moved).query(left.points)[0] < reach
         near_right = tree.query(moved)[0] < reach
         if min(near_left.sum(), near_right.sum()) < 10:
-            break
+            return None
         plan = sparse_coupling(
             left.points[near_left],
             moved[near_right],
@@ -75,10 +76,9 @@ def refine_by_coupling(
             plan.data,
             allow_scale=allow_scale,
         )
-        transform = move @ transform
-        if np.abs(move.apply(moved) - moved).max() < 0.02 * left.spacing:
-            break
-    return transform
+        return move, moved
+
+    return settle(start, step, n_steps=n_steps, tolerance=0.02 * left.spacing)
 
 
 def refine_by_outline(

@@ -22,6 +22,7 @@ from scipy.spatial import cKDTree
 
 from ..pairs.pairs import check_pair, expression_maps
 from ..transport.gromov import partial_fused_gromov_wasserstein_coupling
+from .fit import settle
 from .judge import Alignment, judge
 from .scale import choose_scale
 from .transforms import SimilarityTransform, weighted_procrustes
@@ -149,21 +150,22 @@ def _prepare(left, right, use_rep, scale, spatial_key):
     return maps, value, source
 
 
-def _closest_points(target, moving, transform, share, n_steps=50):
+def _closest_points(target, moving, start, share, n_steps=50):
     """Pair each point with the closest one, both ways, fit the closest pairs, and so on.
 
-    Returns the transform and the root mean square distance of the pairs that were fitted.
+    Returns the transform and the root mean square distance of the pairs that were fitted last.
     """
-    tree = cKDTree(target)
-    for _ in range(n_steps):
+    tree, distances = cKDTree(target), []
+
+    def step(transform: SimilarityTransform) -> tuple[SimilarityTransform, np.ndarray]:
         moved = transform.apply(moving)
         forth, back = tree.query(moved), cKDTree(moved).query(target)
         distance = np.concatenate([forth[0], back[0]])
         kept = np.argsort(distance, kind="stable")[: max(10, int(share * len(distance)))]
         left = np.concatenate([target[forth[1]], target])[kept]
         right = np.concatenate([moved, moved[back[1]]])[kept]
-        move = weighted_procrustes(left, right)
-        transform = move @ transform
-        if np.abs(move.apply(moved) - moved).max() < 1e-4 * np.ptp(target):
-            break
-    return transform, float(np.sqrt((distance[kept] ** 2).mean()))
+        distances.append(float(np.sqrt((distance[kept] ** 2).mean())))
+        return weighted_procrustes(left, right), moved
+
+    transform = settle(start, step, n_steps=n_steps, tolerance=1e-4 * np.ptp(target))
+    return transform, distances[-1]

@@ -14,7 +14,7 @@ from scipy.spatial import Delaunay, QhullError
 
 from ..slices.slices import SliceError
 from ..slices.spacing import spot_spacing
-from ..slices.units import stated_micrometres_per_unit
+from ..slices.units import on_visium_grid, stated_micrometres_per_unit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -54,7 +54,7 @@ def choose_scale(
         units = [stated_micrometres_per_unit(adata) for adata in (left, right)]
         if None not in units:
             return units[1] / units[0], False, "units in uns['genot']"
-        if _is_visium(left) and _is_visium(right):
+        if on_visium_grid(left) and on_visium_grid(right):
             ratio = spot_spacing(points[0]) / spot_spacing(points[1])
             if abs(ratio - 1) > 0.02:  # less is how the image was taken, or nothing
                 return ratio, False, "pitch of the Visium grids"
@@ -63,13 +63,6 @@ def choose_scale(
     if scale == "auto" and 1 / _SAME_SIZE <= ratio <= _SAME_SIZE:
         return 1.0, False, "none: the slices are of similar size"
     return ratio, True, "ratio of tissue areas, fitted"
-
-
-def _is_visium(adata: AnnData) -> bool:
-    """Say whether spots are numbered as on a hexagonal Visium grid: row + column is even."""
-    if not {"array_row", "array_col"} <= set(adata.obs):
-        return False
-    return bool((adata.obs[["array_row", "array_col"]].sum(axis=1) % 2 == 0).all())
 
 
 def tissue_area(points: np.ndarray) -> float:

@@ -2,10 +2,8 @@
 
 A notebook in demo mode asks for section ``151673`` and gets a section of a simulated cortex with
 the same slots, so that nothing but ``data_source`` changes when the real one is there. What is
-simulated and how is said in :mod:`genot_helpers.simulation`,
-:mod:`genot_helpers.simulation.sagittal` and :mod:`genot_helpers.simulation.embryo_platforms`; the
-names are those of Maynard et al. 2021
-(https://doi.org/10.1038/s41593-020-00787-0) and the other sets in ``data/README.md``.
+simulated and how is said in :mod:`genot_helpers.simulation`; the names are those of Maynard et al.
+2021 (https://doi.org/10.1038/s41593-020-00787-0) and the other sets in ``data/README.md``.
 """
 
 from __future__ import annotations
@@ -16,14 +14,12 @@ from typing import NamedTuple
 
 from anndata import AnnData
 
+from ..simulation.cortex import simulate_cortex
+from ..simulation.embryo import simulate_embryo
 from ..simulation.embryo_platforms import simulate_embryo_cells
+from ..simulation.hippocampus import simulate_hippocampus
+from ..simulation.olfactory_bulb import simulate_olfactory_bulb
 from ..simulation.sagittal import simulate_sagittal_brain
-from ..simulation.simulation import (
-    simulate_cortex,
-    simulate_embryo,
-    simulate_hippocampus,
-    simulate_olfactory_bulb,
-)
 
 __all__ = ["DEMO_SLICES", "DLPFC_DONORS", "demo_slice"]
 

@@ -25,7 +25,9 @@ from PIL import Image
 from scipy import sparse
 
 from ..slices.matrices import is_numeric
-from ..slices.slices import SliceError, holds_counts
+from ..slices.records import record
+from ..slices.slices import SliceError
+from ..slices.values import holds_counts
 
 __all__ = ["is_space_ranger", "read_h5ad", "read_space_ranger", "tidy"]
 
@@ -201,8 +203,7 @@ def read_h5ad(path: str | Path) -> AnnData:
     layers = [layer for layer in _COUNT_LAYERS if layer in adata.layers]
     if layers and not holds_counts(adata) and holds_counts(AnnData(adata.layers[layers[0]])):
         adata.X = adata.layers.pop(layers[0])
-        facts = {"counts_from": f"layers[{layers[0]!r}]"}
-        adata.uns["genot"] = dict(adata.uns.get("genot", {})) | facts
+        record(adata, counts_from=f"layers[{layers[0]!r}]")
     return adata
 
 
@@ -246,7 +247,7 @@ def tidy(adata: AnnData) -> AnnData:
             notes.append(f"{(~spots).sum():,} spots without counts")
         if not (spots.all() and genes.all()):
             adata = adata[spots, genes].copy()
-    adata.uns["genot"] = dict(adata.uns.get("genot", {})) | {"dropped": "; ".join(notes)}
+    record(adata, dropped="; ".join(notes))
     return adata
 
 

@@ -7,7 +7,7 @@ compare with, and because readers know them; the default is `cluster_mixture`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import anndata as ad
@@ -15,7 +15,7 @@ import numpy as np
 import scanpy as sc
 from sklearn.base import ClusterMixin, DensityMixin, clone
 
-from ..slices.slices import Slices, as_list
+from ..slices.several import Slices, named_slices
 from .domains import stacked_embedding, write_domains
 
 __all__ = ["cluster_leiden", "cluster_louvain", "cluster_mclust", "cluster_with"]
@@ -49,15 +49,25 @@ def cluster_with(
     >>> from sklearn.cluster import KMeans
     >>> cluster_with(adata, KMeans(7, random_state=0), key_added="kmeans")  # doctest: +SKIP
     """
-    found = as_list(slices)
+    named = named_slices(slices)
     n_domains = getattr(clusterer, "n_clusters", getattr(clusterer, "n_components", None))
-    embedding = stacked_embedding(found, use_rep, n_domains)[:, :n_dimensions]
+    embedding = stacked_embedding(named, use_rep, n_domains)[:, :n_dimensions]
     labels = clone(clusterer).fit_predict(embedding)
-    write_domains(found, labels, key_added, method=repr(clusterer), use_rep=use_rep)
+    write_domains(named, labels, key_added, method=repr(clusterer), use_rep=use_rep)
 
 
-def _community_graph(embedding: np.ndarray, n_neighbors: int, seed: int) -> ad.AnnData:
+def _community_graph(
+    named: Mapping[str, ad.AnnData],
+    n_domains: int | None,
+    resolution: float | None,
+    use_rep: str,
+    n_neighbors: int,
+    seed: int,
+) -> ad.AnnData:
     """Nearest-neighbour graph in the embedding, by scanpy, on an otherwise empty AnnData."""
+    if (n_domains is None) == (resolution is None):
+        raise ValueError("Give either n_domains or resolution, not both and not neither.")
+    embedding = stacked_embedding(named, use_rep, n_domains)
     holder = ad.AnnData(obsm={"X": embedding}, shape=(len(embedding), 0))
     sc.pp.neighbors(holder, n_neighbors=n_neighbors, use_rep="X", random_state=seed)
     return holder
@@ -117,9 +127,8 @@ def cluster_leiden(
     float
         The resolution used.
     """
-    _check_either(n_domains, resolution)
-    found = as_list(slices)
-    holder = _community_graph(stacked_embedding(found, use_rep, n_domains), n_neighbors, seed)
+    named = named_slices(slices)
+    holder = _community_graph(named, n_domains, resolution, use_rep, n_neighbors, seed)
 
     def communities(at: float) -> np.ndarray:
         sc.tl.leiden(
@@ -133,7 +142,7 @@ def cluster_leiden(
         )
         return holder.obs["found"].cat.codes.to_numpy()
 
-    return _write_communities(found, communities, n_domains, resolution, key_added, "leiden", seed)
+    return _write_communities(named, communities, n_domains, resolution, key_added, "leiden", seed)
 
 
 def cluster_louvain(
@@ -154,9 +163,8 @@ def cluster_louvain(
     """
     import networkx as nx
 
-    _check_either(n_domains, resolution)
-    found = as_list(slices)
-    holder = _community_graph(stacked_embedding(found, use_rep, n_domains), n_neighbors, seed)
+    named = named_slices(slices)
+    holder = _community_graph(named, n_domains, resolution, use_rep, n_neighbors, seed)
     graph = nx.from_scipy_sparse_array(holder.obsp["connectivities"])
 
     def communities(at: float) -> np.ndarray:
@@ -166,21 +174,16 @@ def cluster_louvain(
             labels[list(members)] = number
         return labels
 
-    return _write_communities(found, communities, n_domains, resolution, key_added, "louvain", seed)
+    return _write_communities(named, communities, n_domains, resolution, key_added, "louvain", seed)
 
 
-def _check_either(n_domains: int | None, resolution: float | None) -> None:
-    if (n_domains is None) == (resolution is None):
-        raise ValueError("Give either n_domains or resolution, not both and not neither.")
-
-
-def _write_communities(found, communities, n_domains, resolution, key_added, method, seed) -> float:
+def _write_communities(named, communities, n_domains, resolution, key_added, method, seed) -> float:
     """Settle the resolution, write the communities, return the resolution."""
     if resolution is None:
         labels, resolution = _search_resolution(communities, n_domains)
     else:
         labels = communities(resolution)
-    write_domains(found, labels, key_added, method=method, resolution=float(resolution), seed=seed)
+    write_domains(named, labels, key_added, method=method, resolution=float(resolution), seed=seed)
     return float(resolution)
 
 
@@ -215,10 +218,10 @@ def cluster_mclust(
     ValueError
         If mclust cannot fit the model.
     """
-    found = as_list(slices)
-    embedding = stacked_embedding(found, use_rep, n_domains)[:, :n_dimensions]
+    named = named_slices(slices)
+    embedding = stacked_embedding(named, use_rep, n_domains)[:, :n_dimensions]
     write_domains(
-        found,
+        named,
         _run_mclust(embedding, n_domains, model, seed),
         key_added,
         method=f"mclust {model}",

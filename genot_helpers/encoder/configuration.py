@@ -11,7 +11,7 @@ __all__ = ["DEFAULT", "PAPER", "EncoderConfiguration", "configuration_named"]
 
 @dataclass(frozen=True)
 class EncoderConfiguration:
-    """Every setting of the encoder and its training, with the letters of the equations above.
+    """Every setting of the encoder and its training, with the letters of encoder.py.
 
     It cannot be changed once made: vary it by ``dataclasses.replace(DEFAULT, n_hops=2)``. Raises
     a ValueError that lists all settings that make no sense.
@@ -19,7 +19,7 @@ class EncoderConfiguration:
 
     # The graph. "spatial": obsp["spatial_connectivities"], made by graph.spatial_graph where it is
     # missing; "nearest": the n_neighbors nearest spots, whatever that slot holds. The operator P:
-    # "mean", "symmetric" or "symmetric_twice" (published), see graph.graph_operator.
+    # "mean", "symmetric" or "symmetric_twice" (published), see preprocessing/graph.py.
     graph: str = "spatial"
     n_neighbors: int = 6
     normalisation: str = "mean"

@@ -1,10 +1,11 @@
 """The GenOT encoder: hop-by-hop graph convolution, reconstruction and contrast.
 
-This file holds the model and its settings, nothing else: read it next to the paper. The method is
-that of GenOT (https://github.com/wrab12/GenOT), which combines the multi-hop propagation of
-simplified graph convolution (Wu et al., arXiv:1902.07153), the graph convolution of Kipf and
-Welling (arXiv:1609.02907) and the contrast of deep graph infomax (Velickovic et al.,
-arXiv:1809.10341) as used for tissue by GraphST (Long et al., Nature Communications 2023,
+This file holds the model, nothing else: read it next to the paper. Its settings are in
+configuration.py, its loss in objective.py. The method is that of GenOT
+(https://github.com/wrab12/GenOT), which combines the multi-hop propagation of simplified graph
+convolution (Wu et al., arXiv:1902.07153), the graph convolution of Kipf and Welling
+(arXiv:1609.02907) and the contrast of deep graph infomax (Velickovic et al., arXiv:1809.10341) as
+used for tissue by GraphST (Long et al., Nature Communications 2023,
 doi:10.1038/s41467-023-36796-3).
 
 With features X (n, p), a normalised adjacency matrix P (n, n) and weights W_k (p, d)::

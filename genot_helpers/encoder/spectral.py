@@ -22,10 +22,12 @@ embedding is :math:`P^k X W \Lambda`.
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import eigh
 
-from ..preprocessing.graph import row_normalised, smooth
-from ..slices.slices import Slices, as_list
+from ..preprocessing.graph import neighbour_mean, smooth
+from ..slices.records import record
+from ..slices.several import Slices, joint_embeddings, named_slices, rows_of_each
 
 __all__ = ["spectral_embedding"]
 
@@ -64,57 +66,42 @@ def spectral_embedding(
 
     Raises
     ------
-    KeyError
-        If features or graph are missing.
+    SliceError
+        If features or graph are missing, a feature is not finite, or the slices differ in their
+        number of features.
     ValueError
-        If slices differ in their number of features, there are too few spots for them, or a
-        feature is not finite.
+        If there are too few spots for the features, or a number is out of range.
     """
-    found = as_list(slices)
-    for number, adata in enumerate(found):
-        if use_rep not in adata.obsm or "spatial_connectivities" not in adata.obsp:
-            raise KeyError(
-                f"Slice {number} needs obsm[{use_rep!r}] and obsp['spatial_connectivities']. "
-                "Run preprocess, or joint_components and spatial_graph, first."
-            )
-        if not np.isfinite(adata.obsm[use_rep]).all():
-            raise ValueError(f"obsm[{use_rep!r}] of slice {number} holds NaN or infinite values.")
     if n_features is not None and n_features < 1:
         raise ValueError(f"n_features is {n_features}; give 1 or more, or None for all.")
-    widths = {adata.obsm[use_rep].shape[1] for adata in found}
-    if len(widths) > 1:
-        raise ValueError(
-            f"obsm[{use_rep!r}] has {sorted(widths)} columns in different slices. "
-            "Slices that are embedded together need joint components."
-        )
-    features, aggregated = _features_and_aggregates(found, use_rep, n_features, n_hops)
+    if n_hops < 0:
+        raise ValueError(f"n_hops is {n_hops}; give 0 or more.")
+    named = named_slices(slices)
+    blocks = [block[:, :n_features] for block in joint_embeddings(named, use_rep)]
+    operators = [neighbour_mean(adata, name) for name, adata in named.items()]
+    features, aggregated = _features_and_aggregates(blocks, operators, n_hops)
     eigenvalues, weights = _solve(features, aggregated)
     embedding = aggregated @ weights
     embedding *= eigenvalues / np.maximum(embedding.std(axis=0), np.finfo(float).tiny)
-    record = {
+    facts = {
+        "key": key_added,
         "configuration": "spectral",
         "use_rep": use_rep,
         "n_hops": n_hops,
         "n_features": features.shape[1],
-        "n_slices": len(found),
+        "n_slices": len(named),
         "eigenvalues": eigenvalues,
     }
-    begin = 0
-    for adata in found:
-        adata.obsm[key_added] = embedding[begin : begin + adata.n_obs].astype(np.float32)
-        begin += adata.n_obs
-        adata.uns["genot"] = {
-            **adata.uns.get("genot", {}),
-            "encoder": {"key": key_added, **record},
-        }
+    for adata, rows in rows_of_each(named.values(), embedding):
+        adata.obsm[key_added] = rows.astype(np.float32)
+        record(adata, encoder=dict(facts))
     return eigenvalues
 
 
 def _features_and_aggregates(
-    slices, use_rep: str, n_features: int | None, n_hops: int
+    blocks: list[np.ndarray], operators: list[sparse.csr_matrix], n_hops: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stack centred features X and their aggregates P^k X, both (n_spots, n_features)."""
-    blocks = [np.asarray(adata.obsm[use_rep], dtype=np.float64)[:, :n_features] for adata in slices]
     n_spots, width = sum(map(len, blocks)), blocks[0].shape[1]
     if n_spots <= width:
         raise ValueError(
@@ -124,8 +111,7 @@ def _features_and_aggregates(
     mean = np.concatenate(blocks).mean(axis=0)
     centred = [block - mean for block in blocks]
     aggregates = [
-        smooth(block, row_normalised(adata.obsp["spatial_connectivities"]), n_hops)
-        for block, adata in zip(centred, slices, strict=True)
+        smooth(block, operator, n_hops) for block, operator in zip(centred, operators, strict=True)
     ]
     return np.concatenate(centred), np.concatenate(aggregates).astype(np.float64)
 

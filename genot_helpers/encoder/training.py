@@ -1,9 +1,8 @@
 """Train the GenOT encoder on one slice or on several, and apply it.
 
-The loop around :mod:`genot_helpers.encoder`: loss, optimiser, stopping, seeds, device, progress.
-The loss is that of GenOT (https://github.com/wrab12/GenOT): the features must be recovered from
-the neighbourhood's hidden vectors, and a spot must fit its own neighbourhood better than a spot
-from elsewhere does (deep graph infomax, arXiv:1809.10341).
+The loop around the model: optimiser, stopping, seeds, device, progress. The loss is in
+:mod:`genot_helpers.encoder.objective`, what it is computed from in
+:mod:`genot_helpers.encoder.training_data`.
 
 Every epoch is one step on all spots. There are no mini-batches because memory is not short: the
 propagated features (K + 1 copies) and some ten arrays of hidden vectors are all that is held,
@@ -21,25 +20,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from anndata import AnnData
-from scipy import sparse
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from ..devices import choose_device
-from ..preprocessing.graph import (
-    graph_operator,
-    nearest_neighbour_graph,
-    row_normalised,
-    spatial_graph,
-)
+from ..slices.records import record
+from ..slices.several import Slices, named_slices
 from ..slices.slices import SliceError
 from .configuration import EncoderConfiguration, configuration_named
-from .encoder import GenOTEncoder, SparseOperator, sparse_operator
+from .encoder import GenOTEncoder, sparse_operator
+from .objective import objective
+from .training_data import TrainingData, leading_components, spot_graphs, stack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import NDArray
+    from scipy import sparse
 
     Losses = dict[str, NDArray[np.float64]]
 
@@ -70,17 +64,8 @@ class EncoderTraining(NamedTuple):
         return f"ended after {self.n_epochs} epochs, the most allowed, without having converged"
 
 
-class TrainingData(NamedTuple):
-    """All slices stacked: scaled features X (n, p), operator P and readout R block by block."""
-
-    features: torch.Tensor
-    operator: SparseOperator
-    readout: SparseOperator
-    sizes: tuple[int, ...]
-
-
 def train_encoder(
-    slices: AnnData | Sequence[AnnData] | Mapping[str, AnnData],
+    slices: Slices,
     *,
     configuration: str | EncoderConfiguration = "default",
     seed: int = 0,
@@ -141,11 +126,11 @@ def train_encoder(
     >>> train_encoder(adata).message
     'converged after 92 epochs'
     """
-    named = _named(slices)
+    named = named_slices(slices)
     configuration = configuration_named(configuration)
     target = choose_device(device)
-    features = _features(named, use_rep, configuration.n_components)
-    graphs = [_graph(adata, configuration) for adata in named.values()]
+    features = leading_components(named, use_rep, configuration.n_components)
+    graphs = [spot_graphs(adata, configuration) for adata in named.values()]
 
     start = time.perf_counter()
     encoder = GenOTEncoder(features[0].shape[1], configuration, seed=seed)
@@ -153,7 +138,7 @@ def train_encoder(
         squares = np.mean(np.square(np.concatenate(features), dtype=np.float64))
         encoder.feature_scale.fill_(float(squares) ** 0.5 or 1.0)
     encoder.to(target)
-    data = _stack(features, graphs, encoder.feature_scale)
+    data = stack(features, graphs, encoder.feature_scale)
     losses, converged, interrupted = _fit(encoder, data, seed, progress)
     encoder.cpu().eval()
     seconds = time.perf_counter() - start
@@ -161,11 +146,11 @@ def train_encoder(
     training = EncoderTraining(
         encoder, losses, len(losses["total"]), converged, interrupted, seconds
     )
-    record = {name: value for name, value in training._asdict().items() if name != "encoder"}
-    record |= {"message": training.message, "seed": seed, "device": str(target)}
-    record |= {"slices": np.array(list(named), dtype=str)}
+    facts = {name: value for name, value in training._asdict().items() if name != "encoder"}
+    facts |= {"message": training.message, "seed": seed, "device": str(target)}
+    facts |= {"slices": np.array(list(named), dtype=str)}
     for adata, matrix, graph in zip(named.values(), features, graphs, strict=True):
-        _write_embedding(adata, encoder, matrix, graph, use_rep, key_added, record)
+        _write_embedding(adata, encoder, matrix, graph, use_rep, key_added, facts)
     if interrupted:
         warnings.warn(f"training was {training.message}; train again for more", stacklevel=2)
     return training
@@ -181,15 +166,15 @@ def embed(
     ``uns["genot"]["encoder"]``; raises what :func:`train_encoder` raises.
     """
     configuration = encoder.configuration
-    features = _features({"the slice": adata}, use_rep, configuration.n_components)[0]
+    (features,) = leading_components({"the slice": adata}, use_rep, configuration.n_components)
     if features.shape[1] != encoder.n_features:
         raise SliceError(
             f"obsm[{use_rep!r}] has {features.shape[1]} components and the encoder was trained on "
             f"{encoder.n_features}; use the same principal component analysis for both"
         )
-    record = {"message": "applied an encoder trained before"}
-    graph = _graph(adata, configuration)
-    _write_embedding(adata, encoder, features, graph, use_rep, key_added, record)
+    facts = {"message": "applied an encoder trained before"}
+    graph = spot_graphs(adata, configuration)
+    _write_embedding(adata, encoder, features, graph, use_rep, key_added, facts)
 
 
 def _fit(
@@ -229,58 +214,6 @@ def _fit(
     return {name: np.array(curve) for name, curve in losses.items()}, converged, interrupted
 
 
-def objective(
-    encoder: GenOTEncoder,
-    data: TrainingData,
-    inputs: torch.Tensor,
-    generator: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One forward pass of the training: total loss, and its two terms before weighting."""
-    configuration = encoder.configuration
-    order = permutation_within(data.sizes, generator)
-    hidden = encoder.hidden(inputs, data.operator, generator)
-    if configuration.negatives == "permuted_features":
-        permuted = encoder.inputs(data.features[order], data.operator)
-        other = encoder.hidden(permuted, data.operator, generator)
-    else:
-        other = hidden[order]
-    recovered = encoder.reconstruction(hidden, data.operator)
-    reconstruction = functional.mse_loss(recovered, data.features)
-    contrastive = contrastive_loss(encoder, hidden, other, data.readout)
-    total = (
-        configuration.reconstruction_weight * reconstruction
-        + configuration.contrastive_weight * contrastive
-    )
-    return total, reconstruction, contrastive
-
-
-def contrastive_loss(
-    encoder: GenOTEncoder, hidden: torch.Tensor, other: torch.Tensor, readout: SparseOperator
-) -> torch.Tensor:
-    """Spots must fit their own neighbourhood and not that of the permuted tissue, and vice versa.
-
-    Binary cross-entropy of the agreement scores, summed over the two kinds of neighbourhood.
-    """
-    loss = hidden.new_zeros(())
-    for own, foreign in ((hidden, other), (other, hidden)):
-        surroundings = encoder.neighbourhood(own, readout)
-        fits = encoder.agreement(surroundings, own)
-        misfits = encoder.agreement(surroundings, foreign)
-        loss = loss + (functional.softplus(-fits) + functional.softplus(misfits)).mean() / 2
-    return loss
-
-
-def permutation_within(sizes: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    """Draw an order of the spots that keeps every spot in its own slice."""
-    starts = np.cumsum([0, *sizes[:-1]])
-    return torch.cat(
-        [
-            int(start) + torch.randperm(size, generator=generator, device=generator.device)
-            for start, size in zip(starts, sizes, strict=True)
-        ]
-    )
-
-
 def _has_converged(losses: list[float], window: int, tolerance: float) -> bool:
     if not np.isfinite(losses[-1]):
         raise FloatingPointError(
@@ -293,72 +226,6 @@ def _has_converged(losses: list[float], window: int, tolerance: float) -> bool:
     return bool(before - now < tolerance * abs(before))
 
 
-def _named(slices: AnnData | Sequence[AnnData] | Mapping[str, AnnData]) -> dict[str, AnnData]:
-    if isinstance(slices, AnnData):
-        return {"slice": slices}
-    if not hasattr(slices, "items"):
-        slices = {f"slice {i}": adata for i, adata in enumerate(slices, start=1)}
-    if not slices or not all(isinstance(adata, AnnData) for adata in slices.values()):
-        raise SliceError("give one AnnData, or a list or dictionary of them that is not empty")
-    return dict(slices)
-
-
-def _features(
-    named: Mapping[str, AnnData], use_rep: str, n_components: int
-) -> list[NDArray[np.float32]]:
-    """Leading components of every slice (n_i, p), after checking that they can be used."""
-    for name, adata in named.items():
-        if use_rep not in adata.obsm:
-            raise SliceError(
-                f"{name}: obsm[{use_rep!r}] is missing (obsm holds: "
-                f"{', '.join(adata.obsm.keys()) or 'nothing'}); compute principal components first"
-            )
-        if not np.all(np.isfinite(np.asarray(adata.obsm[use_rep]))):
-            raise SliceError(
-                f"{name}: obsm[{use_rep!r}] holds values that are not finite; "
-                "check the expression that the components were computed from"
-            )
-    widths = {name: adata.obsm[use_rep].shape[1] for name, adata in named.items()}
-    if len(set(widths.values())) > 1:
-        raise SliceError(
-            f"the slices differ in the number of components in obsm[{use_rep!r}]: {widths}; "
-            "compute them in one joint principal component analysis"
-        )
-    return [
-        np.array(np.asarray(adata.obsm[use_rep])[:, :n_components], dtype=np.float32, order="C")
-        for adata in named.values()
-    ]
-
-
-def _graph(
-    adata: AnnData, configuration: EncoderConfiguration
-) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Operator P and readout R of one slice, (n, n) each."""
-    holder = adata
-    if configuration.graph == "nearest":
-        positions = {"spatial": adata.obsm["spatial"]} if "spatial" in adata.obsm else {}
-        holder = AnnData(shape=(adata.n_obs, 0), obsm=positions)
-        nearest_neighbour_graph(holder, n_neighbors=configuration.n_neighbors)
-    elif "spatial_connectivities" not in adata.obsp:
-        spatial_graph(adata, n_neighbors=configuration.n_neighbors)
-    adjacency = holder.obsp["spatial_connectivities"]
-    return graph_operator(adjacency, configuration.normalisation), row_normalised(adjacency)
-
-
-def _stack(
-    features: list[NDArray[np.float32]],
-    graphs: list[tuple[sparse.csr_matrix, sparse.csr_matrix]],
-    scale: torch.Tensor,
-) -> TrainingData:
-    """Put all slices into one graph without edges between them, on the device of ``scale``."""
-    operators = [
-        sparse_operator(sparse.block_diag(blocks, format="csr"), device=scale.device)
-        for blocks in zip(*graphs, strict=True)
-    ]
-    stacked = torch.from_numpy(np.concatenate(features)).to(scale.device) / scale
-    return TrainingData(stacked, *operators, tuple(map(len, features)))
-
-
 def _write_embedding(
     adata: AnnData,
     encoder: GenOTEncoder,
@@ -366,18 +233,18 @@ def _write_embedding(
     graph: tuple[sparse.csr_matrix, sparse.csr_matrix],
     use_rep: str,
     key_added: str,
-    record: dict,
+    facts: dict,
 ) -> None:
     """Embed one slice and say in ``uns`` how, in types that h5ad can hold."""
     with torch.no_grad():
         embedding = encoder(torch.from_numpy(features), sparse_operator(graph[0])).numpy()
     adata.obsm[key_added] = embedding
     packages = ("anndata", "numpy", "scipy", "squidpy", "torch")
-    record = record | {
+    facts = facts | {
         "configuration": asdict(encoder.configuration),
         "n_features": encoder.n_features,
         "use_rep": use_rep,
         "key_added": key_added,
         "versions": {name: version(name) for name in packages},
     }
-    adata.uns["genot"] = {**adata.uns.get("genot", {}), "encoder": record}
+    record(adata, encoder=facts)

@@ -1,4 +1,4 @@
-"""Domains of two slices in one frame: whether they agree, and names in common.
+"""Domains of two slices in one frame, compared place by place.
 
 Two technologies that see the same tissue do not share their errors. Where both find a border in the
 same place, it is probably in the tissue; no annotation is needed to see that. The agreement is the
@@ -8,20 +8,18 @@ domain of each spot and the domain that its nearest spots in the other slice hav
 
 from __future__ import annotations
 
-import anndata as ad
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ..pairs.comparable import check_overlap, coordinates, label_codes
-from ..slices.labels import as_labels
+from ..pairs.comparable import comparable_places, coordinates, label_codes
 from ..slices.slices import SliceError
-from .evaluation import match_domains
+from ..slices.spacing import spot_spacing
+from .domain_columns import found_domains
 from .slice_measures import compare_labels
 
-__all__ = ["domain_agreement", "name_domains_like"]
+__all__ = ["agreement_in_place", "domain_agreement", "places_of_domains"]
 
 
 def domain_agreement(
@@ -37,8 +35,8 @@ def domain_agreement(
     Parameters
     ----------
     one, other
-        Slices in one frame and unit. Names are compared: see :func:`name_domains_like`. The index
-        itself does not depend on names *within* a slice. Nothing is written.
+        Slices in one frame and unit. What the domains are called, in either, plays no part.
+        Nothing is written.
     key
         Column of ``obs``, in both.
     n_neighbors
@@ -58,77 +56,63 @@ def domain_agreement(
     SliceError
         If the column or coordinates are missing, or the slices do not overlap.
     """
-    p, q = _places(one, other, key, spatial_key)
+    p, q = places_of_domains(one, other, key, spatial_key)
     a, b = label_codes(other, one, key, key)
     there = compare_labels(p, q, a, b, k=n_neighbors)["ari"]
     back = compare_labels(q, p, b, a, k=n_neighbors)["ari"]
     return (there + back) / 2
 
 
-def name_domains_like(
+def agreement_in_place(
     reference: AnnData,
     other: AnnData,
     *,
     key: str = "genot_domain",
     spatial_key: str = "spatial",
-) -> dict[str, str]:
-    """Give the domains of a slice the names of the domains they lie on in another slice.
+    max_distance: float = 1.5,
+) -> dict[str, float]:
+    """Tell how often spots of two slices that lie on each other are in domains of the same name.
 
-    Domains are matched one to one, by the number of reference spots whose nearest spot in ``other``
-    has them (:func:`genot_helpers.evaluation.match_domains`). No annotation is looked at.
+    Other than :func:`domain_agreement` it goes by names: an independent check of domains that were
+    matched by markers, which know nothing of places.
 
     Parameters
     ----------
-    reference
-        Slice whose names are taken. It is not changed.
-    other
-        Slice in the same frame. ``obs[key]`` is written anew: the same partition under other names.
-    key
-        Column of ``obs``, in both.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+    reference, other
+        Slices in one frame with ``obs[key]``. Nothing is written.
+    key, spatial_key
+        Column of the domains, and slot of the coordinates.
+    max_distance
+        How far the nearest spot of the reference may be, in its spot spacings.
 
     Returns
     -------
-    dict
-        Old name → new name. A domain without a partner gets a name that is not taken yet.
+    dict of str to float
+        ``covered``, the share of the spots of ``other`` that have a spot of the reference near
+        enough; of these, ``share``, that of spots in a domain of the same name as the nearest spot
+        of the reference, and ``by_chance``, that share if places were shuffled. The two are NaN if
+        no spot is near enough.
 
     Raises
     ------
     SliceError
-        As :func:`domain_agreement`.
+        If the column or coordinates are missing.
     """
-    p, q = _places(reference, other, key, spatial_key)
-    found = other.obs[key].astype("category")
-    near = found.to_numpy()[cKDTree(q).query(p)[1]]
-    table = pd.DataFrame({"theirs": reference.obs[key].to_numpy(), "ours": near}, dtype="category")
-    table["ours"] = pd.Categorical(near, categories=found.cat.categories)
-    known = table.notna().all(axis=1)
-    matched = match_domains(
-        ad.AnnData(obs=table[known].set_axis(reference.obs_names[known])),
-        truth="theirs",
-        predicted="ours",
-    )
-    taken = {str(name) for name in reference.obs[key].dropna().unique()}
-    spare = (str(n) for n in range(1, len(taken) + len(found.cat.categories) + 1))
-    free = (name for name in spare if name not in taken)
-    names = {
-        str(ours): str(theirs) if theirs is not None else next(free)
-        for ours, theirs in ((ours, matched.get(ours)) for ours in found.cat.categories)
-    }
-    renamed = found.astype(object).map(lambda name: names[str(name)], na_action="ignore")
-    other.obs[key] = as_labels(renamed)
-    return names
+    still = coordinates(reference, "reference", spatial_key)
+    distance, near = cKDTree(still).query(coordinates(other, "other", spatial_key))
+    here = distance <= max_distance * spot_spacing(still)
+    if not here.any():
+        return {"share": np.nan, "by_chance": np.nan, "covered": 0.0}
+    ours = found_domains(other, key).astype(str).to_numpy()[here]
+    theirs = found_domains(reference, key).astype(str).to_numpy()[near[here]]
+    chance = sum((ours == name).mean() * (theirs == name).mean() for name in np.unique(ours))
+    same = float((ours == theirs).mean())
+    return {"share": same, "by_chance": float(chance), "covered": float(here.mean())}
 
 
-def _places(one: AnnData, other: AnnData, key: str, spatial_key: str) -> list[NDArray]:
+def places_of_domains(one: AnnData, other: AnnData, key: str, spatial_key: str) -> list[NDArray]:
     """Return the coordinates of both; refuse slices apart, and slices without a domain."""
     for adata in (one, other):
-        if key not in adata.obs or not np.any(adata.obs[key].notna()):
-            raise SliceError(
-                f"obs[{key!r}] is missing or empty. Columns found: {list(adata.obs.columns)}."
-            )
-    names = ("first", "second")
-    places = [coordinates(a, n, spatial_key) for a, n in zip((one, other), names, strict=True)]
-    check_overlap(*places)
-    return places
+        if not len(found_domains(adata, key).cat.categories):
+            raise SliceError(f"obs[{key!r}] is empty: no spot has a domain.")
+    return comparable_places(one, other, ("first", "second"), spatial_key=spatial_key)

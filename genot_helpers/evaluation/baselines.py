@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ..pairs.comparable import comparable_places
 from ..slices.slices import SliceError
 from .slice_measures import averaging
 
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-__all__ = ["baseline_slices", "halves", "largest_union", "subset"]
+__all__ = [
+    "baseline_slices",
+    "halves",
+    "largest_union",
+    "nearest_expression",
+    "subset",
+    "subset_of",
+]
 
 
 def baseline_slices(
@@ -106,6 +114,50 @@ def baseline_slices(
         if label_key in adata.obs:
             adata.obs["genot_domain"] = pd.Categorical(adata.obs[label_key])
     return slices
+
+
+def nearest_expression(
+    source: AnnData, target: AnnData, *, n_neighbors: int = 1, spatial_key: str = "spatial"
+) -> AnnData:
+    """Carry expression without transport: each target spot gets its nearest source spots.
+
+    The trivial baseline of :func:`genot_helpers.interpolation.carry_expression`.
+
+    Parameters
+    ----------
+    source, target
+        Slices in one frame and unit. Neither is changed.
+    n_neighbors
+        Source spots to average; 1 copies the nearest one, counts and all.
+    spatial_key
+        Slot of ``obsm`` with the coordinates.
+
+    Returns
+    -------
+    AnnData
+        As from ``carry_expression``; every spot is covered.
+
+    Raises
+    ------
+    SliceError
+        If coordinates are missing or the slices do not overlap.
+    ValueError
+        If ``n_neighbors`` is below 1.
+    """
+    if n_neighbors < 1:
+        raise ValueError(f"n_neighbors is {n_neighbors}; give 1 or more.")
+    at, points = comparable_places(target, source, ("target", "source"), spatial_key=spatial_key)
+    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(source.X)
+    carried = ad.AnnData(
+        sparse.csr_matrix(values, dtype=np.float32), obs=target.obs.copy(), var=source.var.copy()
+    )
+    carried.obsm["spatial"] = at
+    carried.obs["genot_covered"] = True
+    carried.uns["genot"] = {
+        "source": "Expression of the nearest spots of another slice.",
+        "n_neighbors": int(n_neighbors),
+    }
+    return carried
 
 
 def halves(n: int, seed: int) -> tuple[NDArray, NDArray]:

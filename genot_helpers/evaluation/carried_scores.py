@@ -19,20 +19,16 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
-from scipy.spatial.distance import jensenshannon
 
-from ..pairs.comparable import check_overlap, coordinates, sparse_log_profiles
-from ..slices.slices import SliceError
-from .grid_maps import MapPair, column_correlation, map_similarity
-from .slice_measures import averaging
+from ..pairs.comparable import comparable_places, sparse_log_profiles
+from .grid_maps import FLAT, MapPair, column_correlation, column_divergence, map_similarity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CarriedMaps", "carried_maps", "nearest_expression", "score_carried"]
+__all__ = ["CarriedMaps", "carried_log_profiles", "carried_maps", "score_carried"]
 
 _FEWEST_SPOTS = 20
-_FLAT = 1e-9  # a map that varies less is that of a constant
 
 
 def score_carried(
@@ -47,14 +43,14 @@ def score_carried(
 
     With a and b the smoothed maps of log expression of a gene, measured and carried, over the bins
     that hold spots of both slices. Both are scaled to the same depth, see
-    :func:`genot_helpers.pairs.comparable.log_profiles`.
+    :func:`genot_helpers.pairs.comparable.sparse_log_profiles`.
 
     Parameters
     ----------
     carried
         From :func:`genot_helpers.interpolation.carry_expression` or
-        :func:`nearest_expression`, or any slice in the frame of the measured one. Spots with
-        ``obs["genot_covered"]`` False are left out. Nothing is written.
+        :func:`genot_helpers.evaluation.nearest_expression`, or any slice in the frame of the
+        measured one. Spots with ``obs["genot_covered"]`` False are left out. Nothing is written.
     measured
         The target as it was measured: counts or other plain values, or logarithms in both.
     n_others
@@ -95,14 +91,13 @@ def score_carried(
     >>> scores.sort_values("map", ascending=False).head()
     """
     carried, points = _comparable(carried, measured, spatial_key)
-    genes, real, ours = _log_profiles(carried, measured)
+    genes, real, ours = carried_log_profiles(carried, measured)
     pair = MapPair(*points)
-    if pair.both.sum() < 3:
-        raise SliceError("The slices share fewer than three bins. Align them first.")
+    pair.check_overlap()
     scores, maps = _score_maps(pair, real, ours)
     facts = _facts(measured[:, genes].X, carried[:, genes].X, real, ours)
     table = pd.DataFrame(facts | scores | _against_others(*maps, n_others, seed), index=genes)
-    flat = np.ptp(maps[0], axis=0) <= _FLAT
+    flat = np.ptp(maps[0], axis=0) <= FLAT
     columns = ["map", "ssim", "rmse", "js", "other_gene", "identity"]
     table.loc[flat, columns] = np.nan
     return table.rename_axis("gene")
@@ -112,21 +107,14 @@ def _comparable(carried: AnnData, measured: AnnData, spatial_key: str):
     """Return the covered part of the carried slice, and coordinates of both, measured first."""
     if "genot_covered" in carried.obs:
         carried = carried[carried.obs["genot_covered"].to_numpy(dtype=bool)]
-    if min(carried.n_obs, measured.n_obs) < _FEWEST_SPOTS:
-        raise SliceError(
-            f"{carried.n_obs} carried and {measured.n_obs} measured spots: at least "
-            f"{_FEWEST_SPOTS} of each are needed to compare maps."
-        )
-    points = [
-        coordinates(one, name, spatial_key)
-        for one, name in ((measured, "measured"), (carried, "carried"))
-    ]
-    check_overlap(*points)
-    return carried, points
+    names, options = ("measured", "carried"), {"min_spots": _FEWEST_SPOTS}
+    return carried, comparable_places(measured, carried, names, spatial_key=spatial_key, **options)
 
 
-def _log_profiles(carried: AnnData, measured: AnnData):
-    """Return shared genes and their log expression at one depth, measured first (CSC)."""
+def carried_log_profiles(
+    carried: AnnData, measured: AnnData
+) -> tuple[pd.Index, sparse.csc_matrix, sparse.csc_matrix]:
+    """Return shared genes and their log expression at one depth, measured first."""
     # As a layer: means of counts have fractions, and must not be taken for another kind of value.
     as_layer = AnnData(carried.X, var=carried.var[[]], layers={"carried": carried.X})
     genes, real, ours = sparse_log_profiles(as_layer, measured, layer="carried")
@@ -141,25 +129,15 @@ def _score_maps(pair: MapPair, real, ours) -> tuple[dict[str, NDArray], tuple[ND
     maps = tuple(np.empty((here.sum(), real.shape[1]), np.float32) for _ in range(2))
     for part, a, b in pair.blocks(real, ours):
         scores["ssim"][part] = [
-            map_similarity(a[..., i], b[..., i], here) if np.ptp(a[here, i]) > _FLAT else np.nan
-            for i in range(a.shape[2])
+            map_similarity(a[..., i], b[..., i], here) for i in range(a.shape[2])
         ]
         a, b = a[here], b[here]
         maps[0][:, part], maps[1][:, part] = a, b
         scores["map"][part] = np.nan_to_num(column_correlation(a, b))
-        spread = np.where(a.std(axis=0) > _FLAT, a.std(axis=0), np.nan)
+        spread = np.where(a.std(axis=0) > FLAT, a.std(axis=0), np.nan)
         scores["rmse"][part] = np.sqrt(((b - a) ** 2).mean(axis=0)) / spread
-        scores["js"][part] = _divergence(a, b)
+        scores["js"][part] = np.nan_to_num(column_divergence(a, b), nan=1.0)  # one is empty
     return scores, maps
-
-
-def _divergence(a: NDArray, b: NDArray) -> NDArray:
-    """Jensen-Shannon divergence of each pair of columns in bits; 1 where one of them is empty."""
-    shares = [np.clip(maps, 0.0, None) for maps in (a, b)]
-    empty = np.any([maps.sum(axis=0) <= 0 for maps in shares], axis=0)
-    shares = [np.where(empty, 1.0, maps) for maps in shares]
-    found = np.nan_to_num(jensenshannon(*shares, axis=0, base=2)) ** 2
-    return np.where(empty, 1.0, found)
 
 
 def _facts(measured, carried, real, ours) -> dict[str, NDArray]:
@@ -179,7 +157,7 @@ def _facts(measured, carried, real, ours) -> dict[str, NDArray]:
 def _against_others(real: NDArray, ours: NDArray, n_others: int, seed: int) -> dict[str, NDArray]:
     """Correlate each carried map with the measured maps of other genes."""
     n_genes = real.shape[1]
-    usable = np.flatnonzero(np.ptp(real, axis=0) > _FLAT)
+    usable = np.flatnonzero(np.ptp(real, axis=0) > FLAT)
     drawn = np.sort(np.random.default_rng(seed).permutation(usable)[:n_others])
     if not len(drawn):
         return {name: np.full(n_genes, np.nan) for name in ("other_gene", "identity")}
@@ -198,7 +176,7 @@ def _standardised(maps: NDArray) -> NDArray:
     """Columns with mean 0 and length 1; a constant one becomes 0."""
     maps = maps - maps.mean(axis=0, dtype=np.float64)
     length = np.sqrt((maps**2).sum(axis=0))
-    return np.where(length > _FLAT, maps / np.where(length > _FLAT, length, 1.0), 0.0)
+    return np.where(length > FLAT, maps / np.where(length > FLAT, length, 1.0), 0.0)
 
 
 class CarriedMaps(NamedTuple):
@@ -242,7 +220,7 @@ def carried_maps(
         If a gene is not in both.
     """
     carried, points = _comparable(carried, measured, spatial_key)
-    shared, real, ours = _log_profiles(carried, measured)
+    shared, real, ours = carried_log_profiles(carried, measured)
     missing = [gene for gene in genes if gene not in shared]
     if missing:
         raise KeyError(f"Genes not in both slices: {', '.join(missing)}.")
@@ -253,51 +231,3 @@ def carried_maps(
     for one in maps:
         one[~pair.both] = np.nan
     return CarriedMaps(*maps, pair.grid.corner, pair.grid.side, correlation)
-
-
-def nearest_expression(
-    source: AnnData, target: AnnData, *, n_neighbors: int = 1, spatial_key: str = "spatial"
-) -> AnnData:
-    """Carry expression without transport: each target spot gets its nearest source spots.
-
-    The trivial baseline of :func:`genot_helpers.interpolation.carry_expression`.
-
-    Parameters
-    ----------
-    source, target
-        Slices in one frame and unit. Neither is changed.
-    n_neighbors
-        Source spots to average; 1 copies the nearest one, counts and all.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
-
-    Returns
-    -------
-    AnnData
-        As from ``carry_expression``; every spot is covered.
-
-    Raises
-    ------
-    SliceError
-        If coordinates are missing or the slices do not overlap.
-    ValueError
-        If ``n_neighbors`` is below 1.
-    """
-    if n_neighbors < 1:
-        raise ValueError(f"n_neighbors is {n_neighbors}; give 1 or more.")
-    at, points = (
-        coordinates(one, name, spatial_key)
-        for one, name in ((target, "target"), (source, "source"))
-    )
-    check_overlap(at, points)
-    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(source.X)
-    carried = AnnData(
-        sparse.csr_matrix(values, dtype=np.float32), obs=target.obs.copy(), var=source.var.copy()
-    )
-    carried.obsm["spatial"] = at
-    carried.obs["genot_covered"] = True
-    carried.uns["genot"] = {
-        "source": "Expression of the nearest spots of another slice.",
-        "n_neighbors": int(n_neighbors),
-    }
-    return carried

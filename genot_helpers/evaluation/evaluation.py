@@ -1,6 +1,4 @@
-"""Scores: how good are spatial domains, with and without an annotation to compare them with.
-
-Against an annotation (the spots a pathologist labelled):
+"""Scores: how good are spatial domains, against an annotation (spots a pathologist labelled).
 
 - ARI, adjusted Rand index: Hubert & Arabie, J. of Classification 1985, doi 10.1007/BF01908075.
 - NMI, normalised mutual information: Vinh, Epps & Bailey, J. of Machine Learning Research 2010.
@@ -9,10 +7,7 @@ Against an annotation (the spots a pathologist labelled):
   one to one (Kuhn, Naval Research Logistics 1955, doi 10.1002/nav.3800020109), averaged so that a
   thin layer counts as much as a thick one. ARI is dominated by the large domains.
 
-Without an annotation: CHAOS and PAS, how coherent the domains are in space, as defined by Shang &
-Zhou, Nature Communications 2022, doi 10.1038/s41467-022-34879-1, and used in the benchmark of Yuan
-et al., Nature Methods 2024, doi 10.1038/s41592-024-02215-8. Smaller is smoother. Smooth is not the
-same as right: one single domain for the whole slice has a perfect PAS.
+What can be said without an annotation is in :mod:`genot_helpers.evaluation.coherence`.
 """
 
 from __future__ import annotations
@@ -21,16 +16,17 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 from sklearn import metrics
 
 from ..slices.slices import SliceError
+from .coherence import score_coherence
+from .domain_columns import complete_domains
 
 __all__ = [
     "confidence_by_correctness",
     "match_domains",
+    "match_overlap",
     "recall_per_domain",
-    "score_coherence",
     "score_domains",
 ]
 
@@ -65,7 +61,8 @@ def score_domains(
     - ``n_spots``, ``n_scored`` (annotated spots), ``n_domains`` (found domains),
     - ``ari``, ``nmi``, ``homogeneity``, ``completeness``: 1 is perfect, 0 what chance gives,
     - ``macro_f1``, ``macro_recall``: means over annotated domains; 0 for one that was not found,
-    - ``chaos``, ``pas``: see :func:`score_coherence`; smaller is smoother.
+    - ``chaos``, ``pas``: see :func:`genot_helpers.evaluation.score_coherence`; smaller is
+      smoother.
 
     Raises
     ------
@@ -127,135 +124,9 @@ def match_domains(
     no annotated domain is left (more domains found than annotated) or no spot is shared.
     """
     annotated, found = _annotated_and_found(adata, truth, predicted)
-    partner = {ours: theirs for theirs, ours in _match(pd.crosstab(annotated, found)).items()}
-    return {name: partner.get(name) for name in _as_category(adata.obs[predicted]).cat.categories}
-
-
-def score_coherence(
-    adata: AnnData, *, predicted: str = "genot_domain", spatial_key: str = "spatial"
-) -> dict[str, float]:
-    r"""Score how coherent domains are in space. No annotation is needed.
-
-    With coordinates scaled to unit variance along each axis, and :math:`d_i` the distance from
-    spot :math:`i` to the nearest other spot *of its own domain*,
-
-    .. math:: \mathrm{CHAOS} = \frac{1}{n} \sum_i d_i .
-
-    PAS (percentage of abnormal spots, here a share between 0 and 1) is the share of spots that
-    have more than half of their nearest neighbours, so at least 6 of 10, in other domains.
-    By k-d trees, in time O(n log n) and memory O(n).
-
-    Parameters
-    ----------
-    adata, predicted, spatial_key
-        As in :func:`score_domains`. Nothing is written.
-
-    Returns
-    -------
-    ``{"chaos": ..., "pas": ...}``. A spot alone in its domain has no :math:`d_i` and is left out
-    of the mean (if all spots are alone, ``chaos`` is NaN).
-    """
-    domains = _found_domains(adata, predicted)
-    if spatial_key not in adata.obsm or not np.isfinite(adata.obsm[spatial_key]).all():
-        raise SliceError(
-            f"obsm[{spatial_key!r}] is missing or not finite: CHAOS and PAS need coordinates."
-        )
-    coords = np.asarray(adata.obsm[spatial_key], dtype=float)
-    # Spots on a grid have many neighbours at the same distance, and a k-d tree breaks such ties by
-    # row. Sorting by place first makes the scores independent of the order of the rows.
-    order = np.lexsort(coords.T)
-    coords, codes = coords[order], domains.cat.codes.to_numpy()[order]
-    return {"chaos": _chaos(coords, codes), "pas": _pas(coords, codes)}
-
-
-def _chaos(coords: np.ndarray, codes: np.ndarray) -> float:
-    """Mean distance to the nearest spot of the same domain, coordinates scaled per axis."""
-    spread = coords.std(axis=0)
-    scaled = (coords - coords.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    nearest = []
-    for code in np.unique(codes):
-        members = scaled[codes == code]
-        if len(members) > 1:
-            # Column 0 is the spot itself, at distance 0.
-            nearest.append(cKDTree(members).query(members, k=2)[0][:, 1])
-    return float(np.concatenate(nearest).mean()) if nearest else float("nan")
-
-
-def _pas(coords: np.ndarray, codes: np.ndarray, n_neighbors: int = 10) -> float:
-    """Share of spots that have more than half of their neighbours in other domains."""
-    k = min(n_neighbors, len(coords) - 1)
-    neighbors = cKDTree(coords).query(coords, k=k + 1)[1]
-    # Each spot is among its own k + 1 results and never in another domain than itself.
-    n_other = (codes[neighbors] != codes[:, None]).sum(axis=1)
-    return float((n_other > k / 2).mean())
-
-
-def _compare(annotated: pd.Series, found: pd.Series) -> pd.DataFrame:
-    """Recall, precision and F1 of each annotated domain against its matched found domain."""
-    table = pd.crosstab(annotated, found)
-    partner = _match(table)
-    matched = [partner.get(name) for name in table.index]
-    pairs = list(zip(table.index, matched, strict=True))
-    shared = np.array([0 if ours is None else table.at[theirs, ours] for theirs, ours in pairs])
-    matched_size = np.array([0 if ours is None else table[ours].sum() for ours in matched])
-    size = table.sum(axis=1).to_numpy()
-    columns = {
-        "n_spots": size,
-        "recall": shared / size,
-        "precision": shared / np.maximum(matched_size, 1),
-        "f1": 2 * shared / (size + matched_size),
-        "matched_domain": pd.array(matched, dtype=object),
-    }
-    return pd.DataFrame(columns, index=pd.Index(table.index.astype(object), name=annotated.name))
-
-
-def _match(table: pd.DataFrame) -> dict[object, object]:
-    """Match rows (annotated) to columns (found) so that most spots agree: ``{row: column}``."""
-    shared = table.to_numpy(dtype=float)
-    f1 = 2 * shared / (shared.sum(axis=1, keepdims=True) + shared.sum(axis=0, keepdims=True))
-    # Shared spots are whole numbers. Adding less than one in total breaks ties between equally
-    # large overlaps in favour of the higher F1 (not of whichever name comes first).
-    rows, columns = linear_sum_assignment(shared + f1 / (min(shared.shape) + 1), maximize=True)
-    pairs = zip(rows, columns, strict=True)
-    return {table.index[i]: table.columns[j] for i, j in pairs if shared[i, j] > 0}
-
-
-def _annotated_and_found(adata: AnnData, truth: str, predicted: str) -> tuple[pd.Series, pd.Series]:
-    """Return both labels of the annotated spots, as categories that all occur."""
-    found = _found_domains(adata, predicted)
-    if truth not in adata.obs:
-        raise SliceError(
-            f"obs[{truth!r}] is missing: name the column with truth=..., or use score_coherence, "
-            f"which needs no annotation. Columns found: {list(adata.obs.columns)}."
-        )
-    known = adata.obs[truth].notna().to_numpy()
-    if not known.any():
-        raise SliceError(
-            f"obs[{truth!r}] has no annotated spot, all {adata.n_obs} are NaN: check that the "
-            "barcodes of the label file match obs_names, or use score_coherence."
-        )
-    return _as_category(adata.obs[truth][known]), _as_category(found[known])
-
-
-def _found_domains(adata: AnnData, predicted: str) -> pd.Series:
-    """Return ``obs[predicted]`` as categories, or say what is missing."""
-    if predicted not in adata.obs:
-        raise SliceError(
-            f"obs[{predicted!r}] is missing: find domains first, or name the column with "
-            f"predicted=... . Columns found: {list(adata.obs.columns)}."
-        )
-    n_missing = int(adata.obs[predicted].isna().sum())
-    if n_missing:
-        raise SliceError(
-            f"obs[{predicted!r}] has no domain for {n_missing} of {adata.n_obs} spots (NaN). "
-            "Give every spot a domain, or score a slice without these spots."
-        )
-    return _as_category(adata.obs[predicted])
-
-
-def _as_category(labels: pd.Series) -> pd.Series:
-    """Categories without those that no spot has; the order of given categories is kept."""
-    return labels.reset_index(drop=True).astype("category").cat.remove_unused_categories()
+    pairs = match_overlap(pd.crosstab(annotated, found))
+    partner = {ours: theirs for theirs, ours in pairs.items()}
+    return {name: partner.get(name) for name in complete_domains(adata, predicted).cat.categories}
 
 
 def confidence_by_correctness(
@@ -287,3 +158,61 @@ def confidence_by_correctness(
         "wrong": float(sure[~right].mean()) if not right.all() else float("nan"),
         "auc": float(metrics.roc_auc_score(right, sure)) if mixed else float("nan"),
     }
+
+
+def match_overlap(table: pd.DataFrame) -> dict[object, object]:
+    """Match rows (annotated) to columns (found) so that most spots agree: ``{row: column}``.
+
+    Parameters
+    ----------
+    table
+        Numbers of spots; pairs that share none are left out of the result.
+    """
+    shared = table.to_numpy(dtype=float)
+    f1 = 2 * shared / (shared.sum(axis=1, keepdims=True) + shared.sum(axis=0, keepdims=True))
+    # Shared spots are whole numbers. Adding less than one in total breaks ties between equally
+    # large overlaps in favour of the higher F1 (not of whichever name comes first).
+    rows, columns = linear_sum_assignment(shared + f1 / (min(shared.shape) + 1), maximize=True)
+    pairs = zip(rows, columns, strict=True)
+    return {table.index[i]: table.columns[j] for i, j in pairs if shared[i, j] > 0}
+
+
+def _compare(annotated: pd.Series, found: pd.Series) -> pd.DataFrame:
+    """Recall, precision and F1 of each annotated domain against its matched found domain."""
+    table = pd.crosstab(annotated, found)
+    partner = match_overlap(table)
+    matched = [partner.get(name) for name in table.index]
+    pairs = list(zip(table.index, matched, strict=True))
+    shared = np.array([0 if ours is None else table.at[theirs, ours] for theirs, ours in pairs])
+    matched_size = np.array([0 if ours is None else table[ours].sum() for ours in matched])
+    size = table.sum(axis=1).to_numpy()
+    columns = {
+        "n_spots": size,
+        "recall": shared / size,
+        "precision": shared / np.maximum(matched_size, 1),
+        "f1": 2 * shared / (size + matched_size),
+        "matched_domain": pd.array(matched, dtype=object),
+    }
+    return pd.DataFrame(columns, index=pd.Index(table.index.astype(object), name=annotated.name))
+
+
+def _annotated_and_found(adata: AnnData, truth: str, predicted: str) -> tuple[pd.Series, pd.Series]:
+    """Return both labels of the annotated spots, as categories that all occur."""
+    found = complete_domains(adata, predicted)
+    if truth not in adata.obs:
+        raise SliceError(
+            f"obs[{truth!r}] is missing: name the column with truth=..., or use score_coherence, "
+            f"which needs no annotation. Columns found: {list(adata.obs.columns)}."
+        )
+    known = adata.obs[truth].notna().to_numpy()
+    if not known.any():
+        raise SliceError(
+            f"obs[{truth!r}] has no annotated spot, all {adata.n_obs} are NaN: check that the "
+            "barcodes of the label file match obs_names, or use score_coherence."
+        )
+    return _as_category(adata.obs[truth][known]), _as_category(found[known])
+
+
+def _as_category(labels: pd.Series) -> pd.Series:
+    """Categories without those that no spot has; the order of given categories is kept."""
+    return labels.reset_index(drop=True).astype("category").cat.remove_unused_categories()

@@ -25,7 +25,7 @@ from .profile_measures import classifier_auc, compare_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
-__all__ = ["baseline_slices", "score_generated", "score_table"]
+__all__ = ["score_generated", "score_table"]
 
 _FEWEST_SPOTS = 20
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import sparse
 from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import jensenshannon
 from skimage.metrics import structural_similarity
 
 from ..slices.slices import SliceError
@@ -25,7 +26,19 @@ from ..slices.spacing import spot_side
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Grid", "MapPair", "column_correlation", "compare_maps", "make_grid", "map_similarity"]
+__all__ = [
+    "FLAT",
+    "Grid",
+    "MapPair",
+    "column_correlation",
+    "column_divergence",
+    "compare_maps",
+    "make_grid",
+    "map_similarity",
+]
+
+FLAT = 1e-9
+"""A map that varies less is that of a constant."""
 
 SPOTS_PER_BIN = 4.0
 SMOOTHING = 0.7  # standard deviation of the Gaussian in bins: 1.4 spot spacings
@@ -97,7 +110,7 @@ def compare_maps(
     density = column_correlation(*(side.weight[pair.either][:, None] for side in pair.sides))[0]
     correlations, similarities = [np.array([])], []
     for _, a, b in pair.blocks(real_profiles, generated_profiles) if pair.both.sum() > 2 else ():
-        varies = np.ptp(a[pair.both], axis=0) > 1e-9
+        varies = np.ptp(a[pair.both], axis=0) > FLAT
         a, b = a[..., varies], b[..., varies]
         correlations.append(np.nan_to_num(column_correlation(a[pair.both], b[pair.both])))
         similarities += [map_similarity(a[..., i], b[..., i], pair.both) for i in range(a.shape[2])]
@@ -122,6 +135,14 @@ class MapPair:
         self.sides = [_Side(self.grid, real), _Side(self.grid, generated)]
         here = [side.counts > 0 for side in self.sides]
         self.both, self.either = here[0] & here[1], here[0] | here[1]
+
+    def check_overlap(self) -> None:
+        """Raise a SliceError if fewer than three bins hold spots of both slices."""
+        if self.both.sum() < 3:
+            raise SliceError(
+                "The slices hardly overlap: they share fewer than three bins of spots. Align them "
+                "first."
+            )
 
     def blocks(
         self, real_profiles: Any, generated_profiles: Any
@@ -165,15 +186,16 @@ def map_similarity(a: NDArray, b: NDArray, both: NDArray) -> float:
     a, b
         (bins in x, bins in y), the first is that of the real slice.
     both
-        The bins that count, same shape, bool. NaN if they span fewer than 7 x 7.
+        The bins that count, same shape, bool. NaN if they span fewer than 7 x 7, or if the real
+        map is constant there.
     """
     # Without the empty margin, which is alike whatever the maps are.
     rows, columns = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     a, b, both = a[box], b[box], both[box]
-    if min(a.shape) < _SSIM_WINDOW:
-        return np.nan
     middle, spread = a[both].mean(), np.ptp(a[both])
+    if min(a.shape) < _SSIM_WINDOW or not spread > FLAT:
+        return np.nan
     a, b = np.where(both, a, middle), np.where(both, b, middle)
     full = structural_similarity(a, b, data_range=spread, win_size=_SSIM_WINDOW, full=True)[1]
     return float(full[both].mean())
@@ -191,6 +213,28 @@ def column_correlation(a: NDArray, b: NDArray) -> NDArray:
     size = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
     varies = size > 1e-9 * len(a)
     return np.where(varies, (a * b).sum(axis=0) / np.where(varies, size, 1.0), np.nan)
+
+
+def column_divergence(a: NDArray, b: NDArray) -> NDArray:
+    """Jensen-Shannon divergence, in bits, of each column of ``a`` and that of ``b``, sum 1 each.
+
+    Lin, IEEE Transactions on Information Theory 1991, doi 10.1109/18.61115.
+
+    Parameters
+    ----------
+    a, b
+        (n, p). Values below 0, as a mean of logarithms of a denoised product may be, count as 0.
+
+    Returns
+    -------
+    ndarray, (p,)
+        0 to 1; NaN where one of the columns is empty.
+    """
+    shares = [np.clip(values, 0.0, None) for values in (a, b)]
+    empty = np.any([values.sum(axis=0) <= 0 for values in shares], axis=0)
+    shares = [np.where(empty, 1.0, values) for values in shares]
+    divergence = np.nan_to_num(jensenshannon(*shares, axis=0, base=2)) ** 2
+    return np.where(empty, np.nan, divergence)
 
 
 def _mean(values: NDArray) -> float:

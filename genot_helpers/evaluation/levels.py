@@ -15,7 +15,8 @@ from scipy import sparse
 
 from ..pairs.comparable import coordinates
 from ..slices.slices import SliceError
-from .carried_scores import _log_profiles
+from ..slices.squares import squares
+from .carried_scores import carried_log_profiles
 from .grid_maps import column_correlation
 
 __all__ = ["score_levels"]
@@ -62,18 +63,15 @@ def score_levels(
     ValueError
         If ``side`` is not a positive number.
     """
-    if not 0 < side < np.inf:
-        raise ValueError(f"side is {side!r}: give a positive length, in the unit of the positions.")
     if not carried.obs_names.equals(measured.obs_names):
         raise SliceError("Carried and measured slice differ in their spots (obs_names).")
     points = coordinates(measured, "measured", spatial_key)
     if "genot_covered" in carried.obs:
         covered = carried.obs["genot_covered"].to_numpy(dtype=bool)
         carried, measured, points = carried[covered], measured[covered], points[covered]
-    genes, real, ours = _log_profiles(carried, measured)
+    _, member = squares(points, side)
+    genes, real, ours = carried_log_profiles(carried, measured)
     real, ours = real.toarray(), ours.toarray()
-    place = np.floor((points - points.min(axis=0)) / side).astype(np.int64)
-    member = np.unique(place, axis=0, return_inverse=True)[1].ravel()
     shape = (member.max() + 1, len(member))
     pool = sparse.csr_matrix((1.0 / np.bincount(member)[member], (member, range(shape[1]))), shape)
     means = [(pool @ values)[member] for values in (real, ours)]

@@ -1,7 +1,4 @@
-"""Genes that tell domains apart, and mean expression by domain.
-
-Markers of a domain are ranked by effect size, not by p-value: see :func:`domain_markers`.
-"""
+"""Genes that tell domains apart, ranked by effect size and not by p-value."""
 
 from __future__ import annotations
 
@@ -12,11 +9,12 @@ import pandas as pd
 from scipy import sparse
 
 from ..slices.slices import SliceError
+from .domain_columns import found_domains, membership
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["domain_markers", "domain_means", "found_domains"]
+__all__ = ["domain_markers"]
 
 
 def domain_markers(
@@ -70,7 +68,7 @@ def domain_markers(
     if len(domains.cat.categories) < 2:
         raise SliceError(f"obs[{key!r}] names one domain only: there is nothing to set apart.")
     X = sparse.csr_matrix(adata.layers[layer], dtype=np.float64)
-    inside = _members(domains)
+    inside = membership(domains)
     size = np.asarray(inside.sum(axis=1))
     n = size.sum()
     sums, squares, filled = (
@@ -93,28 +91,3 @@ def domain_markers(
         index = pd.MultiIndex.from_product([[str(name)], adata.var_names[best]])
         rows.append(pd.DataFrame({k: v[best] for k, v in columns.items()}, index=index))
     return pd.concat(rows).rename_axis(["domain", "gene"])
-
-
-def domain_means(adata: AnnData, profiles: sparse.spmatrix, key: str) -> pd.DataFrame:
-    """Average profiles, (spots, genes), over each domain: (domains, genes), domains by name."""
-    domains = found_domains(adata, key)
-    members = _members(domains)
-    size = np.asarray(members.sum(axis=1))
-    means = (members @ profiles).toarray() / size
-    return pd.DataFrame(means, index=[str(name) for name in domains.cat.categories])
-
-
-def found_domains(adata: AnnData, key: str) -> pd.Series:
-    """Return ``obs[key]`` as categories that all occur, or say that it is missing."""
-    if key not in adata.obs:
-        columns = list(adata.obs.columns)
-        raise SliceError(f"obs[{key!r}] is missing: find domains first. Columns found: {columns}.")
-    return adata.obs[key].astype("category").cat.remove_unused_categories()
-
-
-def _members(domains: pd.Series) -> sparse.csr_matrix:
-    """Return (domains, spots), 1 where a spot belongs; spots without a domain nowhere."""
-    codes = domains.cat.codes.to_numpy()
-    known = np.flatnonzero(codes >= 0)
-    shape = len(domains.cat.categories), len(codes)
-    return sparse.csr_matrix((np.ones(len(known)), (codes[known], known)), shape=shape)

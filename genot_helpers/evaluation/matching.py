@@ -1,4 +1,4 @@
-"""Domains of two slices matched by their marker genes, and names and colours to go with it.
+"""Domains of two slices matched by their marker genes.
 
 Domains are numbered by size, so "3" is not the same tissue in two slices that were clustered each
 on its own. Without an annotation and without a common frame, expression can say which domains
@@ -9,31 +9,22 @@ correlation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
-from ..pairs.comparable import coordinates, named_log_profiles
+from ..pairs.comparable import sparse_log_profiles
 from ..slices.slices import SliceError
-from ..slices.spacing import spot_spacing
-from .markers import domain_means, found_domains
+from .domain_columns import domain_means
 
 if TYPE_CHECKING:
     from typing import Any
 
     from anndata import AnnData
 
-__all__ = [
-    "agreement_in_place",
-    "domain_similarity",
-    "marker_matches",
-    "match_domains_by_markers",
-    "rename_domains",
-]
+__all__ = ["domain_similarity", "marker_matches", "match_domains_by_markers"]
 
 
 def domain_similarity(
@@ -75,7 +66,7 @@ def domain_similarity(
         If a column is missing, a slice has fewer than two domains, no gene is shared, or values are
         of different kinds.
     """
-    found = named_log_profiles(other, reference, max_genes=max_genes)
+    found = sparse_log_profiles(other, reference).most_variable(max_genes)
     tables = []
     for adata, profiles, column in (
         (other, found.generated, other_key or key),
@@ -159,8 +150,8 @@ def match_domains_by_markers(
     Returns
     -------
     ``{domain of other: domain of reference}``, every domain of ``other`` once; None where there is
-    no match. :func:`rename_domains` gives them the names of the reference, and with the names the
-    colours.
+    no match. :func:`genot_helpers.evaluation.rename_domains` gives them the names of the reference,
+    and with the names the colours.
 
     Examples
     --------
@@ -168,87 +159,3 @@ def match_domains_by_markers(
     """
     found = marker_matches(reference, other, **options)["match"]
     return {name: None if match is None else str(match) for name, match in found.items()}
-
-
-def rename_domains(
-    adata: AnnData,
-    matched: Mapping[str, str | None],
-    *,
-    like: AnnData,
-    key: str = "genot_domain",
-    like_key: str | None = None,
-    key_added: str | None = None,
-) -> None:
-    """Give domains the names, and so the colours, of those they were matched with.
-
-    Parameters
-    ----------
-    adata
-        The slice to rename in. Writes ``obs[key_added]``: categorical with the categories of the
-        reference, in its order, then those without a match, named "new ..." after their old name.
-    matched
-        From :func:`match_domains_by_markers`.
-    like
-        The reference.
-    key, like_key, key_added
-        Column that is read; column of the reference (the same if not given); column that is written
-        (``key`` if not given). Colours kept in ``uns`` for the old names are dropped.
-
-    Raises
-    ------
-    SliceError
-        If a domain is not in ``matched``, or two have the same match.
-    """
-    old = found_domains(adata, key)
-    names = {str(one): matched.get(str(one), old) for one in old.cat.categories}
-    missing = [one for one, name in names.items() if name is old]
-    if missing:
-        raise SliceError(f"no match is given for domain {missing[0]!r} of obs[{key!r}].")
-    given = [name for name in names.values() if name is not None]
-    if len(set(given)) < len(given):
-        raise SliceError("two domains have the same match; a match is one to one.")
-    names = {one: f"new {one}" if name is None else str(name) for one, name in names.items()}
-    reference = [str(one) for one in found_domains(like, like_key or key).cat.categories]
-    categories = reference + [name for name in names.values() if name not in reference]
-    column = adata.obs[key].astype(object).map(lambda one: names.get(str(one), np.nan))
-    adata.obs[key_added or key] = pd.Categorical(column, categories=categories)
-    adata.uns.pop(f"{key_added or key}_colors", None)
-
-
-def agreement_in_place(
-    reference: AnnData,
-    other: AnnData,
-    *,
-    key: str = "genot_domain",
-    spatial_key: str = "spatial",
-    max_distance: float = 1.5,
-) -> dict[str, float]:
-    """Tell how often spots of two slices that lie on each other are in domains of the same name.
-
-    An independent check of domains that were matched by markers: those know nothing of places.
-
-    Parameters
-    ----------
-    reference, other
-        Slices in one frame with ``obs[key]``.
-    key, spatial_key
-        Column of the domains, and slot of the coordinates.
-    max_distance
-        How far the nearest spot of the reference may be, in its spot spacings.
-
-    Returns
-    -------
-    ``share`` of the spots of ``other`` in a domain of the same name as the nearest spot of the
-    reference; ``by_chance``, that share if places were shuffled; ``covered``, the share of spots
-    that have one near enough. NaN if none has.
-    """
-    still = coordinates(reference, "reference", spatial_key)
-    distance, near = cKDTree(still).query(coordinates(other, "other", spatial_key))
-    here = distance <= max_distance * spot_spacing(still)
-    if not here.any():
-        return {"share": np.nan, "by_chance": np.nan, "covered": 0.0}
-    ours = found_domains(other, key).astype(str).to_numpy()[here]
-    theirs = found_domains(reference, key).astype(str).to_numpy()[near[here]]
-    chance = sum((ours == name).mean() * (theirs == name).mean() for name in np.unique(ours))
-    same = float((ours == theirs).mean())
-    return {"share": same, "by_chance": float(chance), "covered": float(here.mean())}

@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import jensenshannon
 
-from ..pairs.comparable import check_overlap, coordinates, named_log_profiles
+from ..pairs.comparable import comparable_places, sparse_log_profiles
 from ..slices.slices import SliceError
-from .grid_maps import MapPair, column_correlation, map_similarity
-from .markers import domain_means
+from .domain_columns import domain_means
+from .grid_maps import MapPair, column_correlation, column_divergence, map_similarity
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,20 +82,16 @@ def gene_similarity(
     >>> table = gene_similarity(generated, held_out)
     >>> table.nsmallest(10, "pearson")
     """
-    ours = coordinates(generated, "generated", spatial_key)
-    truth = coordinates(real, "real", spatial_key)
-    if min(len(ours), len(truth)) < _FEWEST_SPOTS:
-        raise SliceError(f"a slice has fewer than {_FEWEST_SPOTS} spots: too few for gene maps.")
-    check_overlap(truth, ours)
-    found = named_log_profiles(generated, real, layer=layer, max_genes=max_genes)
-    blocks, maps = [], MapPair(truth, ours)
+    options = {"spatial_key": spatial_key, "min_spots": _FEWEST_SPOTS}
+    places = comparable_places(real, generated, ("real", "generated"), **options)
+    found = sparse_log_profiles(generated, real, layer=layer).most_variable(max_genes)
+    blocks, maps = [], MapPair(*places)
+    maps.check_overlap()
     both = maps.both
-    if both.sum() < 3:
-        raise SliceError("the slices hardly overlap: they share fewer than three bins of spots.")
     for _, x, y in maps.blocks(found.real.tocsc(), found.generated.tocsc()):
         block = _measures(x[both], y[both])
         n_genes = x.shape[2]
-        block["ssim"] = [_ssim(x[..., i], y[..., i], both) for i in range(n_genes)]
+        block["ssim"] = [map_similarity(x[..., i], y[..., i], both) for i in range(n_genes)]
         blocks.append(block)
     table = pd.concat(blocks).set_axis(found.genes.rename("gene"))
     columns = ["pearson", "cosine", "rmse", "jensen_shannon", "ssim", "mean"]
@@ -134,7 +129,7 @@ def gene_similarity_by_domain(
         If a column is missing, fewer than three domains have the same name, no gene is shared, or
         values are of different kinds.
     """
-    found = named_log_profiles(one, other)
+    found = sparse_log_profiles(one, other).most_variable()
     means = [
         domain_means(adata, profiles, column)
         for adata, profiles, column in (
@@ -157,10 +152,8 @@ def _measures(x: NDArray, y: NDArray) -> pd.DataFrame:
     """Compare the columns of two tables, (places, genes); x is the real one."""
     sizes = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
     empty = (x.sum(axis=0) <= 0) | (y.sum(axis=0) <= 0)
-    divergence = np.full(x.shape[1], np.nan)
-    # A mean of logarithms of a denoised product may lie a little below 0.
-    shares = [np.maximum(values[:, ~empty], 0.0) for values in (x, y)]
-    divergence[~empty] = np.nan_to_num(jensenshannon(*shares, axis=0, base=2)) ** 2
+    columns = [np.asfortranarray(values) for values in (x, y)]  # in one piece: more exact sums
+    divergence = np.where(empty, np.nan, column_divergence(*columns))
     return pd.DataFrame(
         {
             "pearson": column_correlation(x, y),
@@ -170,8 +163,3 @@ def _measures(x: NDArray, y: NDArray) -> pd.DataFrame:
             "mean": x.mean(axis=0),
         }
     )
-
-
-def _ssim(x: NDArray, y: NDArray, both: NDArray) -> float:
-    """Structural similarity; NaN where the real map is constant."""
-    return map_similarity(x, y, both) if np.ptp(x[both]) > 1e-9 else np.nan

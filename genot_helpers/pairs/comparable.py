@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ..slices.matrices import is_numeric, scan
+from ..slices.matrices import is_numeric
 from ..slices.slices import SliceError
-from ..slices.values import LARGEST_LOGARITHM
+from .value_kinds import both_logarithms
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = [
     "LogProfiles",
     "check_overlap",
+    "comparable_places",
     "coordinates",
     "label_codes",
     "log_profiles",
-    "named_log_profiles",
     "shared_genes",
     "sparse_log_profiles",
 ]
@@ -50,16 +50,61 @@ def coordinates(adata: AnnData, name: str, spatial_key: str = "spatial") -> NDAr
     return points.astype(float)
 
 
-def check_overlap(real: NDArray, generated: NDArray) -> None:
-    """Refuse two sets of points whose bounding boxes do not overlap."""
-    boxes = [(points.min(axis=0), points.max(axis=0)) for points in (generated, real)]
+def check_overlap(
+    one: NDArray, other: NDArray, names: tuple[str, str] = ("held-out", "generated")
+) -> None:
+    """Refuse two sets of points, (n, 2) and (m, 2), whose bounding boxes do not overlap."""
+    boxes = [(points.min(axis=0), points.max(axis=0)) for points in (one, other)]
     (low, high), (other_low, other_high) = boxes
     if (low > other_high).any() or (other_low > high).any():
-        ours, theirs = (f"x {a[0]:g} to {b[0]:g}, y {a[1]:g} to {b[1]:g}" for a, b in boxes)
-        raise SliceError(
-            f"The slices do not overlap: the generated one lies in {ours}, the held-out one in "
-            f"{theirs}. Bring both into one frame and unit first (align them)."
+        first, second = (
+            f"the {name} one lies in x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}"
+            for name, (low, high) in zip(names, boxes, strict=True)
         )
+        raise SliceError(
+            f"The slices do not overlap: {first}, {second}. Bring both into one frame and unit "
+            "first (align them)."
+        )
+
+
+def comparable_places(
+    one: AnnData,
+    other: AnnData,
+    names: tuple[str, str],
+    *,
+    spatial_key: str = "spatial",
+    min_spots: int = 1,
+) -> list[NDArray]:
+    """Return the coordinates of two slices that can be compared place by place.
+
+    Parameters
+    ----------
+    one, other, names
+        The slices, and what messages call them.
+    spatial_key
+        Slot of ``obsm`` with the coordinates.
+    min_spots
+        Fewest spots of a slice.
+
+    Returns
+    -------
+    list of ndarray
+        (n, 2) and (m, 2) float64.
+
+    Raises
+    ------
+    SliceError
+        If a slice has fewer spots, coordinates are missing, or the slices do not overlap.
+    """
+    if min(one.n_obs, other.n_obs) < min_spots:
+        raise SliceError(
+            f"The {names[0]} slice has {one.n_obs} spots and the {names[1]} slice {other.n_obs}: "
+            f"too few to compare them; at least {min_spots} of each are needed."
+        )
+    slices = zip((one, other), names, strict=True)
+    places = [coordinates(adata, name, spatial_key) for adata, name in slices]
+    check_overlap(*places, names)
+    return places
 
 
 def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
@@ -95,29 +140,44 @@ def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
 
 
 class LogProfiles(NamedTuple):
-    """Log expression of the same genes in two slices, spots by genes."""
+    """Log expression of the same genes in two slices, from :func:`sparse_log_profiles`.
+
+    Attributes
+    ----------
+    genes
+        Names of the p genes, in the order of the held-out slice.
+    real, generated
+        (n, p) and (m, p) CSR, float64: the held-out slice and the generated one.
+    """
 
     genes: pd.Index
     real: sparse.csr_matrix
     generated: sparse.csr_matrix
 
+    def most_variable(self, n_genes: int | None = None) -> LogProfiles:
+        """Keep the genes that the held-out slice expresses; of more, those that vary most there."""
+        mean = np.asarray(self.real.mean(axis=0)).ravel()
+        variance = np.asarray(self.real.multiply(self.real).mean(axis=0)).ravel() - mean**2
+        largest = np.argsort(-variance, kind="stable")[:n_genes]
+        chosen = np.sort(largest[mean[largest] > 0])
+        return LogProfiles(self.genes[chosen], self.real[:, chosen], self.generated[:, chosen])
+
 
 def log_profiles(
     generated: AnnData, held_out: AnnData, *, layer: str | None = None, max_genes: int = 500
 ) -> tuple[NDArray, NDArray]:
-    """Return what :func:`named_log_profiles` does, (n, p) and (m, p) float64, without names."""
-    _, real, ours = named_log_profiles(generated, held_out, layer=layer, max_genes=max_genes)
-    return real.toarray(), ours.toarray()
+    """Return log expression of the most variable genes, dense: (n, p) and (m, p) float64.
+
+    The held-out slice comes first; else as :func:`sparse_log_profiles`.
+    """
+    found = sparse_log_profiles(generated, held_out, layer=layer).most_variable(max_genes)
+    return found.real.toarray(), found.generated.toarray()
 
 
-def named_log_profiles(
-    generated: AnnData,
-    held_out: AnnData,
-    *,
-    layer: str | None = None,
-    max_genes: int | None = None,
+def sparse_log_profiles(
+    generated: AnnData, held_out: AnnData, *, layer: str | None = None
 ) -> LogProfiles:
-    """Return log expression of the same genes in both slices, on one scale.
+    """Return log expression of the genes both slices have, on one scale.
 
     Counts, and other non-negative values, are divided by the total of the spot over the shared
     genes, multiplied by its median in the held-out slice, and log(1 + x) is taken: as
@@ -126,43 +186,30 @@ def named_log_profiles(
 
     Parameters
     ----------
+    generated, held_out
+        The slices. Nothing is written.
     layer
         Layer of the generated slice, in the unit of the held-out ``X``, to take in place of its
         ``X``.
-    max_genes
-        Of more genes, those with the largest variance in the held-out slice; None: all.
 
     Returns
     -------
     LogProfiles
-        Names of the genes and (n, p) and (m, p) csr, float64; genes in the order of the held-out
-        slice, all of them expressed there.
+        All shared genes but control probes, expressed or not.
 
     Raises
     ------
     SliceError
-        If no gene is shared, values are negative, NaN or infinite, or the slices hold different
-        kinds of values.
+        If the layer is missing, no gene is shared or expressed, values are negative, NaN or
+        infinite, or the slices hold different kinds of values.
     """
-    genes, expected, ours = sparse_log_profiles(generated, held_out, layer=layer)
-    mean = np.asarray(expected.mean(axis=0)).ravel()
-    variance = np.asarray(expected.multiply(expected).mean(axis=0)).ravel() - mean**2
-    largest = np.argsort(-variance, kind="stable")[:max_genes]
-    chosen = np.sort(largest[mean[largest] > 0])
-    return LogProfiles(genes[chosen], expected[:, chosen], ours[:, chosen])
-
-
-def sparse_log_profiles(
-    generated: AnnData, held_out: AnnData, *, layer: str | None = None
-) -> LogProfiles:
-    """Return all shared genes, expressed or not; else as :func:`named_log_profiles`."""
     if layer is not None and layer not in generated.layers:
         found = list(generated.layers) or "nothing"
         raise SliceError(f"layers[{layer!r}] of the generated slice is missing. Found: {found}.")
     genes = shared_genes({"generated": generated, "held-out": held_out})
     real = held_out[:, genes].X
     ours = generated[:, genes].X if layer is None else generated[:, genes].layers[layer]
-    if _are_logarithms(real, ours, layer):
+    if both_logarithms(real, ours, layer):
         return LogProfiles(genes, _log_values(real, None), _log_values(ours, None))
     totals = _totals(real)
     if not np.isfinite(totals).any():
@@ -185,47 +232,6 @@ def _log_values(matrix: Any, scale: NDArray | None) -> sparse.csr_matrix:
     if scale is None:
         return matrix
     return sparse.csr_matrix(sparse.diags(scale) @ matrix).log1p()
-
-
-def _are_logarithms(real: Any, ours: Any, layer: str | None) -> bool:
-    """Say whether both slices hold logarithms; refuse values that cannot be compared."""
-    name = "X" if layer is None else f"layers[{layer!r}]"
-    kind, largest = _describe(real, "X of the held-out slice")
-    if layer is not None and kind != "logarithms":
-        # Means of counts are no counts, means of logarithms may be a little below 0.
-        _describe(ours, f"{name} of the generated slice")
-        return False
-    our_kind, our_largest = _describe(
-        ours, f"{name} of the generated slice", negative=layer is not None
-    )
-    if layer is not None or our_kind == kind:
-        return kind == "logarithms"
-    # The largest value lies near the limit: the same kind, if they are of the same size.
-    alike = "counts" not in (kind, our_kind) and largest < 3 * our_largest < 9 * largest
-    if not alike:
-        raise SliceError(
-            f"X of the held-out slice holds {kind} (largest {largest:g}), that of the generated "
-            f"slice {our_kind} (largest {our_largest:g}). Give both in the same form, for example "
-            "counts; for a denoised product, put it into a layer and score it with layer=... ."
-        )
-    return False
-
-
-def _describe(matrix: Any, name: str, *, negative: bool = False) -> tuple[str, float]:
-    """Say what a matrix holds, counts, values or logarithms, and its largest value."""
-    if not is_numeric(matrix):
-        raise SliceError(f"{name} has dtype {matrix.dtype}; numbers are needed.")
-    bad = scan(matrix)[0]
-    for problem in ("NaN or infinite", *(() if negative else ("negative",))):
-        if bad[problem]:
-            raise SliceError(
-                f"{name}: {bad[problem][0]:,} values are {problem} (first: {bad[problem][3]:g}). "
-                "Counts, normalised values or their logarithms are needed, not centred or scaled."
-            )
-    largest = float(matrix.max())
-    if not bad["fractions"]:
-        return "counts", largest
-    return "logarithms" if largest <= LARGEST_LOGARITHM else "values", largest
 
 
 def label_codes(

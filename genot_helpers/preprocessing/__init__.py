@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "select_highly_variable",
         ],
         "pooling": ["pool_spots"],
-        "graph": ["grid_graph", "nearest_neighbour_graph", "spatial_graph", "spots_averaged"],
+        "neighbours": ["grid_graph", "nearest_neighbour_graph", "spatial_graph"],
+        "graph": ["spots_averaged"],
     },
 )

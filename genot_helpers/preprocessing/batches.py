@@ -24,8 +24,8 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-from ..slices.slices import Slices, as_list
-from .graph import row_normalised, smooth
+from ..slices.several import Slices, as_list, joint_embeddings
+from .graph import neighbour_mean, smooth
 
 __all__ = ["anchor_slices", "centre_slices", "slice_mixing", "slice_share"]
 
@@ -60,11 +60,11 @@ def slice_mixing(
 
     Raises
     ------
-    KeyError, ValueError
+    SliceError
         If the embedding is missing, not finite, or of different widths.
     """
-    found, names = as_list(slices), _names(slices)
-    blocks = [_thinned(block, max_spots) for block in _embeddings(found, use_rep)]
+    named = _named(slices)
+    blocks = [_thinned(block, max_spots) for block in joint_embeddings(named, use_rep)]
     owner = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     n_neighbors = min(n_neighbors, len(owner) - 1)
     everything = np.concatenate(blocks)
@@ -72,7 +72,7 @@ def slice_mixing(
     near = owner[index.kneighbors(return_distance=False)]  # of the points fitted: itself left out
     numbers = range(len(blocks))
     share = [[(near[owner == i] == j).mean() for j in numbers] for i in numbers]
-    return pd.DataFrame(share, index=names, columns=names)
+    return pd.DataFrame(share, index=list(named), columns=list(named))
 
 
 def slice_share(slices: Slices, *, use_rep: str = "X_pca") -> np.ndarray:
@@ -91,7 +91,7 @@ def slice_share(slices: Slices, *, use_rep: str = "X_pca") -> np.ndarray:
     numpy.ndarray of float, shape (d,)
         Share of the variance that lies between the means of the slices: 0 to 1 (correlation ratio).
     """
-    blocks = _embeddings(as_list(slices), use_rep)
+    blocks = joint_embeddings(_named(slices), use_rep)
     everything = np.concatenate(blocks)
     means = np.array([block.mean(axis=0) for block in blocks])
     weights = np.array([len(block) for block in blocks]) / len(everything)
@@ -116,13 +116,13 @@ def centre_slices(
     pandas.Series
         Length of the shift of each slice, in the unit of the embedding.
     """
-    found = as_list(slices)
-    blocks = _embeddings(found, use_rep)
+    named = _named(slices)
+    blocks = joint_embeddings(named, use_rep)
     middle = np.concatenate(blocks).mean(axis=0)
     shifts = [middle - block.mean(axis=0) for block in blocks]
-    for adata, block, shift in zip(found, blocks, shifts, strict=True):
+    for adata, block, shift in zip(named.values(), blocks, shifts, strict=True):
         adata.obsm[key_added] = (block + shift).astype(np.float32)
-    return pd.Series([np.linalg.norm(shift) for shift in shifts], _names(slices), name="shift")
+    return pd.Series([np.linalg.norm(shift) for shift in shifts], list(named), name="shift")
 
 
 def anchor_slices(
@@ -166,24 +166,25 @@ def anchor_slices(
 
     Raises
     ------
-    KeyError, ValueError
-        If the embedding or the graph is missing, or a slice has no mutual neighbour in those
-        before it.
+    SliceError
+        If the embedding or the graph is missing, or embeddings do not fit together.
+    ValueError
+        If a slice has no mutual neighbour in those before it.
 
     Notes
     -----
     Searching again after the shift, until nothing moves, made things worse on simulated tissue: of
     slices that share part of their tissue only, each round drew more of the rest together.
     """
-    found, names = as_list(slices), _names(slices)
-    blocks = _embeddings(found, use_rep)
+    named = _named(slices)
+    blocks = joint_embeddings(named, use_rep)
     smoothed = [
-        _thinned(smooth(block, _mean_of_neighbours(adata, name), n_steps), max_spots)
-        for block, adata, name in zip(blocks, found, names, strict=True)
+        _thinned(smooth(block, neighbour_mean(adata, f"slice {name!r}"), n_steps), max_spots)
+        for block, (name, adata) in zip(blocks, named.items(), strict=True)
     ]
     placed = smoothed[0].astype(float)
     shifts, rows = [np.zeros(placed.shape[1])], [(0.0, 0, 0.0)]
-    for name, block in zip(names[1:], smoothed[1:], strict=True):
+    for name, block in zip(list(named)[1:], smoothed[1:], strict=True):
         here, there = _mutual_neighbours(block, placed, n_neighbors)
         if not len(here):
             raise ValueError(
@@ -198,15 +199,9 @@ def anchor_slices(
         rows.append((np.linalg.norm(shift), len(difference), scatter))
         shifts.append(shift)
         placed = np.concatenate([placed, block + shift])
-    for adata, block, shift in zip(found, blocks, shifts, strict=True):
+    for adata, block, shift in zip(named.values(), blocks, shifts, strict=True):
         adata.obsm[key_added] = (block + shift).astype(np.float32)
-    return pd.DataFrame(rows, index=names, columns=["shift", "anchors", "scatter"])
-
-
-def _mean_of_neighbours(adata: AnnData, name: str) -> sparse.csr_matrix:
-    if "spatial_connectivities" not in adata.obsp:
-        raise KeyError(f"Slice {name!r} has no obsp['spatial_connectivities']. Run spatial_graph.")
-    return row_normalised(adata.obsp["spatial_connectivities"])
+    return pd.DataFrame(rows, index=list(named), columns=["shift", "anchors", "scatter"])
 
 
 def _mutual_neighbours(
@@ -220,32 +215,13 @@ def _mutual_neighbours(
     return both.row, both.col
 
 
-def _names(slices: Slices) -> list[str]:
-    """Return the names of slices in a dictionary, and numbers otherwise."""
+def _named(slices: Slices) -> dict[str, AnnData]:
+    """Return slices by name; those of a list are called by their number, from 0."""
     if isinstance(slices, Mapping):
-        return [str(name) for name in slices]
-    return [str(number) for number in range(len(as_list(slices)))]
+        return {str(name): adata for name, adata in slices.items()}
+    return {str(number): adata for number, adata in enumerate(as_list(slices))}
 
 
 def _thinned(block: np.ndarray, max_spots: int) -> np.ndarray:
     """Keep every so-many-th row, so that at most about max_spots are left."""
     return block[:: max(1, -(-len(block) // max_spots))]
-
-
-def _embeddings(slices: list[AnnData], use_rep: str) -> list[np.ndarray]:
-    """Return the embeddings, float64, or say what is wrong with them."""
-    for number, adata in enumerate(slices):
-        if use_rep not in adata.obsm:
-            raise KeyError(
-                f"Slice {number} has no obsm[{use_rep!r}] (found: {sorted(adata.obsm)}). "
-                "Run preprocess, or joint_components, on all slices together first."
-            )
-        if not np.isfinite(adata.obsm[use_rep]).all():
-            raise ValueError(f"obsm[{use_rep!r}] of slice {number} holds NaN or infinite values.")
-    widths = {adata.obsm[use_rep].shape[1] for adata in slices}
-    if len(widths) > 1:
-        raise ValueError(
-            f"obsm[{use_rep!r}] has {sorted(widths)} columns in different slices. Slices that are "
-            "compared need joint components."
-        )
-    return [np.asarray(adata.obsm[use_rep], dtype=np.float64) for adata in slices]

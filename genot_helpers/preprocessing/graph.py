@@ -1,14 +1,10 @@
-"""From spot coordinates to a spatial graph, and from the graph to neighbourhood features.
+"""From a spatial graph to means over the neighbourhood, step by step.
 
-The graph says which spots touch. Multiplying the features of all spots by its normalised
-adjacency matrix replaces the features of each spot by a weighted mean over its neighbourhood;
-doing so k times reaches the k-th hop. That product is the only thing the encoder of GenOT knows
-about space. The graphs themselves come from squidpy (Palla et al., Nature Methods 2022,
-doi:10.1038/s41592-021-01358-2); the normalisations are those of Kipf and Welling
-(arXiv:1609.02907) and of Wu et al. (arXiv:1902.07153), who showed that the repeated product needs
-no training and can be computed once.
-
-Everything is sparse: n spots with k neighbours cost O(n k) memory and time.
+Multiplying the features of all spots by the normalised adjacency matrix of the graph replaces the
+features of each spot by a weighted mean over its neighbourhood; doing so k times reaches the k-th
+hop. That product is the only thing the encoder of GenOT knows about space. The normalisations are
+those of Kipf and Welling (arXiv:1609.02907) and of Wu et al. (arXiv:1902.07153), who showed that
+the repeated product needs no training and can be computed once.
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from ..quiet import sq
 from ..slices.slices import SliceError
 
 if TYPE_CHECKING:
@@ -27,106 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "graph_operator",
-    "grid_graph",
-    "hop_features",
-    "nearest_neighbour_graph",
+    "neighbour_mean",
     "row_normalised",
     "smooth",
-    "spatial_graph",
     "spots_averaged",
     "symmetric_normalised",
 ]
-
-
-def spatial_graph(
-    adata: AnnData,
-    *,
-    n_neighbors: int = 6,
-    spatial_key: str = "spatial",
-    key_added: str = "spatial",
-) -> None:
-    """Join every spot to its neighbours, in the way that suits the technology.
-
-    Spots of a hexagonal Visium grid (recognised by ``obs["array_row"]`` and ``obs["array_col"]``)
-    get their up to six touching neighbours by :func:`grid_graph`; all others get their
-    ``n_neighbors`` nearest by :func:`nearest_neighbour_graph`.
-
-    Parameters
-    ----------
-    adata
-        A slice with coordinates in ``obsm[spatial_key]``, (n, 2).
-    n_neighbors
-        Neighbours of a spot that is not on a hexagonal grid.
-    spatial_key
-        Slot of the coordinates.
-    key_added
-        Prefix of the slots written.
-
-    Returns
-    -------
-    Nothing. Writes ``obsp[key_added + "_connectivities"]`` (n, n) CSR float32 and
-    ``obsp[key_added + "_distances"]`` (n, n) CSR, and ``uns[key_added + "_neighbors"]``.
-
-    Raises
-    ------
-    SliceError
-        Coordinates are missing, not finite or fewer than the graph needs.
-
-    Examples
-    --------
-    >>> spatial_graph(adata)
-    >>> adata.obsp["spatial_connectivities"].sum(axis=1).mean()  # neighbours of an average spot
-    """
-    if _is_hexagonal(adata):
-        grid_graph(adata, spatial_key=spatial_key, key_added=key_added)
-    else:
-        nearest_neighbour_graph(
-            adata, n_neighbors=n_neighbors, spatial_key=spatial_key, key_added=key_added
-        )
-
-
-def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str = "spatial") -> None:
-    """Join every spot of a hexagonal grid to the spots that touch it (six at most).
-
-    Spots at the border of the tissue have fewer neighbours, and a spot that lies alone has none:
-    the normalisations below then leave it its own features. Parameters, slots and errors are those
-    of :func:`spatial_graph`; the distances count steps on the grid, so every one of them is 1.
-    """
-    _check_coordinates(adata, spatial_key, n_neighbors=6)
-    sq.gr.spatial_neighbors_grid(
-        adata, n_neighs=6, n_rings=1, spatial_key=spatial_key, key_added=key_added
-    )
-
-
-def nearest_neighbour_graph(
-    adata: AnnData,
-    *,
-    n_neighbors: int = 6,
-    spatial_key: str = "spatial",
-    key_added: str = "spatial",
-) -> None:
-    """Join every spot to its ``n_neighbors`` nearest spots.
-
-    The graph is directed (row = spot, columns = its neighbours): being among the nearest of
-    another spot is not mutual. Parameters, slots and errors are those of :func:`spatial_graph`;
-    the distances are Euclidean, in the unit of the coordinates.
-    """
-    _check_coordinates(adata, spatial_key, n_neighbors)
-    sq.gr.spatial_neighbors_knn(
-        adata, n_neighs=n_neighbors, spatial_key=spatial_key, key_added=key_added
-    )
-
-
-def _is_hexagonal(adata: AnnData) -> bool:
-    """Whether the spots carry the numbering of a hexagonal Visium grid.
-
-    Neighbouring rows are shifted by half a spot, so Visium numbers only every second column:
-    row + column is even. Square grids (Visium HD) use every column and fail the test.
-    """
-    if not {"array_row", "array_col"} <= set(adata.obs.columns):
-        return False
-    index = adata.obs[["array_row", "array_col"]].to_numpy(dtype=float).sum(axis=1)
-    return bool(np.all(index % 2 == 0))
 
 
 def symmetric_normalised(
@@ -201,36 +102,24 @@ def graph_operator(
     )
 
 
-def hop_features(
-    features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_hops: int
-) -> NDArray[np.float32]:
-    """Features of a spot and of its neighbourhoods at 1, 2, ..., ``n_hops`` hops, side by side.
+def neighbour_mean(adata: AnnData, name: str = "the slice") -> sparse.csr_matrix:
+    """Return the mean over a spot and its neighbours as an operator, see :func:`row_normalised`.
 
     Parameters
     ----------
-    features
-        (n, p).
-    operator
-        (n, n), a normalised adjacency matrix P.
-    n_hops
-        K, the number of hops; 0 returns the features alone.
+    adata, name
+        A slice with ``obsp["spatial_connectivities"]``, and what messages call it.
 
-    Returns
-    -------
-    (n, (K + 1) p) float32: the blocks ``features``, ``P features``, ..., ``P^K features``.
-
-    Examples
-    --------
-    >>> hop_features(adata.obsm["X_pca"], row_normalised(adata.obsp["spatial_connectivities"]), 4)
+    Raises
+    ------
+    SliceError
+        If there is no graph.
     """
-    current, operator = _prepare(features, operator, n_hops)
-    n_spots, n_features = current.shape
-    hops = np.empty((n_spots, (n_hops + 1) * n_features), dtype=np.float32)
-    hops[:, :n_features] = current
-    for hop in range(1, n_hops + 1):
-        current = operator @ current
-        hops[:, hop * n_features : (hop + 1) * n_features] = current
-    return hops
+    if "spatial_connectivities" not in adata.obsp:
+        raise SliceError(
+            f"{name}: obsp['spatial_connectivities'] is missing; run spatial_graph first"
+        )
+    return row_normalised(adata.obsp["spatial_connectivities"])
 
 
 def smooth(
@@ -238,10 +127,39 @@ def smooth(
 ) -> NDArray[np.float32]:
     """Average the features over the neighbourhood ``n_steps`` times: ``P^n_steps features``.
 
-    Parameters and errors are those of :func:`hop_features`; returns (n, p) float32. With
-    :func:`row_normalised` and four steps this is the trivial baseline of the notebooks.
+    With :func:`row_normalised` and four steps this is the trivial baseline of the notebooks.
+
+    Parameters
+    ----------
+    features
+        (n, p).
+    operator
+        (n, n), a normalised adjacency matrix P.
+    n_steps
+        How often; 0 returns the features.
+
+    Returns
+    -------
+    (n, p) float32.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or ``n_steps`` is negative.
+
+    Examples
+    --------
+    >>> smooth(adata.obsm["X_pca"], neighbour_mean(adata), 4)
     """
-    current, operator = _prepare(features, operator, n_steps)
+    current = np.asarray(features, dtype=np.float32)
+    operator = sparse.csr_matrix(operator, dtype=np.float32)
+    if current.ndim != 2 or operator.shape != (len(current), len(current)):
+        raise ValueError(
+            f"features are {current.shape} and the graph is {operator.shape}; "
+            "give (n, p) features and the (n, n) graph of the same n spots"
+        )
+    if n_steps < 0:
+        raise ValueError(f"n_steps is {n_steps}; give 0 or more")
     for _ in range(n_steps):
         current = operator @ current
     return current
@@ -257,7 +175,8 @@ def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
     Parameters
     ----------
     adata
-        With ``obsp["spatial_connectivities"]`` (:func:`spatial_graph`). Nothing is written.
+        With ``obsp["spatial_connectivities"]``, see
+        :func:`genot_helpers.preprocessing.spatial_graph`. Nothing is written.
     n_steps
         As in :func:`smooth`.
     seed
@@ -270,29 +189,12 @@ def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
 
     Raises
     ------
-    KeyError
+    SliceError
         If there is no graph.
     """
-    if "spatial_connectivities" not in adata.obsp:
-        raise KeyError("There is no obsp['spatial_connectivities']. Run spatial_graph first.")
+    operator = neighbour_mean(adata)
     noise = np.random.default_rng(seed).standard_normal((adata.n_obs, 16))
-    operator = row_normalised(adata.obsp["spatial_connectivities"])
     return max(1.0, float(1.0 / (smooth(noise, operator, n_steps) ** 2).mean()))
-
-
-def _prepare(
-    features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_steps: int
-) -> tuple[NDArray[np.float32], sparse.csr_matrix]:
-    """Bring features and operator to float32 and check that they fit together."""
-    features = np.asarray(features, dtype=np.float32)
-    if features.ndim != 2 or operator.shape != (len(features), len(features)):
-        raise ValueError(
-            f"features are {features.shape} and the graph is {operator.shape}; "
-            "give (n, p) features and the (n, n) graph of the same n spots"
-        )
-    if n_steps < 0:
-        raise ValueError(f"the number of hops or steps is {n_steps}; give 0 or more")
-    return features, sparse.csr_matrix(operator, dtype=np.float32)
 
 
 def _with_self_loops(adjacency: sparse.csr_matrix, weight: float) -> sparse.csr_matrix:
@@ -306,25 +208,3 @@ def _with_self_loops(adjacency: sparse.csr_matrix, weight: float) -> sparse.csr_
 
 def _row_sums(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
     return np.asarray(matrix.sum(axis=1)).ravel()
-
-
-def _check_coordinates(adata: AnnData, spatial_key: str, n_neighbors: int) -> None:
-    """Say what is wrong with the coordinates before squidpy or scikit-learn stumbles on it."""
-    if spatial_key not in adata.obsm:
-        found = ", ".join(adata.obsm.keys()) or "nothing"
-        raise SliceError(
-            f"obsm[{spatial_key!r}] is missing (obsm holds: {found}); "
-            "store the coordinates of the spots there, one row (x, y) each"
-        )
-    if not np.all(np.isfinite(np.asarray(adata.obsm[spatial_key], dtype=float))):
-        raise SliceError(
-            f"obsm[{spatial_key!r}] holds values that are not finite; "
-            "remove the spots without a position"
-        )
-    if n_neighbors < 1:
-        raise SliceError(f"n_neighbors is {n_neighbors}; give 1 or more")
-    if adata.n_obs <= n_neighbors:
-        raise SliceError(
-            f"the slice has {adata.n_obs} spots and the graph needs more than {n_neighbors}; "
-            "use a larger slice or fewer neighbours"
-        )

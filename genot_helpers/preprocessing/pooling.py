@@ -17,6 +17,7 @@ from scipy import sparse
 
 from ..slices.labels import as_labels
 from ..slices.slices import SliceError
+from ..slices.squares import squares
 
 __all__ = ["pool_spots"]
 
@@ -58,23 +59,19 @@ def pool_spots(
     ValueError
         If ``side`` is not a positive number.
     """
-    if not 0 < side < np.inf:
-        raise ValueError(f"side is {side!r}: give a positive length, in the unit of the positions.")
     if spatial_key not in adata.obsm:
         raise SliceError(f"obsm[{spatial_key!r}] is missing. Found: {list(adata.obsm)}.")
     points = np.asarray(adata.obsm[spatial_key], dtype=np.float64)[:, :2]
-    place = np.floor((points - points.min(axis=0)) / side).astype(np.int64)
-    squares, member = np.unique(place, axis=0, return_inverse=True)
-    member = member.ravel()
+    places, member = squares(points, side)
     adata.obs[key_added] = member
     ones = np.ones(len(member), dtype=np.float32)
     pool = sparse.csr_matrix((ones, (member, np.arange(len(member)))))
-    names = [f"square{number + 1:05d}" for number in range(len(squares))]
+    names = [f"square{number + 1:05d}" for number in range(len(places))]
     pooled = ad.AnnData(
         sparse.csr_matrix(pool @ sparse.csr_matrix(adata.X), dtype=np.float32),
         obs=pd.DataFrame({"n_spots": np.bincount(member)}, index=names),
         var=adata.var.copy(),
-        obsm={"spatial": points.min(axis=0) + (squares + 0.5) * side},
+        obsm={"spatial": points.min(axis=0) + (places + 0.5) * side},
     )
     for key in (key for key in label_keys if key in adata.obs):
         pooled.obs[key] = _majority(adata.obs[key], pool, names)

@@ -12,8 +12,11 @@ import scanpy as sc
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ..slices.slices import Slices, as_list, check_slice
-from .graph import row_normalised, smooth, spatial_graph
+from ..slices.records import record
+from ..slices.several import Slices, as_list, embedding, named_slices, rows_of_each
+from ..slices.slices import check_slice
+from .graph import neighbour_mean, smooth
+from .neighbours import spatial_graph
 from .spatial_genes import select_highly_variable
 
 __all__ = ["joint_components", "normalise", "preprocess", "smooth_components"]
@@ -138,18 +141,15 @@ def joint_components(
     # Through the genes × genes covariance: exact, deterministic, and the matrix stays sparse.
     model = PCA(n_components, svd_solver="covariance_eigh")
     components = model.fit_transform(sparse.vstack(blocks, format="csr").astype(np.float64))
-    begin = 0
-    for adata in found:
-        adata.obsm[key_added] = components[begin : begin + adata.n_obs].astype(np.float32)
-        begin += adata.n_obs
-        record = dict(adata.uns.get("genot", {}))
-        record[key_added] = {
-            "n_components": n_components,
-            "n_genes": len(names),
-            "n_slices": len(found),
-            "variance_ratio": model.explained_variance_ratio_,
-        }
-        adata.uns["genot"] = record
+    facts = {
+        "n_components": n_components,
+        "n_genes": len(names),
+        "n_slices": len(found),
+        "variance_ratio": model.explained_variance_ratio_,
+    }
+    for adata, rows in rows_of_each(found, components):
+        adata.obsm[key_added] = rows.astype(np.float32)
+        record(adata, **{key_added: dict(facts)})
     return model.explained_variance_ratio_
 
 
@@ -165,20 +165,20 @@ def smooth_components(
     ----------
     slices : AnnData, list or dict of AnnData
         With `obsp["spatial_connectivities"]`, see
-        :func:`genot_helpers.preprocessing.graph.spatial_graph`.
+        :func:`genot_helpers.preprocessing.neighbours.spatial_graph`.
     n_steps : int
         How often the mean is taken.
     use_rep, key_added : str
         Reads `obsm[use_rep]`, writes `obsm[key_added]`, same shape, float32.
+
+    Raises
+    ------
+    SliceError
+        If components or graph are missing, or components are not finite.
     """
-    for number, adata in enumerate(as_list(slices)):
-        if use_rep not in adata.obsm or "spatial_connectivities" not in adata.obsp:
-            raise KeyError(
-                f"Slice {number} needs obsm[{use_rep!r}] and obsp['spatial_connectivities']. "
-                "Run joint_components and spatial_graph first."
-            )
-        operator = row_normalised(adata.obsp["spatial_connectivities"])
-        adata.obsm[key_added] = smooth(adata.obsm[use_rep], operator, n_steps)
+    for name, adata in named_slices(slices).items():
+        components = embedding(adata, name, use_rep)
+        adata.obsm[key_added] = smooth(components, neighbour_mean(adata, name), n_steps)
 
 
 def preprocess(

@@ -25,7 +25,8 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from ..quiet import sq
-from ..slices.slices import SliceError, holds_counts
+from ..slices.slices import SliceError
+from ..slices.values import holds_counts
 from .gaussian_process import GENES_PER_BLOCK, assign_to_nodes, best_fit, prepared_blocks, spectra
 
 __all__ = ["select_by_gaussian_process", "select_by_moran", "select_highly_variable"]

@@ -5,13 +5,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "simulation": [
-            "simulate_cortex",
-            "simulate_embryo",
-            "simulate_hippocampus",
-            "simulate_olfactory_bulb",
-        ],
+        "cortex": ["simulate_cortex"],
+        "embryo": ["simulate_embryo"],
         "embryo_platforms": ["simulate_embryo_cells"],
+        "hippocampus": ["simulate_hippocampus"],
+        "olfactory_bulb": ["simulate_olfactory_bulb"],
         "sagittal": ["simulate_sagittal_brain"],
     },
 )

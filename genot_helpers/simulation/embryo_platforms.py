@@ -15,19 +15,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from .measurement import (
-    Assay,
-    Genes,
-    check_whole,
-    draw_fields,
-    draw_genes,
-    generator,
-    label,
-    measure,
-)
-from .recipes import EMBRYO
-from .simulation import _age
-from .tissues import BIN_UM, EMBRYO_AREA, Shape, _beads, _rotate, embryo_anatomy, smooth_field
+from .embryo import BODY_AREA, EMBRYO, GROWTH, embryo_anatomy, embryonic_day
+from .genes import Genes, draw_genes
+from .places import BIN_UM, Shape, rotate, scatter_beads, smooth_field
+from .simulation import Assay, check_whole, draw_fields, generator, label, measure
 
 __all__ = ["simulate_embryo_cells"]
 
@@ -88,10 +79,10 @@ def simulate_embryo_cells(
     >>> cells.n_vars
     350
     """
-    age = _age(stage)
+    age = embryonic_day(stage)
     check_whole(n_cells=(n_cells, 500), n_panel=(n_panel, 100), n_bins=(n_bins, 500))
     check_whole(n_genes=(n_genes, 2 * n_panel), seed=(seed, 0))
-    grown, key = round(n_bins * 1.45 ** (age - 9.5)), round(100 * age)
+    grown, key = round(n_bins * GROWTH ** (age - 9.5)), round(100 * age)
     if n_cells > 5 * grown:
         raise ValueError(f"n_cells is {n_cells}: there is room for at most {5 * grown} (5 a bin).")
     depth = n_bins * 1100
@@ -153,10 +144,10 @@ def _cells(
     """Scatter cells over the body that ``embryo_shape`` draws with the same first generator."""
     body_rng.uniform()  # there: how the embryo lies on the chip
     outline = [smooth_field(body_rng, 0.25) for _ in range(2)]
-    radius = BIN_UM * np.sqrt(size / EMBRYO_AREA)
-    common = _beads(
+    radius = BIN_UM * np.sqrt(size / BODY_AREA)
+    common = scatter_beads(
         slide_rng, n_cells, lambda p: embryo_anatomy(p / radius, age, outline)[0], 1.35 * radius
     )
     _, domain, gradient = embryo_anatomy(common / radius, age, outline)
-    turned = _rotate(common * [-1.0, 1.0], slide_rng.uniform(90, 270)) / FIELD_OF_VIEW_UM
+    turned = rotate(common * [-1.0, 1.0], slide_rng.uniform(90, 270)) / FIELD_OF_VIEW_UM
     return Shape(turned - turned.mean(axis=0), common, domain, gradient)

@@ -3,22 +3,27 @@
 A sagittal section of the mouse brain is longer than the capture area of a Visium slide. The public
 sections of 10x Genomics therefore come as an anterior and a posterior half, each on its own slide,
 two sections of each. Here such a brain is simulated, with the machinery of
-:mod:`genot_helpers.simulation.measurement`: the layout follows, schematically, the sagittal plates
+:mod:`genot_helpers.simulation.simulation`: the layout follows, schematically, the sagittal plates
 of the Allen mouse brain atlas (Wang et al. 2020, https://doi.org/10.1016/j.cell.2020.04.007). No
 measured value is copied.
 """
 
 from __future__ import annotations
 
-import math
-from numbers import Real
-
 import anndata as ad
 import numpy as np
 
-from .measurement import Assay, check_whole, draw_fields, draw_genes, generator, label, measure
-from .recipes import Recipe
-from .tissues import VISIUM_PITCH_UM, Shape, smooth_field
+from .genes import Recipe, draw_genes
+from .places import Shape, smooth_field, visium_grid
+from .simulation import (
+    Assay,
+    check_not_negative,
+    check_whole,
+    draw_fields,
+    generator,
+    label,
+    measure,
+)
 
 __all__ = ["SAGITTAL", "sagittal_shapes", "simulate_sagittal_brain"]
 
@@ -132,10 +137,7 @@ def sagittal_shapes(
     """
     scale = np.sqrt(n_spots / 5600)
     slide = SLIDE_UM * scale
-    n_rows, n_columns = round(78 * scale), round(64 * scale)
-    rows, half_columns = np.divmod(np.arange(n_rows * n_columns), n_columns)
-    grid = np.column_stack([rows, 2 * half_columns + rows % 2])  # Space Ranger numbers every other
-    spatial = grid[:, ::-1] * VISIUM_PITCH_UM * np.array([0.5, np.sqrt(3) / 2])
+    grid, spatial = visium_grid(round(78 * scale), round(64 * scale))
     shift = [smooth_field(brain_rng, 0.35, 3) for _ in range(2)]
     fine = [smooth_field(brain_rng, 0.10, 3) for _ in range(2)]
     tilt = brain_rng.uniform(-0.04, 0.04)  # of the cut
@@ -215,9 +217,7 @@ def simulate_sagittal_brain(
     """
     check_whole(n_sections=(n_sections, 1), n_spots=(n_spots, 600), seed=(seed, 0))
     check_whole(n_genes=(n_genes, 1))
-    for name, value in (("section_gap_um", section_gap_um), ("batch", batch)):
-        if not isinstance(value, Real) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value!r}: give a number, 0 or more.")
+    check_not_negative(section_gap_um=section_gap_um, batch=batch)
     assay = Assay(depth=1500, cells=8, dropout=0.05, batch=float(batch))
     genes = draw_genes(generator(seed, 1), SAGITTAL, n_genes, 0.4 * n_spots * assay.depth)
     fields = draw_fields(generator(seed, 2))

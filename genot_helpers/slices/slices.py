@@ -15,7 +15,7 @@ slot                     what
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -29,8 +29,6 @@ __all__ = [
     "LABEL_COLUMNS",
     "Problem",
     "SliceError",
-    "Slices",
-    "as_list",
     "check_names",
     "check_positions",
     "check_sizes",
@@ -39,9 +37,6 @@ __all__ = [
     "find_labels",
     "holds_counts",
 ]
-
-Slices = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
-"""What functions that work on one slice or on several together take."""
 
 LABEL_COLUMNS = (
     *("domain_truth", "domain", "layer_guess", "layer_guess_reordered", "spatialLIBD", "layer"),
@@ -290,10 +285,3 @@ def check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
 def _label(names: pd.Index, i: int) -> str:
     """Name a spot or gene; by its number where the names are out of step."""
     return repr(names[i]) if i < len(names) else f"number {i}"
-
-
-def as_list(slices: Slices) -> list[AnnData]:
-    """Return one slice, a list or a dictionary of slices as a list."""
-    if isinstance(slices, AnnData):
-        return [slices]
-    return list(slices.values()) if isinstance(slices, Mapping) else list(slices)

@@ -1,4 +1,4 @@
-"""How long one unit of the coordinates is, as far as a slice tells."""
+"""How long one unit of the coordinates is, and whether spots lie on a grid, if a slice tells."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from anndata import AnnData
 
 from .spacing import nearest_distance
 
-__all__ = ["micrometres_per_unit", "stated_micrometres_per_unit"]
+__all__ = ["micrometres_per_unit", "on_visium_grid", "stated_micrometres_per_unit"]
 
 _VISIUM_PITCH = 100.0  # µm, centre to centre
+
+
+def on_visium_grid(adata: AnnData) -> bool:
+    """Say whether the spots carry the numbering of a hexagonal Visium grid.
+
+    Neighbouring rows are shifted by half a spot, so Visium numbers only every second column:
+    row + column is even. Square grids (Visium HD) use every column and fail the test.
+    """
+    if not {"array_row", "array_col"} <= set(adata.obs.columns):
+        return False
+    index = adata.obs[["array_row", "array_col"]].to_numpy(dtype=float).sum(axis=1)
+    return bool((index % 2 == 0).all())
 
 
 def stated_micrometres_per_unit(adata: AnnData) -> float | None:
