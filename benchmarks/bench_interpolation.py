@@ -12,7 +12,7 @@ mean ± standard deviation over seeds, which also decide how the held-out sectio
 Sizes: scattered simulated spots with 150 genes in both slices, independent of each other, which is
 harder than real neighbouring sections. One process per size and step, so that peak memory is its
 own; imports and the slices themselves (0.2 GB at 100,000 spots) are included in memory, not in
-time. Without layers["mean"], which is dense.
+time. With and without layers["mean"], which is dense.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def load_triple(name: str) -> list[AnnData]:
 
 
 def score_triple(name: str, seeds: int, t: float | None) -> None:
-    from genot_helpers.evaluation.generated_scores import gap_closed, score_table
+    from genot_helpers.evaluation.generated_scores import score_table
+    from genot_helpers.evaluation.score_reading import gap_closed
     from genot_helpers.interpolation.interpolation import interpolate, position_between
 
     left, right, held_out = load_triple(name)
@@ -94,42 +95,50 @@ def scattered_slice(n_spots: int, seed: int) -> AnnData:
     return adata
 
 
+def timed(function) -> tuple[object, list[float]]:
+    """Call a function; return its result, and seconds on the clock and of all processors."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    result = function()
+    return result, [time.perf_counter() - clock, time.process_time() - cpu]
+
+
 def measure(step: str, n_spots: int) -> None:
     """Print seconds and memory of one step, in a process of its own."""
     from genot_helpers.interpolation.interpolation import prepare_interpolation
     from genot_helpers.transport.transport import sparse_coupling
 
     left, right = (scattered_slice(n_spots, seed) for seed in (0, 1))
+    options = {"mean": step == "mean", "progress": False}
+    small = [adata[:300].copy() for adata in (left, right)]
+    prepare_interpolation(*small, **options).at(0.5)  # loads what is compiled
     if step == "coupling":
         points = (adata.obsm["spatial"] for adata in (left, right))
         masses = {side: np.ones(n_spots) for side in ("left_mass", "right_mass")}
-        seconds = [sparse_coupling(*points, **masses).seconds]
+        seconds = timed(lambda: sparse_coupling(*points, **masses))[1]
     else:
-        small = [adata[:300].copy() for adata in (left, right)]
-        prepare_interpolation(*small, mean=False, progress=False).at(0.5)  # compiles the placement
-        begin = time.perf_counter()
-        prepared = prepare_interpolation(left, right, mean=False, progress=False)
-        middle = time.perf_counter()
-        prepared.at(0.5)
-        seconds = [middle - begin, time.perf_counter() - middle]
+        prepared, seconds = timed(lambda: prepare_interpolation(left, right, **options))
+        seconds += timed(lambda: prepared.at(0.5))[1]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(*seconds, memory)
 
 
+STEPS = {
+    "coupling": "coupling alone",
+    "all": "prepare (with the coupling) + place",
+    "mean": 'the same, with `layers["mean"]`',
+}
+
+
 def measure_sizes(sizes: list[int]) -> None:
-    print("\n| spots in each slice | step | seconds | peak memory, MB |")
-    print("|---|---|---|---|")
+    print("\n| spots in each slice | step | seconds | CPU, s | peak memory, MB |")
+    print("|---|---|---|---|---|")
     for n_spots in sizes:
-        for step in ("coupling", "all"):
+        for step, text in STEPS.items():
             command = [sys.executable, __file__, "--one", step, str(n_spots)]
             answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             *seconds, memory = map(float, answer.split())
-            if step == "coupling":
-                text, said = "coupling alone", f"{seconds[0]:.1f}"
-            else:
-                text = "prepare (with the coupling) + place"
-                said = f"{seconds[0]:.1f} + {seconds[1]:.1f}"
-            print(f"| {n_spots:,} | {text} | {said} | {memory:,.0f} |", flush=True)
+            clock, cpu = (" + ".join(f"{s:.1f}" for s in seconds[first::2]) for first in (0, 1))
+            print(f"| {n_spots:,} | {text} | {clock} | {cpu} | {memory:,.0f} |", flush=True)
 
 
 def main() -> None:

@@ -13,13 +13,12 @@ from scipy import sparse
 from genot_helpers import load_slice
 from genot_helpers.evaluation.generated_scores import (
     baseline_slices,
-    flat_scores,
-    gap_closed,
     score_generated,
     score_table,
 )
 from genot_helpers.evaluation.grid_maps import column_correlation, make_grid
 from genot_helpers.evaluation.profile_measures import classifier_auc
+from genot_helpers.evaluation.score_reading import flat_scores, gap_closed, with_spread
 from genot_helpers.evaluation.slice_measures import (
     compare_labels,
     compare_nearest,
@@ -268,6 +267,33 @@ def test_rows_of_the_table_use_few_enough_spots_for_all(left, right, held_out):
     pd.testing.assert_frame_equal(scores, again)
     # A union three quarters of which come from the right: 650 / 0.75 would allow more.
     assert (score_table(small, left, right, held_out, t=0.75, n_spots=100)["n_spots"] == 100).all()
+
+
+def test_spread_is_that_of_the_repetitions(table, left, right, held_out):
+    """The table of two repetitions, against two tables of one each."""
+    generated = as_generated(make_section(4))
+    each = [
+        score_table(generated, left, right, held_out, niche_key="kind", seed=seed)
+        for seed in (0, 1)
+    ]
+    pd.testing.assert_frame_equal(table, (each[0] + each[1]) / 2, check_like=True)
+    spread = pd.DataFrame(table.attrs["spread"])
+    expected = (each[0] - each[1]).abs() / np.sqrt(2)
+    np.testing.assert_allclose(spread.loc[expected.index, expected.columns], expected, atol=1e-12)
+    assert spread.loc["genot", "map"] > 0
+    assert np.isnan(pd.DataFrame(each[0].attrs["spread"]).loc["genot", "map"])
+    pd.concat([table, each[0]])  # attrs that differ do not stand in the way
+
+
+def test_means_with_their_spread(table):
+    text = with_spread(table.loc[["genot", "ceiling"], ["n_spots", "map"]], digits=2)
+    assert list(text.index) == ["genot", "ceiling"]
+    mean, deviation = table.loc["genot", "map"], table.attrs["spread"]["map"]["genot"]
+    assert text.loc["genot", "map"] == f"{mean:.2f} ± {deviation:.2f}"
+    assert text.loc["genot", "n_spots"] == f"{table.loc['genot', 'n_spots']:,.0f}"
+    assert with_spread(table.T.T).loc["genot", "map"].startswith(f"{mean:.3f} ± ")
+    bare = pd.DataFrame(table.to_numpy(), table.index, table.columns)
+    assert with_spread(bare).loc["genot", "map"] == f"{mean:.3f}"
 
 
 def test_flat_scores_and_gap(table):

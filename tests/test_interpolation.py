@@ -184,15 +184,17 @@ def test_expectation_is_that_of_the_nearer_slice_above_all(prepared, t):
         prepared.warp.move_left(prepared.left_points, t),
         prepared.warp.move_right(prepared.right_points, t),
     )
-    width = prepared.bandwidth, prepared.spacing
-    weights = [local_weights(p, generated.obsm["spatial"], *width) for p in points]
+    weights, narrower = (
+        [local_weights(p, generated.obsm["spatial"], width, prepared.spacing) for p in points]
+        for width in (prepared.bandwidth, prepared.mean_bandwidth)
+    )
     embeddings = prepared.left_embedding, prepared.right_embedding
     expected = sum(
         share * (w @ e) for share, w, e in zip((1 - t, t), weights, embeddings, strict=True)
     )
     np.testing.assert_allclose(generated.obsm["X_genot"], expected, atol=1e-5)
     slices = [adata[:, GENES].copy() for adata in (LEFT, RIGHT)]
-    mean = expected_expression(slices, weights, (1 - t, t))
+    mean = expected_expression(slices, narrower, (1 - t, t))
     np.testing.assert_allclose(generated.layers["mean"], mean, rtol=1e-5)
 
 
@@ -331,6 +333,7 @@ def test_order_of_spots_does_not_matter(small, left_order, right_order):
     assert_same(generated, before[0.4])
     assert np.array_equal(generated.layers["mean"], before[0.4].layers["mean"])
     assert other.bandwidth == prepared.bandwidth
+    assert other.mean_bandwidth == prepared.mean_bandwidth
     assert np.array_equal(other.warp.coefficients, prepared.warp.coefficients)
     for t, end in zip((0.0, 1.0), pair, strict=True):  # an end stays in the order it was given in
         generated = other.at(t)
@@ -502,6 +505,10 @@ def test_weights_of_the_slices_follow_their_distance():
     assert weights[0, 0] == pytest.approx(0.5 / 0.7)  # 1 / .2 against 1 / .5
 
 
+def vote_weights(labels, moved, places):
+    return [local_weights(points, places, labels.bandwidth, 1.0) for points in moved]
+
+
 def test_the_vote_is_a_weighted_share():
     """Against the definition: one label left of x = 5, another right of it, two unknown."""
     points = np.stack(np.mgrid[:10, :10], axis=-1).reshape(-1, 2).astype(float)
@@ -518,7 +525,7 @@ def test_the_vote_is_a_weighted_share():
     assert votes[0].sum() == 98
     assert votes[1].sum() == 100
     places = np.array([[0.0, 4.0], [9.0, 4.0], [4.4, 4.0], [4.6, 4.0]])
-    winner, share = labels.carry(0.5, (points, points), places, 1.0)
+    winner, share = labels.carry(0.5, vote_weights(labels, (points, points), places))
     assert list(winner) == ["west", "east", "west", "east"]
     assert share[2] == pytest.approx(share[3])  # mirror images
     assert 0.5 < share[2] < share[0] <= 1.0
@@ -550,7 +557,7 @@ def test_a_thin_layer_does_not_vanish():
     rng = np.random.default_rng(0)
     jittered = [points + rng.normal(0, 0.6, points.shape) for _ in "ab"]
     np.testing.assert_allclose(labels.composition(0.3), votes.mean(axis=0))
-    winner, _ = labels.carry(0.5, jittered, points, 1.0)
+    winner, _ = labels.carry(0.5, vote_weights(labels, jittered, points))
     thin = np.asarray(winner == "thin")
     assert thin.mean() == pytest.approx(layer.mean(), abs=0.01)
     assert (np.abs(points[thin, 0] - 20) <= 1).mean() > 0.8
@@ -560,10 +567,11 @@ def test_places_without_labelled_surroundings_have_none():
     points = np.stack(np.mgrid[:30, :30], axis=-1).reshape(-1, 2).astype(float)
     votes = (points[:, :1] < 10).astype(float)
     labels = CarriedLabels("side", ["west"], (votes, votes), 0.75, 0.1, 0.2)
-    winner, share = labels.carry(0.5, (points, points), np.array([[2.0, 2.0], [28.0, 2.0]]), 1.0)
+    weights = vote_weights(labels, (points, points), np.array([[2.0, 2.0], [28.0, 2.0]]))
+    winner, share = labels.carry(0.5, weights)
     assert winner[0] == "west"
     assert pd.isna(winner[1])
-    assert list(share) == [1.0, 0.0]
+    np.testing.assert_allclose(share, [1.0, 0.0], rtol=1e-6)
 
 
 # --- bad input -----------------------------------------------------------------------------------

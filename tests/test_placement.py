@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,8 +13,10 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from genot_helpers.interpolation import placement as room
+from genot_helpers.interpolation import placement_search as room
+from genot_helpers.interpolation.nearest import chain_neighbours, find_nearest, n_threads
 from genot_helpers.interpolation.placement import autocorrelation, place_spots
+from genot_helpers.interpolation.placement_prices import Prices
 from genot_helpers.interpolation.positions import (
     Pairs,
     draw_pairs,
@@ -231,23 +234,25 @@ class Problem:
         return local - 2 * self.weight * (x * self.lean).sum() + self.price[chosen].sum() + away
 
     def sweep(self, chosen, order):
-        """Run the compiled search; return the choice, the pull it keeps, and the changes."""
-        averaging = room._averaging(cKDTree(self.positions))
+        """Run the compiled search; return the choice and the changes."""
+        surroundings = room.weigh_surroundings(self.positions)
         chosen = chosen.copy()
         owner = np.full(len(self.pool), -1, dtype=np.int64)
         owner[chosen] = np.arange(len(chosen))
-        pull = averaging @ (self.features[chosen] - self.wanted)
-        surroundings = averaging.indptr, averaging.indices, averaging.data, averaging.diagonal()
-        n_changes = room._sweep(
-            np.asarray(order), chosen, owner, self.candidates, self.features, self.lean,
-            np.float32(self.weight), self.price, self.pool_slice, self.places, self.homes,
-            surroundings, pull,
+        slope = self.slope(surroundings, chosen)
+        n_changes = room.sweep(
+            np.asarray(order), chosen, owner, self.candidates, self.features, self.price,
+            self.pool_slice, self.places, self.homes, surroundings, slope,
         )  # fmt: skip
         assert np.array_equal(np.flatnonzero(owner >= 0), np.sort(chosen))
         assert np.array_equal(owner[chosen], np.arange(len(chosen)))
-        expected = averaging @ (self.features[chosen] - self.wanted)
-        np.testing.assert_allclose(pull, expected, atol=1e-4 * np.abs(expected).max())
+        expected = self.slope(surroundings, chosen)
+        np.testing.assert_allclose(slope, expected, atol=1e-4 * np.abs(expected).max())
         return chosen, n_changes
+
+    def slope(self, surroundings, chosen):
+        """Half the slope of the sum over features."""
+        return surroundings @ (self.features[chosen] - self.wanted) - self.weight * self.lean
 
     def moves(self, chosen, i):
         """All choices one step away at position i: a free spot of its slice, or a swap."""
@@ -274,8 +279,10 @@ def dense_average(points, k):
 @pytest.mark.parametrize("seed", range(3))
 def test_averaging_is_the_dense_product(seed):
     problem = Problem(seed)
-    found = room._averaging(cKDTree(problem.positions)).toarray()
-    n = len(found)
+    n = len(problem.positions)
+    surroundings = room.weigh_surroundings(problem.positions)
+    found = surroundings @ np.eye(n, dtype=np.float32)
+    np.testing.assert_array_equal(surroundings.diagonal, np.diag(found))
     expected = sum(
         weight * min(k, n) * W.T @ W
         for (k, weight), W in zip(room.AVERAGES.items(), problem.averages, strict=True)
@@ -465,3 +472,100 @@ def test_autocorrelation_is_morans_i():
     weights = centred.var(axis=0)
     assert autocorrelation(points, values) == pytest.approx(np.average(each, weights=weights))
     assert autocorrelation(points, 7 * values + 3) == pytest.approx(autocorrelation(points, values))
+
+
+# --- prices --------------------------------------------------------------------------------------
+
+
+def kinds_of(embedding):
+    """Components and their products, each group centred and of total variance one."""
+    one, other = np.triu_indices(min(embedding.shape[1], 20))
+    groups = embedding, embedding[:, one] * embedding[:, other]
+    groups = [values - values.mean(axis=0) for values in groups]
+    return np.hstack([values / np.sqrt((values**2).sum(axis=1).mean()) for values in groups])
+
+
+@pytest.mark.parametrize("d", [3, 25])
+def test_prices_are_those_of_the_definition(d):
+    """Up to a constant: only differences of prices matter."""
+    rng = np.random.default_rng(d)
+    embedding = rng.normal(size=(300, d)) * np.linspace(2, 0.5, d) + 0.3
+    pool_slice = (np.arange(300) >= 120).astype(int)
+    start = np.concatenate([rng.permutation(120)[:40], 120 + rng.permutation(180)[:20]])
+    kinds = kinds_of(embedding)
+    fair = (40 * kinds[:120].mean(axis=0) + 20 * kinds[120:].mean(axis=0)) / 60
+    prices, debt = Prices(embedding, pool_slice, start), 0.0
+    for _ in range(3):
+        chosen = rng.permutation(300)[:60]
+        debt = debt + kinds[chosen].mean(axis=0) - fair
+        found, expected = prices.after(chosen), 30.0 * kinds @ debt
+        apart = found - found[0] - (expected - expected[0])
+        assert np.abs(apart).max() < 1e-3 * np.ptp(expected)
+
+
+def test_what_is_used_too_much_becomes_dearer():
+    embedding = np.random.default_rng(0).normal(size=(200, 2))
+    high = np.argsort(embedding[:, 0])[-50:]
+    price = Prices(embedding, np.zeros(200, dtype=int), np.arange(50)).after(high)
+    assert price[high].mean() > np.delete(price, high).mean() + 1
+
+
+# --- order in memory, order of visits ------------------------------------------------------------
+
+
+@given(seeds, st.integers(1, 40), st.integers(1, 40))
+@repeat
+def test_nearest_are_the_nearest(seed, n, k):
+    rng = np.random.default_rng(seed)
+    points, places, k = rng.normal(size=(n, 2)), rng.normal(size=(7, 2)), min(k, n)
+    distance, nearest = find_nearest(points, places, k)
+    everything = cdist(places, points)
+    np.testing.assert_allclose(distance, np.sort(everything, axis=1)[:, :k])
+    np.testing.assert_allclose(np.take_along_axis(everything, nearest, 1), distance)
+
+
+@pytest.mark.parametrize("on_grid", [False, True])
+def test_chain_of_neighbours_turns_with_the_slice(on_grid):
+    points = np.stack(np.mgrid[:20, :15], axis=-1).reshape(-1, 2).astype(float)
+    points[:, 0] += 0.5 * (points[:, 1] % 2)
+    rng = np.random.default_rng(0)
+    points = points[rng.permutation(300)] * (1, 0.75**0.5)
+    if not on_grid:
+        points += rng.normal(0, 0.2, points.shape)
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    assert np.array_equal(chain_neighbours(points @ turn.T + 1e3), chain_neighbours(points))
+    step = np.linalg.norm(np.diff(points[chain_neighbours(points)], axis=0), axis=1)
+    assert np.median(step) < 3  # at random it is about 9
+
+
+def test_number_of_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert n_threads() == 3
+    for nothing in ("", "0", "2,4"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nothing)
+        assert 1 <= n_threads() <= os.cpu_count()
+
+
+@given(seeds, st.integers(2, 60), st.integers(0, 60))
+@repeat
+def test_layout_and_visits_are_permutations(seed, n, n_more):
+    rng = np.random.default_rng(seed)
+    positions, pool = rng.uniform(0, 1, (n, 2)), rng.uniform(0, 1, (n + n_more, 2))
+    rows, pool_rows = room.lay_out(positions, pool)
+    assert np.array_equal(np.sort(rows), np.arange(n))
+    assert np.array_equal(np.sort(pool_rows), np.arange(n + n_more))
+    assert np.array_equal(np.sort(room.visiting_order(n, rng)), np.arange(n))
+
+
+def test_neighbours_are_close_in_memory_and_visited_in_blocks():
+    positions = np.random.default_rng(0).uniform(0, 1, (4000, 2))
+    rows, pool_rows = room.lay_out(positions, positions)
+    place = np.argsort(rows)
+    nearest = cKDTree(positions).query(positions, 2)[1][:, 1]
+    apart = np.abs(place[nearest] - place[np.arange(4000)])
+    assert np.median(apart) < 200  # at random it would be more than 1,000
+    assert np.array_equal(rows, pool_rows)
+    order = room.visiting_order(4000, np.random.default_rng(0))
+    blocks = order // room._BLOCK
+    assert (np.diff(blocks) != 0).sum() == blocks.max()  # each block is finished once begun
+    assert (np.diff(order) != 1).mean() > 0.9

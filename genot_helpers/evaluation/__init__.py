@@ -20,12 +20,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "matching": ["domain_similarity", "marker_matches", "match_domains_by_markers"],
         "naming": ["name_domains_like", "rename_domains"],
         "similarity": ["gene_similarity", "gene_similarity_by_domain"],
-        "generated_scores": [
-            "flat_scores",
-            "gap_closed",
-            "score_generated",
-            "score_table",
-        ],
+        "generated_scores": ["score_generated", "score_table"],
+        "score_reading": ["flat_scores", "gap_closed", "with_spread"],
         "levels": ["score_levels"],
     },
 )

@@ -25,7 +25,7 @@ from .profile_measures import classifier_auc, compare_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
-__all__ = ["baseline_slices", "flat_scores", "gap_closed", "score_generated", "score_table"]
+__all__ = ["score_generated", "score_table"]
 
 _FEWEST_SPOTS = 20
 
@@ -158,7 +158,8 @@ def score_table(
         from (``obs["genot_source"]``, ``obs["genot_source_spot"]``).
     n_repeats
         How often to halve and draw anew, with seeds ``seed``, ``seed + 1``, ...; the table holds
-        the means.
+        the means, and remembers how far the repetitions spread: :func:`.score_reading.with_spread`
+        shows both.
     label_key, generated_label_key, spatial_key, n_spots, max_genes, seed
         As in :func:`score_generated`.
 
@@ -166,7 +167,12 @@ def score_table(
     -------
     One row each for ``genot``, ``genot_mean`` (if there is ``layers["mean"]``), ``copy_left``,
     ``copy_right``, ``union``, ``neighbour_mean``, ``ceiling``; columns as in
-    :func:`score_generated`.
+    :func:`score_generated`. ``attrs["n_repeats"]``, and ``attrs["spread"]``: score -> row ->
+    standard deviation over the repetitions (divisor n - 1; NaN for one). What differs between
+    repetitions is which half of the held-out slice is scored against, which spots are drawn for
+    the rows, and the draws of the scores; the generated slice is the same. So it is the noise of
+    scoring, for telling rows apart. How much another seed of the interpolation changes, or another
+    tissue, is not in it.
 
     Raises
     ------
@@ -198,7 +204,12 @@ def score_table(
             name: _score(name, real, *row, seed=number, **options) for name, row in rows.items()
         }
         tables.append(pd.DataFrame.from_dict(scores, orient="index"))
-    return sum(tables) / n_repeats
+    table = sum(tables) / n_repeats
+    spread = np.std([t.to_numpy() for t in tables], axis=0, ddof=1) if n_repeats > 1 else np.nan
+    # Plain dictionaries: pandas compares attrs when it joins tables, and frames do not compare.
+    table.attrs["n_repeats"] = n_repeats
+    table.attrs["spread"] = pd.DataFrame(spread, table.index, table.columns).to_dict()
+    return table
 
 
 def _score(
@@ -209,44 +220,6 @@ def _score(
         return score_generated(adata, held_out, layer=layer, generated_label_key=label, **options)
     except SliceError as error:
         raise SliceError(f"Row {row} cannot be scored. {error}") from error
-
-
-def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
-    """Tell how much of the way from the better copy to the ceiling a generated slice has gone.
-
-    (genot - best copy) / (ceiling - best copy): 0 is as good as a copy, 1 as good as possible.
-
-    Parameters
-    ----------
-    table
-        From :func:`score_table`.
-    score
-        A column in which more is better.
-
-    Returns
-    -------
-    NaN if the ceiling is not above the better copy by 0.01 or more: there is no gap to close then,
-    and the ratio would be noise. So it is for sections 10 µm apart, as pairs of the cortex are.
-    """
-    copy = table.loc[["copy_left", "copy_right"], score].max()
-    gap = table.loc["ceiling", score] - copy
-    return float((table.loc["genot", score] - copy) / gap) if gap >= 0.01 else float("nan")
-
-
-def flat_scores(table: pd.DataFrame) -> dict[str, float]:
-    """Return a table as one flat dictionary for ``metrics.json``.
-
-    Parameters
-    ----------
-    table
-        From :func:`score_table`.
-
-    Returns
-    -------
-    ``"<row>.<score>"`` -> number for every cell, and ``"gap_closed.map"``.
-    """
-    flat = {f"{row}.{key}": float(table.loc[row, key]) for row in table.index for key in table}
-    return {**flat, "gap_closed.map": gap_closed(table)}
 
 
 def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: str) -> AnnData:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -19,47 +18,17 @@ from scipy import sparse
 
 from ..decoder.decoder import Decoder
 from ..pairs.shared_space import expression_states
-from ..slices.slices import SliceError
 from ..slices.spacing import nearest_distance
 from ..transport.transport import Coupling
 from .carried_labels import CarriedLabels
-from .gathering import as_given, gather_spots, genes_of_both, order_of_names
-from .local_means import expected_expression, local_weights
+from .depths import check_position, count_spots, facts_between
+from .gathering import as_given, gather_spots, genes_of_both, order_of_spots
+from .local_means import Nearest, expected_expression
 from .placement import autocorrelation, place_spots
 from .positions import draw_pairs, first_choice, place_between, roughen, spread
 from .warp import SmoothWarp
 
-__all__ = ["Interpolation", "check_position", "count_spots"]
-
-_KEPT_FACTS = ("y_axis", "micrometres_per_unit", "simulated")
-_FEWEST_SPOTS = 20  # as of a slice that is given
-
-
-def check_position(t: float) -> None:
-    """Raise SliceError unless t is a number from 0 to 1."""
-    if not (isinstance(t, Real) and 0.0 <= t <= 1.0):
-        raise SliceError(
-            f"t is {t!r}, but a position lies between 0 (left) and 1 (right). For slices of known "
-            "depth position_between computes it."
-        )
-
-
-def count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = None) -> int:
-    """Return how many spots the slice at t has: ``n_spots``, or what both have there on average.
-
-    Raises
-    ------
-    SliceError
-        If more are asked for than that, or fewer than 20.
-    """
-    most = round((1.0 - t) * left.n_obs + t * right.n_obs)
-    if n_spots is None:
-        return most
-    if not _FEWEST_SPOTS <= n_spots <= most:
-        raise SliceError(
-            f"n_spots is {n_spots}, but at t = {t:g} it can be {_FEWEST_SPOTS} to {most}."
-        )
-    return int(n_spots)
+__all__ = ["Interpolation"]
 
 
 class _Surroundings(NamedTuple):
@@ -68,12 +37,13 @@ class _Surroundings(NamedTuple):
     t: float
     positions: NDArray[np.float64]
     moved: tuple[NDArray[np.float64], NDArray[np.float64]]
+    nearest: tuple[Nearest, Nearest]
     weights: tuple[sparse.csr_matrix, sparse.csr_matrix]
 
-    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float64]:
+    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float32]:
         """Average values over the surroundings in both slices."""
         left, right = self.weights
-        return (1.0 - self.t) * left @ left_values + self.t * (right @ right_values)
+        return (1.0 - self.t) * (left @ left_values) + self.t * (right @ right_values)
 
 
 @dataclass(eq=False)
@@ -88,8 +58,9 @@ class Interpolation:
         Their coordinates and shared components.
     warp, coupling
         See :mod:`genot_helpers.interpolation.warp` and :mod:`genot_helpers.transport`.
-    spacing, bandwidth
-        Spot spacing, and width of the mean that says what to expect, in the unit of the points.
+    spacing, bandwidth, mean_bandwidth
+        Spot spacing, width of the mean that says which real spots to expect where, and of the
+        narrower one that ``layers["mean"]`` is, all in the unit of the points.
     labels
         See :mod:`genot_helpers.interpolation.carried_labels`; None if none are carried.
     mean
@@ -112,6 +83,7 @@ class Interpolation:
     coupling: Coupling
     spacing: float
     bandwidth: float
+    mean_bandwidth: float
     labels: CarriedLabels | None = None
     mean: bool = True
     seed: int = 0
@@ -158,7 +130,10 @@ class Interpolation:
         """
         check_position(t)
         n_spots = count_spots(self.left, self.right, t, n_spots)
-        orders = order_of_names(self.left), order_of_names(self.right)
+        orders = (
+            order_of_spots(self.left, self.left_points),
+            order_of_spots(self.right, self.right_points),
+        )
         generated = self.reordered(*orders)._generate(t, n_spots)
         if t in (0.0, 1.0):
             generated = as_given(generated, (self.left, self.right)[round(t)])
@@ -191,7 +166,7 @@ class Interpolation:
         )
 
     def _generate(self, t: float, n_spots: int) -> AnnData:
-        """Generate, the spots being in the order of their names."""
+        """Generate, the spots being in an order of their own."""
         begin = time.perf_counter()
         moved = self.warp.move_left(self.left_points, t), self.warp.move_right(self.right_points, t)
         positions, start = self._positions(t, n_spots, *moved)
@@ -228,10 +203,11 @@ class Interpolation:
 
     def _look_around(self, t, positions, moved) -> _Surroundings:
         """Weigh what lies around the positions in either slice."""
-        weights = tuple(
-            local_weights(points, positions, self.bandwidth, self.spacing) for points in moved
-        )
-        return _Surroundings(t, positions, moved, weights)
+        widths = [self.bandwidth, self.mean_bandwidth]
+        widest = max(widths + ([self.labels.bandwidth] if self.labels else []))
+        nearest = tuple(Nearest(points, positions, widest, self.spacing) for points in moved)
+        weights = tuple(spots.weights(self.bandwidth) for spots in nearest)
+        return _Surroundings(t, positions, moved, nearest, weights)
 
     def _place(self, around: _Surroundings, expected: NDArray, start: NDArray):
         """Real spots for the positions, and a record of how that went."""
@@ -288,13 +264,14 @@ class Interpolation:
             return self.decoder.predict(expected, slice_weights=shares, genes=self.genes)
         return expected_expression(
             [a[:, self.genes] for a in (self.left, self.right)],
-            around.weights,
+            [spots.weights(self.mean_bandwidth) for spots in around.nearest],
             shares,
         )
 
     def _label(self, around: _Surroundings, chosen: NDArray):
         """Return labels and their share of the vote; at an end, the labels of that slice itself."""
-        labels, shares = self.labels.carry(around.t, around.moved, around.positions, self.spacing)
+        weights = tuple(spots.weights(self.labels.bandwidth) for spots in around.nearest)
+        labels, shares = self.labels.carry(around.t, weights)
         if 0.0 < around.t < 1.0:
             return labels, shares
         own = np.vstack(self.labels.votes)[chosen]
@@ -309,16 +286,12 @@ class Interpolation:
         return {"domain_truth"} | ({self.labels.key} if self.labels else set())
 
     def _facts(self, t: float) -> dict:
-        facts = {k: v for k, v in self.left.uns.get("genot", {}).items() if k in _KEPT_FACTS}
-        depths = [a.uns.get("genot", {}).get("position_um") for a in (self.left, self.right)]
-        if None not in depths:
-            facts["position_um"] = float((1.0 - t) * depths[0] + t * depths[1])
-        return facts | {
-            "source": "Generated between two slices by optimal transport; every spot is real.",
+        return facts_between(self.left, self.right, t) | {
             "t": float(t),
             "seed": self.seed,
             "stiffness": self.warp.stiffness,
             "bandwidth": self.bandwidth,
+            "mean_bandwidth": self.mean_bandwidth,
             "spacing": self.spacing,
             "unmatched_fraction": self.coupling.unmatched_fraction,
         }

@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ..slices.labels import as_labels
 from ..slices.slices import SliceError
-from .local_means import choose_bandwidth, compare_errors, local_mean
+from .local_means import choose_bandwidth, compare_errors
 
 __all__ = ["CarriedLabels", "keep_composition", "prepare_labels"]
 
@@ -76,7 +77,7 @@ class CarriedLabels(NamedTuple):
         return mixed / mixed.sum()
 
     def carry(
-        self, t: float, moved: tuple[NDArray, NDArray], places: NDArray, spacing: float
+        self, t: float, around: tuple[sparse.csr_matrix, sparse.csr_matrix]
     ) -> tuple[pd.Categorical, NDArray[np.float64]]:
         """Vote at places.
 
@@ -84,12 +85,9 @@ class CarriedLabels(NamedTuple):
         ----------
         t
             Position between the slices.
-        moved
-            (n, 2) and (m, 2), coordinates of both slices, warped to t.
-        places
-            (p, 2).
-        spacing
-            Spot spacing.
+        around
+            (p, n) and (p, m), weights of the spots of both slices around each place, of width
+            ``bandwidth``: :func:`genot_helpers.interpolation.local_means.local_weights`.
 
         Returns
         -------
@@ -99,13 +97,13 @@ class CarriedLabels(NamedTuple):
             Share of the vote for it, before labels are weighed.
         """
         shares = sum(
-            weight * local_mean(points, votes, places, self.bandwidth, spacing)
-            for weight, points, votes in zip(self.weights(t), moved, self.votes, strict=True)
+            weight * (spots @ votes)
+            for weight, spots, votes in zip(self.weights(t), around, self.votes, strict=True)
         )
         total = shares.sum(axis=1)
-        winner = np.full(len(places), -1)
+        winner = np.full(len(shares), -1)
         winner[total > 0] = keep_composition(shares[total > 0], self.composition(t))
-        confidence = shares[np.arange(len(places)), winner] / np.maximum(total, 1e-12)
+        confidence = shares[np.arange(len(shares)), winner] / np.maximum(total, 1e-12)
         return pd.Categorical.from_codes(winner, categories=self.names), confidence
 
 

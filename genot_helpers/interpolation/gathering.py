@@ -1,8 +1,8 @@
 """Real spots of two slices, gathered into a new slice; and the order in which spots are taken.
 
 Rows of a table have no meaning, but a random draw goes by row. So that a result does not depend on
-how the spots of a slice happen to be sorted, everything is done in the order of their names, which
-go with the spots, whichever way the slice is turned.
+how the spots of a slice happen to be sorted, everything is done in an order that follows from their
+names and from who is whose neighbour, which go with the spots, whichever way the slice is turned.
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["as_given", "gather_spots", "genes_of_both", "order_of_names"]
+from .nearest import chain_neighbours
+
+__all__ = ["as_given", "gather_spots", "genes_of_both", "order_of_spots"]
 
 
-def order_of_names(adata: AnnData) -> NDArray[np.intp]:
-    """Return the rows of a slice, sorted by the names of the spots, which are unique."""
-    return np.argsort(adata.obs_names.to_numpy(dtype=str), kind="stable")
+def order_of_spots(adata: AnnData, points: NDArray) -> NDArray[np.intp]:
+    """Return the rows of a slice from neighbour to neighbour, starting from the order of names.
+
+    Parameters
+    ----------
+    points
+        (n, 2), coordinates of the spots. That neighbours follow each other saves time.
+    """
+    names = np.argsort(adata.obs_names.to_numpy(dtype=str), kind="stable")  # names are unique
+    return names[chain_neighbours(points[names])]
 
 
 def genes_of_both(left: AnnData, right: AnnData) -> pd.Index:

@@ -38,9 +38,10 @@ from ..slices.slices import SliceError, find_labels
 from ..slices.spacing import spot_spacing
 from ..transport.support import neighbour_support
 from ..transport.transport import sparse_coupling
-from .between import Interpolation, check_position, count_spots
+from .between import Interpolation
 from .carried_labels import prepare_labels
-from .gathering import order_of_names
+from .depths import check_position, count_spots, position_between
+from .gathering import order_of_spots
 from .local_means import choose_bandwidth, local_mean
 from .warp import fit_warp
 
@@ -101,41 +102,6 @@ def interpolate_many(
     return [prepared.at(t, n_spots=n_spots) for t in positions]
 
 
-def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> float:
-    """Compute t from real positions: t = (z - z_left) / (z_right - z_left).
-
-    Parameters
-    ----------
-    left, right
-        Slices with ``uns["genot"]["position_um"]``, the depth in the tissue (or the time).
-    at
-        A third such slice, or the position itself in the same unit.
-
-    Raises
-    ------
-    SliceError
-        If a position is missing, both slices have the same one, or the third is not between them.
-    """
-    z_left, z_right = _depth(left, "left"), _depth(right, "right")
-    z = _depth(at, "third") if isinstance(at, AnnData) else float(at)
-    if z_left == z_right:
-        raise SliceError(f"Both slices are at position {z_left}: nothing lies between them.")
-    t = (z - z_left) / (z_right - z_left)
-    if not 0.0 <= t <= 1.0:
-        raise SliceError(f"Position {z} does not lie between {z_left} and {z_right}.")
-    return t
-
-
-def _depth(adata: AnnData, name: str) -> float:
-    facts = adata.uns.get("genot", {})
-    if "position_um" not in facts:
-        raise SliceError(
-            f'The {name} slice has no uns["genot"]["position_um"]. Write its position in the '
-            "tissue there, or give t yourself."
-        )
-    return float(facts["position_um"])
-
-
 def prepare_interpolation(
     left: AnnData,
     right: AnnData,
@@ -186,9 +152,11 @@ def prepare_interpolation(
     check_pair(left, right, spatial_key=spatial_key)
     key = _label_key(left, right, label_key)
     begin = time.perf_counter()
-    given, orders = (left, right), (order_of_names(left), order_of_names(right))
+    given = left, right
+    points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in given]
+    orders = [order_of_spots(*spots) for spots in zip(given, points, strict=True)]
     left, right = left[orders[0]], right[orders[1]]
-    points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in (left, right)]
+    points = [p[order] for p, order in zip(points, orders, strict=True)]
     # Made again after the warp; here it finds out whether the slices are within reach at all.
     neighbour_support(
         *points, None, None, embedding_weight=0.0, n_neighbors=n_neighbors,
@@ -210,7 +178,10 @@ def prepare_interpolation(
     )
     coupling_seconds = time.perf_counter() - coupling_begin
     spacing = (spot_spacing(middle[0]) + spot_spacing(middle[1])) / 2
-    bandwidth = choose_bandwidth(*middle, space.left, space.right, spacing, seed=seed)
+    known = *middle, space.left, space.right, spacing
+    bandwidth, mean_bandwidth = (
+        choose_bandwidth(*known, from_both=both, seed=seed) for both in (False, True)
+    )
     labels = None
     if key is not None:
         labels = prepare_labels(left, right, key, middle, spacing, seed=seed)
@@ -225,6 +196,7 @@ def prepare_interpolation(
         coupling=coupling,
         spacing=spacing,
         bandwidth=bandwidth,
+        mean_bandwidth=mean_bandwidth,
         labels=labels,
         mean=mean,
         seed=seed,

@@ -2,7 +2,8 @@
 
 A kernel regression in space (Nadaraya 1964, doi 10.1137/1109020; Watson 1964): the value at a place
 is the mean over the nearest spots, with Gaussian weights. How wide the Gaussian is, is decided by
-the slices themselves: the width at which each slice predicts the other one best.
+the slices themselves: the width at which each slice predicts the other one best, or both together
+predict a spot of either.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from ..pairs.pairs import holds_logarithms
 from ..preprocessing.preprocessing import normalise
+from .nearest import find_nearest
 
 __all__ = [
+    "Nearest",
     "choose_bandwidth",
     "compare_errors",
     "expected_expression",
@@ -33,48 +35,75 @@ _MOST_NEIGHBOURS = 150
 _MOST_TRIED = 4000  # spots on which a width is judged
 
 
-def local_weights(
-    points: NDArray,
-    places: NDArray,
-    bandwidth: float,
-    spacing: float,
-    *,
-    leave_out_nearest: bool = False,
-) -> sparse.csr_matrix:
-    """Weigh the spots around places with a Gaussian of their distance.
+class Nearest:
+    """The spots around places, found once, to be weighed with Gaussians of any width up to one.
 
     Parameters
     ----------
     points
         (n, 2), spots.
     places
-        (m, 2), where a mean is wanted.
-    bandwidth
-        Standard deviation of the Gaussian, in the unit of the points.
+        (m, 2), where means are wanted.
+    widest
+        Largest standard deviation that will be asked for, in the unit of the points.
     spacing
         Spot spacing; says how many spots lie within two bandwidths, at most 150 are used.
     leave_out_nearest
         Where the places are the spots: weigh the others.
+    """
+
+    def __init__(
+        self,
+        points: NDArray,
+        places: NDArray,
+        widest: float,
+        spacing: float,
+        *,
+        leave_out_nearest: bool = False,
+    ) -> None:
+        self._spacing, self._skip, self._n = spacing, int(leave_out_nearest), len(points)
+        distance, nearest = find_nearest(points, places, self._reach(widest))
+        self._nearest = nearest[:, self._skip :]
+        # Relative to the nearest spot, so that a place far from all has weights too.
+        squared = distance[:, self._skip :] ** 2
+        self._beyond = (squared - squared[:, :1]).astype(np.float32)
+
+    def weights(self, bandwidth: float) -> sparse.csr_matrix:
+        """Weigh them, see :func:`local_weights`."""
+        k = self._reach(bandwidth) - self._skip
+        weights = np.exp(self._beyond[:, :k] * np.float32(-0.5 / bandwidth**2))
+        weights /= weights.sum(axis=1, keepdims=True)
+        starts = np.arange(0, weights.size + 1, weights.shape[1], dtype=np.int32)
+        shape = (len(weights), self._n)
+        return sparse.csr_matrix((weights.ravel(), self._nearest[:, :k].ravel(), starts), shape)
+
+    def _reach(self, bandwidth: float) -> int:
+        """How many spots to look at, those left out included."""
+        within = int(np.ceil(np.pi * (2.0 * bandwidth / self._spacing) ** 2)) + 1
+        return min(max(within, 3) + self._skip, _MOST_NEIGHBOURS, self._n)
+
+
+def local_weights(
+    points: NDArray, places: NDArray, bandwidth: float, spacing: float, **options
+) -> sparse.csr_matrix:
+    """Weigh the spots around places with a Gaussian of their distance.
+
+    Parameters
+    ----------
+    points, places, spacing, **options
+        See :class:`Nearest`.
+    bandwidth
+        Standard deviation of the Gaussian, in the unit of the points.
 
     Returns
     -------
-    scipy.sparse.csr_matrix of float64, shape (m, n)
+    scipy.sparse.csr_matrix of float32, shape (m, n)
         Rows sum to 1; times values of the spots, it gives local means.
     """
-    within = int(np.ceil(np.pi * (2.0 * bandwidth / spacing) ** 2)) + 1
-    skip = int(leave_out_nearest)
-    k = min(max(within, 3) + skip, _MOST_NEIGHBOURS, len(points))
-    distance, nearest = cKDTree(points).query(places, k)
-    distance, nearest = (a.reshape(-1, k)[:, skip:] for a in (distance, nearest))
-    # Relative to the nearest spot, so that a place far from all has weights too.
-    weights = np.exp(-0.5 * (distance**2 - distance[:, :1] ** 2) / bandwidth**2)
-    weights /= weights.sum(axis=1, keepdims=True)
-    starts = np.arange(0, weights.size + 1, weights.shape[1])
-    shape = (len(places), len(points))
-    return sparse.csr_matrix((weights.ravel(), nearest.ravel(), starts), shape=shape)
+    return Nearest(points, places, bandwidth, spacing, **options).weights(bandwidth)
 
 
-def local_mean(points, values, places, bandwidth, spacing, **options) -> NDArray[np.float64]:
+def local_mean(points, values, places, bandwidth, spacing, **options) -> NDArray[np.floating]:
     """Average values (n, d) of spots around places; see :func:`local_weights`."""
     return local_weights(points, places, bandwidth, spacing, **options) @ values
 
@@ -86,9 +115,10 @@ def choose_bandwidth(
     right_values: NDArray,
     spacing: float,
     *,
+    from_both: bool = False,
     seed: int = 0,
 ) -> float:
-    """Find the width at which each slice predicts the other with the smallest squared error.
+    """Find the width at which spots are predicted with the smallest squared error.
 
     Parameters
     ----------
@@ -98,6 +128,10 @@ def choose_bandwidth(
         (n, d) and (m, d).
     spacing
         Spot spacing, the unit of :data:`BANDWIDTHS`.
+    from_both
+        Predict a spot from both slices in equal parts, from its own without itself. So it is for a
+        place halfway: near enough to both for details to be worth keeping. Otherwise each slice is
+        predicted from the other alone, which takes a wider mean.
     seed
         Which 4,000 spots of a larger slice are predicted.
 
@@ -107,16 +141,18 @@ def choose_bandwidth(
         In the unit of the points.
     """
     rng = np.random.default_rng(seed)
-    tried = [rng.permutation(len(p))[:_MOST_TRIED] for p in (left_points, right_points)]
-    errors = []
-    for width in BANDWIDTHS:
-        args = width * spacing, spacing
-        there = local_mean(right_points, right_values, left_points[tried[0]], *args)
-        back = local_mean(left_points, left_values, right_points[tried[1]], *args)
-        errors.append(
-            ((left_values[tried[0]] - there) ** 2).sum(axis=1).mean()
-            + ((right_values[tried[1]] - back) ** 2).sum(axis=1).mean()
-        )
+    widest = max(BANDWIDTHS) * spacing
+    sides = (left_points, left_values), (right_points, right_values)
+    errors = np.zeros(len(BANDWIDTHS))
+    for (points, values), (far_points, far_values) in (sides, sides[::-1]):
+        tried = rng.permutation(len(points))[:_MOST_TRIED]
+        sources = [(Nearest(far_points, points[tried], widest, spacing), far_values)]
+        if from_both:
+            own = Nearest(points, points[tried], widest, spacing, leave_out_nearest=True)
+            sources.append((own, values))
+        for number, width in enumerate(BANDWIDTHS):
+            found = sum(spots.weights(width * spacing) @ v for spots, v in sources) / len(sources)
+            errors[number] += ((values[tried] - found) ** 2).sum(axis=1).mean()
     return BANDWIDTHS[int(np.argmin(errors))] * spacing
 
 

@@ -7,42 +7,33 @@ field u is left to find. Both slices move, each half of the way, so that neither
 
     minimise over u   sum over places y of  |L(y - u/2) - R(y + u/2)|^2  +  stiffness * bending(u)
 
-L and R are maps of expression components on a grid. u is a bicubic spline on a coarse grid of
-control points (free-form deformation: Rueckert et al. 1999, doi 10.1109/42.796284), found by
-Gauss-Newton steps from coarse maps to finer ones. How stiff the field must be is decided by the
-slices themselves: it is fitted on half of the spots of each and judged on the other half; no warp
-at all is one of the choices.
+L and R are maps of expression components on a grid
+(:mod:`genot_helpers.interpolation.warp_steps`), u is a bicubic spline
+(:mod:`genot_helpers.interpolation.splines`). How stiff the field must be is decided by the slices
+themselves: it is fitted on half of the spots of each and judged on the other half; no warp at all
+is one of the choices.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.interpolate import BSpline
-from scipy.ndimage import gaussian_filter
+from threadpoolctl import threadpool_limits
 
-from ..slices.spacing import spot_spacing
+from .splines import evaluate
+from .warp_steps import Frame, disagreement, fit_coefficients, make_frame
 
 __all__ = ["SmoothWarp", "fit_warp"]
 
 STIFFNESS = (np.inf, 1.0, 0.1, 0.01)
 """What ``stiffness="auto"`` chooses from; infinite means no warp."""
 
-_N_CONTROL = 10  # control points along each side
 _N_COMPONENTS = 20  # leading components that are compared
-_BLURS = (3.0, 2.0)  # width of the Gaussian in bins: coarse first, then finer
-_N_STEPS = 10  # Gauss-Newton steps at each blur, at most
-_SMALLEST_STEP = 0.02  # in bins; steps end when no coefficient moves further
-_BIN_SPACINGS = 2.0  # side of a bin in spot spacings ...
-_MOST_BINS = 64  # ... unless that gives more bins than this along a side
 _SMALLEST_AREA = 0.1  # of what it was; a field that shrinks tissue further is refused
 _LARGEST_DISAGREEMENT = 0.5  # of the warped maps; at 1 they are unrelated, and a warp is chance
-_DENSITY_WEIGHT = 0.3  # of the logarithm of the spot density beside the components
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +71,7 @@ class SmoothWarp:
         points
             (n, 2), in the frame halfway between the slices.
         """
-        across, along = (
-            _spline((points[:, axis] - self.corner[axis]) / self.size[axis]) for axis in (0, 1)
-        )
-        fields = (np.asarray(across @ self.coefficients[..., axis]) for axis in (0, 1))
-        return np.stack([np.asarray(along.multiply(f).sum(axis=1)).ravel() for f in fields], axis=1)
+        return evaluate(self.coefficients, (points - self.corner) / self.size)
 
     def move_left(self, points: NDArray, t: float) -> NDArray[np.float64]:
         """Move points of the left slice to position t.
@@ -134,19 +121,7 @@ class SmoothWarp:
         return u
 
 
-class _Frame(NamedTuple):
-    """The grid both slices are drawn on, and the spline basis at its bins."""
-
-    corner: NDArray[np.float64]
-    bin_side: float
-    shape: tuple[int, int]
-    basis: sparse.csr_matrix
-
-    @property
-    def size(self) -> NDArray[np.float64]:
-        return np.array(self.shape) * self.bin_side
-
-
+@threadpool_limits.wrap(limits=1)  # small matrices: threads would wait for each other
 def fit_warp(
     left_points: NDArray,
     right_points: NDArray,
@@ -188,7 +163,7 @@ def fit_warp(
         raise ValueError(f'stiffness is {stiffness!r}: give "auto" or a number above 0.')
     points = [np.asarray(p, dtype=np.float64) for p in (left_points, right_points)]
     features = [np.asarray(e)[:, :_N_COMPONENTS] for e in (left_embedding, right_embedding)]
-    frame = _frame(*points)
+    frame = make_frame(*points)
     trials: dict[float, float] = {}
     if stiffness == "auto":
         trials = _trials(frame, points, features, np.random.default_rng(seed))
@@ -214,7 +189,13 @@ def _trials(frame, points, features, rng) -> dict[float, float]:
             if not warp.is_identity and warp.smallest_jacobian(np.vstack(points)) <= _SMALLEST_AREA:
                 parts.append(np.inf)
                 continue
-            parts.append(_disagreement(frame, warp, _pick(points, held), _pick(features, held)))
+            moved = [
+                move(p[keep], 0.5)
+                for move, p, keep in zip(
+                    (warp.move_left, warp.move_right), points, held, strict=True
+                )
+            ]
+            parts.append(disagreement(frame, moved, _pick(features, held)))
         errors[stiffness] = float(np.mean(parts))
     return errors
 
@@ -223,127 +204,6 @@ def _pick(arrays, chosen):
     return [array[keep] for array, keep in zip(arrays, chosen, strict=True)]
 
 
-def _disagreement(frame, warp, points, features) -> float:
-    """Squared difference of the two maps halfway, over their variance."""
-    moved = warp.move_left(points[0], 0.5), warp.move_right(points[1], 0.5)
-    maps = [_draw(frame, p, e, _BLURS[-1]) for p, e in zip(moved, features, strict=True)]
-    weight = (maps[0][1] * maps[1][1])[..., None]
-    (a, _), (b, _) = maps
-    difference, size = (weight * (a - b) ** 2).sum(), (weight * (a**2 + b**2)).sum()
-    return float(difference / size) if size > 0 else 1.0
-
-
-def _frame(left: NDArray, right: NDArray) -> _Frame:
-    low = np.minimum(left.min(axis=0), right.min(axis=0))
-    high = np.maximum(left.max(axis=0), right.max(axis=0))
-    spacing = (spot_spacing(left) + spot_spacing(right)) / 2
-    side = max(_BIN_SPACINGS * spacing, float((high - low).max()) / _MOST_BINS)
-    # A margin, so that points may move out a little; of such a width that the lines between bins
-    # never run through the spots of a grid, where rounding would decide which side they are on.
-    corner = low - 3.3 * side
-    shape = tuple(int(n) for n in np.ceil((high - low) / side + 6.3))
-    across, along = (_spline((np.arange(n) + 0.5) / n) for n in shape)
-    return _Frame(corner, side, shape, sparse.kron(across, along, format="csr"))
-
-
-def _spline(places: NDArray) -> sparse.csr_matrix:
-    """Cubic B-splines over [0, 1] at some places, one column for each control point."""
-    inner = np.linspace(0.0, 1.0, _N_CONTROL - 2)
-    knots = np.concatenate([np.zeros(3), inner, np.ones(3)])
-    return BSpline.design_matrix(np.clip(places, 0.0, 1.0 - 1e-12), knots, 3)
-
-
-def _draw(frame: _Frame, points: NDArray, values: NDArray, blur: float):
-    """Draw smoothed maps: mean of the values (rows, columns, d), spots per bin over their mean."""
-    bins = ((points - frame.corner) / frame.bin_side).astype(int)
-    bins = np.clip(bins, 0, np.array(frame.shape) - 1)
-    flat = bins[:, 0] * frame.shape[1] + bins[:, 1]
-    adding = sparse.csr_matrix(
-        (np.ones(len(flat)), (flat, np.arange(len(flat)))),
-        shape=(frame.shape[0] * frame.shape[1], len(flat)),
-    )
-    number = np.asarray(adding.sum(axis=1)).reshape(*frame.shape, 1)
-    total = (adding @ values).reshape(*frame.shape, -1)
-    number, total = (gaussian_filter(a, (blur, blur, 0), mode="constant") for a in (number, total))
-    filled = number[number > 0.05 * number.max()]
-    return total / np.maximum(number, 1e-3 * number.max()), number[..., 0] / filled.mean()
-
-
-def _fit(frame, points, features, stiffness, trials) -> SmoothWarp:
-    """Gauss-Newton steps on the coefficients, from coarse maps to finer ones."""
-    coefficients = np.zeros((_N_CONTROL**2, 2))
-    if np.isfinite(stiffness):
-        for blur in _BLURS:
-            maps = [_draw(frame, p, e, blur) for p, e in zip(points, features, strict=True)]
-            coefficients = _descend(frame, maps, coefficients, stiffness)
-    grid = coefficients.reshape(_N_CONTROL, _N_CONTROL, 2) * frame.bin_side
-    return SmoothWarp(frame.corner, frame.size, grid, stiffness, trials)
-
-
-def _descend(frame, maps, coefficients, stiffness):
-    """Take Gauss-Newton steps. Displacements are counted in bins here."""
-    inside = [(density > 0.3).astype(float) for _, density in maps]
-    pictures = [
-        np.dstack([values, _DENSITY_WEIGHT * np.log(density + 0.1)]) for values, density in maps
-    ]
-    slopes = [np.stack(np.gradient(picture, axis=(0, 1)), axis=-1) for picture in pictures]
-    n_bins, n_values = len(frame.basis.indptr) - 1, pictures[0].shape[2]
-    inside, pictures, slopes = (
-        [a.reshape(n_bins, -1) for a in arrays] for arrays in (inside, pictures, slopes)
-    )
-    bins = np.indices(frame.shape).reshape(2, -1).T.astype(float)
-    bending, scale = np.kron(np.eye(2), _bending()), None
-    for _ in range(_N_STEPS):
-        u = frame.basis @ coefficients
-        left, right = _reader(frame.shape, bins - u / 2), _reader(frame.shape, bins + u / 2)
-        error = left @ pictures[0] - right @ pictures[1]
-        weight = (left @ inside[0]) * (right @ inside[1])
-        slope = -(left @ slopes[0] + right @ slopes[1]).reshape(n_bins, n_values, 2) / 2
-        if scale is None:  # makes the stiffness a pure number
-            scale = (weight[:, :, None] * slope**2).sum() / _N_CONTROL**2
-            if scale == 0:  # the slices do not overlap: nothing says how to warp them
-                return coefficients
-        curvature, gradient = _normal_equations(frame.basis, weight, slope, error)
-        penalty = stiffness * scale * bending
-        x = coefficients.T.ravel()
-        step = np.linalg.solve(curvature + penalty, gradient + penalty @ x)
-        coefficients = (x - step).reshape(2, -1).T
-        if np.abs(step).max() < _SMALLEST_STEP:
-            break
-    return coefficients
-
-
-def _reader(shape: tuple[int, int], places: NDArray) -> sparse.csr_matrix:
-    """Bilinear interpolation as a matrix: times the bins of a picture, its values at places."""
-    places = np.clip(places, 0.0, np.array(shape) - 1.0)
-    base = np.minimum(places.astype(int), np.array(shape) - 2)
-    (r, c), (dr, dc) = base.T, (places - base).T
-    bins = [(r + i) * shape[1] + c + j for i in (0, 1) for j in (0, 1)]
-    shares = [(1 - dr) * (1 - dc), (1 - dr) * dc, dr * (1 - dc), dr * dc]
-    entries = np.stack(shares, axis=1).ravel(), np.stack(bins, axis=1).ravel()
-    return sparse.csr_matrix(
-        (*entries, np.arange(0, 4 * len(places) + 1, 4)), shape=(len(places), shape[0] * shape[1])
-    )
-
-
-def _normal_equations(basis, weight, slope, error):
-    """Curvature and gradient of the squared error for the coefficients of both directions."""
-    products = {
-        (a, b): basis.T @ sparse.diags((weight * slope[..., a] * slope[..., b]).sum(axis=1)) @ basis
-        for a, b in ((0, 0), (0, 1), (1, 1))
-    }
-    blocks = [[products[0, 0], products[0, 1]], [products[0, 1], products[1, 1]]]
-    gradient = [basis.T @ (weight * slope[..., a] * error).sum(axis=1) for a in (0, 1)]
-    return sparse.bmat(blocks).toarray(), np.concatenate(gradient)
-
-
-def _bending() -> NDArray:
-    """Bending energy of a field given by its coefficients, and a trace of its size.
-
-    Squared second differences, as of a thin plate; the last term keeps coefficients that no spot
-    bears upon at 0.
-    """
-    first, second = (np.diff(np.eye(_N_CONTROL), n, axis=0) for n in (1, 2))
-    first, second, one = first.T @ first, second.T @ second, np.eye(_N_CONTROL)
-    plate = np.kron(second, one) + np.kron(one, second) + 2 * np.kron(first, first)
-    return plate + 0.01 * np.eye(_N_CONTROL**2)
+def _fit(frame: Frame, points, features, stiffness: float, trials) -> SmoothWarp:
+    coefficients = fit_coefficients(frame, points, features, stiffness)
+    return SmoothWarp(frame.corner, frame.size, coefficients, stiffness, trials)
