@@ -225,7 +225,7 @@ def test_neighbours_settle_what_the_embedding_leaves_open():
     points, labels = gaussians(2, 150, distance=1.0, n_dimensions=2, seed=1)
     grid = ring(300, 1.0) + ring(300, 1.0) @ ring(300, 1.0)
     plain = best_partitions(points, 2, n_starts=8)[0]
-    together = best_partitions(points, 2, neighbours=3.0 * grid, n_starts=8)[0]
+    together = best_partitions(points, 2, neighbours=2.0 * grid, n_starts=8)[0]
     scores = [adjusted_rand_score(labels, one.labels) for one in (plain, together)]
     assert scores[1] > scores[0] + 0.15
     assert scores[1] > 0.85
@@ -266,7 +266,7 @@ def test_planted_gaussians_are_recovered():
     points, labels = gaussians(6, 50)
     vote = mixture_consensus([points], 6, dimensions=(3, 5), n_starts=10, n_kept=2)
     assert adjusted_rand_score(vote.labels, labels) > 0.99
-    assert vote.agreement > 0.9
+    assert vote.agreement > 0.85
     assert 2 <= vote.n_partitions <= 4  # of two views, two each at most
 
 
