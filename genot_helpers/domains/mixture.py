@@ -25,6 +25,7 @@ __all__ = ["Consensus", "best_partitions", "consensus_of", "mixture_consensus"]
 
 SCREENING_SPOTS = 10_000  # starts are compared on at most this many spots
 ROUNDS = ((6, 0.25), (15, 0.5))  # (steps of expectation-maximisation, share of starts that go on)
+EXCHANGES = 3  # rounds in which views try what others have found
 SAME_LIKELIHOOD = 2e-4  # mean log-likelihoods closer than this are one and the same solution
 
 
@@ -127,17 +128,30 @@ def best_partitions(
 
 
 def _exchange(views: list[View], found: list[list[Mixture]], n_kept: int) -> list[list[Mixture]]:
-    """Let every view climb from the two best partitions of every other view."""
-    offers = [(number, mixture) for number, best in enumerate(found) for mixture in best[:2]]
-    richer = []
-    for number, (view, mixtures) in enumerate(zip(views, found, strict=True)):
-        climbed = [
-            climb(view, mixture_of(view, _membership(offer.labels, len(offer.weights))), 300)
-            for origin, offer in offers
-            if origin != number and _has_all_domains(offer.labels, len(offer.weights))
+    """Let every view climb from the two best partitions of the others, until nothing is new."""
+    offered: list[Mixture] = []
+    for _ in range(EXCHANGES):
+        offers = [
+            (number, mixture)
+            for number, best in enumerate(found)
+            for mixture in best[:2]
+            if not any(mixture is one for one in offered)
         ]
-        richer.append(_distinct(mixtures + climbed, n_kept))
-    return richer
+        offered += [mixture for _, mixture in offers]
+        found = [
+            _distinct(mixtures + _climb_from(offers, number, view), n_kept)
+            for number, (view, mixtures) in enumerate(zip(views, found, strict=True))
+        ]
+    return found
+
+
+def _climb_from(offers: list[tuple[int, Mixture]], number: int, view: View) -> list[Mixture]:
+    """Fit a view from the partitions that other views offer."""
+    return [
+        climb(view, mixture_of(view, _membership(offer.labels, len(offer.weights))), 300)
+        for origin, offer in offers
+        if origin != number and _has_all_domains(offer.labels, len(offer.weights))
+    ]
 
 
 def _vote_weights(mixtures: list[Mixture], n_independent: float) -> np.ndarray:
