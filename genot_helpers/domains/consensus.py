@@ -28,14 +28,14 @@ class Consensus(NamedTuple):
 
     Attributes
     ----------
-    labels : numpy.ndarray of int, shape (n_spots,)
-        Domain 0 … n_domains − 1.
-    confidence : numpy.ndarray of float, shape (n_spots,)
-        Share of the (weighted) partitions that put the spot there, from 0 to 1, after the
-        domains of each partition are paired with those of the consensus (largest overlap).
-    agreement : float
+    labels
+        (n_spots,) int, domain 0 … n_domains − 1.
+    confidence
+        (n_spots,) float, share of the (weighted) partitions that put the spot there, from 0 to 1,
+        after the domains of each partition are paired with those of the consensus (largest overlap).
+    agreement
         Mean adjusted Rand index between pairs of partitions: 1 if all say the same.
-    n_partitions : int
+    n_partitions
         How many partitions took part.
     """
 
