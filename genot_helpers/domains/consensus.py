@@ -32,7 +32,7 @@ class Consensus(NamedTuple):
         (n_spots,) int, domain 0 … n_domains − 1.
     confidence
         (n_spots,) float, share of the (weighted) partitions that put the spot there, from 0 to 1,
-        after the domains of each partition are paired with those of the consensus (largest overlap).
+        after the domains of each partition are paired with those of the consensus (overlap).
     agreement
         Mean adjusted Rand index between pairs of partitions: 1 if all say the same.
     n_partitions
