@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 
 from genot_helpers.domains.consensus import consensus_of
 from genot_helpers.domains.mixture import best_partitions, mixture_consensus
-from genot_helpers.domains.spatial_mixture import climb, mixture_of, view_of
+from genot_helpers.domains.spatial_mixture import climb, view_of
 
 
 def gaussians(n_domains=4, n_per_domain=60, *, distance=8.0, n_dimensions=5, seed=0):
@@ -201,7 +201,7 @@ def test_mixture_follows_the_textbook_from_the_same_start(seed, weight):
     start = np.where(wrong, (labels + 1) % 3, labels)
     neighbours = ring(len(points), weight) if weight else None
     view = view_of(points, neighbours)
-    mixture = climb(view, mixture_of(view, np.eye(3)[start]), 300)
+    mixture = climb(view, np.eye(3)[start], 300)
     likelihood, probability = textbook_em(points, start, neighbours)
     assert mixture.likelihood == pytest.approx(likelihood, abs=1e-7)
     np.testing.assert_allclose(mixture.membership, probability, atol=1e-6)
@@ -210,7 +210,7 @@ def test_mixture_follows_the_textbook_from_the_same_start(seed, weight):
 def test_without_neighbours_it_is_the_mixture_of_scikit_learn():
     points, labels = gaussians(4, 50, distance=3.0, seed=5)
     view = view_of(points)
-    ours = climb(view, mixture_of(view, np.eye(4)[labels]), 300)
+    ours = climb(view, np.eye(4)[labels], 300)
     theirs = GaussianMixture(4, covariance_type="tied", tol=1e-9, reg_covar=1e-9, max_iter=1000)
     theirs.means_init, theirs.weights_init = ours.means, ours.weights
     theirs.precisions_init = np.linalg.inv(ours.covariance)

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..devices import choose_device
+from ..progress import progress_off
 from ..slices.several import joint_embeddings, named_slices
 from .data import check_expression, check_settings, stack
 from .likelihoods import LIKELIHOODS
@@ -129,8 +130,7 @@ def train_decoder(
     network.slice_intercepts.requires_grad_(slice_intercepts)
     loop = TrainingLoop(network, LIKELIHOODS[likelihood], data, rng)
     mean_only = loop.start_at_mean()
-    hidden = None if progress is None else not progress
-    bar = tqdm(range(max_epochs), desc="decoder", unit="epoch", disable=hidden)
+    bar = tqdm(range(max_epochs), desc="decoder", unit="epoch", disable=progress_off(progress))
     outcome = loop.fit(bar, patience, batch_size, learning_rate)
     held_out_losses = loop.compare(mean_only)
     loop.calibrate()

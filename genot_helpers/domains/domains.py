@@ -17,10 +17,9 @@ import pandas as pd
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from ..preprocessing.graph import row_normalised
+from ..preprocessing.graph import connectivities, row_normalised
 from ..slices.records import record
 from ..slices.several import Slices, joint_embeddings, named_slices, rows_of_each
-from ..slices.slices import SliceError
 from .mixture import Consensus, mixture_consensus
 
 __all__ = ["cluster_mixture", "confidence_key", "stacked_embedding", "write_domains"]
@@ -82,19 +81,9 @@ def _neighbours(named: Mapping[str, ad.AnnData], weight: float) -> sparse.csr_ma
         raise ValueError(f"neighbour_weight is {weight}; choose a number, 0 or more.")
     if weight == 0:
         return None
-    for name, adata in named.items():
-        if "spatial_connectivities" not in adata.obsp:
-            raise SliceError(
-                f"{name}: obsp['spatial_connectivities'] is missing; run spatial_graph (or "
-                "preprocess) first, or give neighbour_weight=0 for domains that ignore neighbours"
-            )
-    means = sparse.block_diag(
-        [
-            row_normalised(adata.obsp["spatial_connectivities"], self_loops=0.0)
-            for adata in named.values()
-        ],
-        format="csr",
-    )
+    otherwise = ", or give neighbour_weight=0 for domains that ignore neighbours"
+    graphs = [connectivities(one, name, otherwise=otherwise) for name, one in named.items()]
+    means = sparse.block_diag([row_normalised(graph, self_loops=0.0) for graph in graphs], "csr")
     # A spot without neighbours was given itself; it must not bear itself out.
     return (means - sparse.diags(means.diagonal())) * weight
 

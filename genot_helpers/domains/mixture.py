@@ -18,8 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from ..progress import progress_off
 from .consensus import Consensus, consensus_of
-from .spatial_mixture import Mixture, View, climb, mixture_of, seen_by, view_of
+from .spatial_mixture import Mixture, View, climb, seen_by, view_of
 
 __all__ = ["Consensus", "best_partitions", "consensus_of", "mixture_consensus"]
 
@@ -113,18 +114,15 @@ def best_partitions(
     if n_spots > SCREENING_SPOTS:
         shown = view_of(view.points[np.sort(rng.choice(n_spots, SCREENING_SPOTS, replace=False))])
     starts = [_start(shown.points, n_domains, index, rng) for index in range(n_starts)]
-    running = [
-        mixture_of(shown, _membership(labels, n_domains))
-        for labels in starts
-        if _has_all_domains(labels, n_domains)
-    ]
+    going = [_membership(one, n_domains) for one in starts if _has_all_domains(one, n_domains)]
     for n_steps, share in ROUNDS:
-        running = [climb(shown, mixture, n_steps) for mixture in running]
-        running = _distinct(running, max(n_kept, round(share * len(running))))
-    running = running[:n_kept]
+        n_going = max(n_kept, round(share * len(going)))
+        running = _distinct([climb(shown, one, n_steps) for one in going], n_going)
+        going = [mixture.membership for mixture in running]
     if shown is not view:
-        running = [seen_by(view._replace(neighbours=None), mixture) for mixture in running]
-    return _distinct([climb(view, mixture, 300) for mixture in running], n_kept)
+        everyone = view._replace(neighbours=None)
+        going = [seen_by(everyone, mixture).membership for mixture in running[:n_kept]]
+    return _distinct([climb(view, one, 300) for one in going[:n_kept]], n_kept)
 
 
 def _exchange(views: list[View], found: list[list[Mixture]], n_kept: int) -> list[list[Mixture]]:
@@ -148,7 +146,7 @@ def _exchange(views: list[View], found: list[list[Mixture]], n_kept: int) -> lis
 def _climb_from(offers: list[tuple[int, Mixture]], number: int, view: View) -> list[Mixture]:
     """Fit a view from the partitions that other views offer."""
     return [
-        climb(view, mixture_of(view, _membership(offer.labels, len(offer.weights))), 300)
+        climb(view, _membership(offer.labels, len(offer.weights)), 300)
         for origin, offer in offers
         if origin != number and _has_all_domains(offer.labels, len(offer.weights))
     ]
@@ -211,25 +209,25 @@ def mixture_consensus(
     ValueError
         If no mixture can be fitted: the embedding has too few distinct rows.
     """
-    leading = [
-        np.ascontiguousarray(embedding[:, :width])
+    views = [
+        view_of(embedding[:, :width], neighbours)
         for embedding in embeddings
         for width in sorted({min(width, embedding.shape[1]) for width in dimensions})
     ]
-    disable = None if progress is None else not progress
-    bar = tqdm(leading, desc="mixtures", unit="view", disable=disable, leave=False)
+    hidden = progress_off(progress)
+    bar = tqdm(views, desc="mixtures", unit="view", disable=hidden, leave=False)
     search = {"neighbours": neighbours, "n_starts": n_starts, "n_kept": n_kept}
     found = [
-        best_partitions(points, n_domains, **search, seed=1000 * seed + number)
-        for number, points in enumerate(bar)
+        best_partitions(view.points, n_domains, **search, seed=1000 * seed + number)
+        for number, view in enumerate(bar)
     ]
     if not all(found):
         raise ValueError(
             f"No mixture of {n_domains} domains could be fitted: the embedding has too few "
             "distinct rows. Ask for fewer domains."
         )
-    found = _exchange([view_of(points, neighbours) for points in leading], found, n_kept)
-    n_independent = len(leading[0]) / spots_per_independent
+    found = _exchange(views, found, n_kept)
+    n_independent = len(views[0].points) / spots_per_independent
     partitions = [mixture.labels for mixtures in found for mixture in mixtures]
     weights = [_vote_weights(mixtures, n_independent) for mixtures in found]
     return consensus_of(partitions, n_domains, np.concatenate(weights))

@@ -26,7 +26,7 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.special import logsumexp
 
-__all__ = ["Mixture", "View", "climb", "mixture_of", "seen_by", "view_of"]
+__all__ = ["Mixture", "View", "climb", "seen_by", "view_of"]
 
 _RIDGE = 1e-6  # of the mean variance within domains, added to the covariance
 _TOLERANCE = 1e-5  # of the mean log-likelihood: smaller steps have arrived
@@ -81,7 +81,7 @@ def view_of(points: np.ndarray, neighbours: sparse.spmatrix | None = None) -> Vi
     return View(points, points.T @ points / len(points), neighbours)
 
 
-def mixture_of(view: View, membership: np.ndarray) -> Mixture:
+def _mixture_of(view: View, membership: np.ndarray) -> Mixture:
     """Describe memberships as a mixture; its likelihood is not known yet (the M step)."""
     n_spots, n_dimensions = view.points.shape
     # A domain may run empty on the way; it then keeps a trace of weight and stays where all are.
@@ -119,17 +119,17 @@ def seen_by(view: View, mixture: Mixture) -> Mixture:
     return mixture._replace(membership=membership, likelihood=float(likelihood))
 
 
-def climb(view: View, mixture: Mixture, n_steps: int) -> Mixture:
-    """Run expectation-maximisation on from a mixture, for at most ``n_steps`` steps.
+def climb(view: View, membership: np.ndarray, n_steps: int) -> Mixture:
+    """Run expectation-maximisation from memberships, for at most ``n_steps`` steps.
 
     Parameters
     ----------
     view
         The spots.
-    mixture
-        Only its memberships matter.
+    membership
+        (n_spots, n_domains), of a partition or of another mixture.
     n_steps
-        At most so many.
+        At most so many, and at least one.
 
     Returns
     -------
@@ -138,8 +138,8 @@ def climb(view: View, mixture: Mixture, n_steps: int) -> Mixture:
     """
     before = -np.inf
     for _ in range(n_steps):
-        mixture = seen_by(view, mixture_of(view, mixture.membership))
+        mixture = seen_by(view, _mixture_of(view, membership))
         if abs(mixture.likelihood - before) < _TOLERANCE:
             break
-        before = mixture.likelihood
+        before, membership = mixture.likelihood, mixture.membership
     return mixture

@@ -32,6 +32,7 @@ from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from ..progress import progress_off
 from ..slices.spacing import spot_spacing
 from .placement_prices import Prices
 from .placement_search import lay_out, sweep, visiting_order, weigh_surroundings
@@ -202,8 +203,3 @@ def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) ->
             slope += (before - weight) * lean
             price = prices.after(chosen)
     return Placement(chosen, float(weight), reached, given.target, changes)
-
-
-def progress_off(progress: bool | None) -> bool | None:
-    """Translate ``progress`` into what tqdm calls ``disable``."""
-    return None if progress is None else not progress

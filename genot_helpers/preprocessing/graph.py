@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "connectivities",
     "graph_operator",
     "neighbour_mean",
     "row_normalised",
@@ -102,6 +103,28 @@ def graph_operator(
     )
 
 
+def connectivities(adata: AnnData, name: str, *, otherwise: str = "") -> sparse.csr_matrix:
+    """Return the spatial graph ``obsp["spatial_connectivities"]``.
+
+    Parameters
+    ----------
+    adata, name
+        A slice, and what messages call it.
+    otherwise
+        What the reader can do besides making the graph, to end the message with.
+
+    Raises
+    ------
+    SliceError
+        If there is no graph.
+    """
+    if "spatial_connectivities" not in adata.obsp:
+        raise SliceError(
+            f"{name}: obsp['spatial_connectivities'] is missing; run spatial_graph first{otherwise}"
+        )
+    return adata.obsp["spatial_connectivities"]
+
+
 def neighbour_mean(adata: AnnData, name: str = "the slice") -> sparse.csr_matrix:
     """Return the mean over a spot and its neighbours as an operator, see :func:`row_normalised`.
 
@@ -115,11 +138,7 @@ def neighbour_mean(adata: AnnData, name: str = "the slice") -> sparse.csr_matrix
     SliceError
         If there is no graph.
     """
-    if "spatial_connectivities" not in adata.obsp:
-        raise SliceError(
-            f"{name}: obsp['spatial_connectivities'] is missing; run spatial_graph first"
-        )
-    return row_normalised(adata.obsp["spatial_connectivities"])
+    return row_normalised(connectivities(adata, name))
 
 
 def smooth(
