@@ -50,7 +50,7 @@ def join(left: ad.AnnData, right: ad.AnnData) -> ad.AnnData:
 
 def components(pool: ad.AnnData, seen: ad.AnnData) -> tuple[np.ndarray, np.ndarray]:
     """Whitened principal components of both together, as the classifier that judges sees them."""
-    from genot_helpers.pairs.comparable import log_profiles
+    from genot_helpers.comparable import log_profiles
 
     profiles = log_profiles(pool, seen, layer=None, max_genes=500)
     model = PCA(N_COMPONENTS, svd_solver="covariance_eigh", whiten=True).fit(np.vstack(profiles))
@@ -103,8 +103,8 @@ def placed(pool: ad.AnnData, seen: ad.AnnData, n_left: int, seed: int) -> ad.Ann
     """Let the search place spots where ``seen`` has its own, given what it expects itself."""
     from genot_helpers.interpolation.local_means import local_weights
     from genot_helpers.interpolation.placement import autocorrelation, place_spots
-    from genot_helpers.pairs.shared_space import expression_states, shared_space
-    from genot_helpers.slices.spacing import spot_spacing
+    from genot_helpers.shared_features import expression_states, shared_space
+    from genot_helpers.slices.geometry import spot_spacing
 
     space = shared_space(pool, seen)
     states = expression_states(np.vstack([space.left, space.right]), seed=seed)
@@ -138,8 +138,7 @@ def placed(pool: ad.AnnData, seen: ad.AnnData, n_left: int, seed: int) -> ad.Ann
 
 def floor_rows(name: str, seed: int) -> dict[str, dict[str, float]]:
     """Score every row for one halving of the held-out section."""
-    from genot_helpers.evaluation.baselines import baseline_slices, halves
-    from genot_helpers.evaluation.generated_scores import score_generated
+    from genot_helpers.evaluation.generated_scores import baseline_slices, halves, score_generated
     from genot_helpers.interpolation.interpolation import interpolate, position_between
 
     left, right, held_out = load_triple(name)
@@ -173,8 +172,8 @@ def floor_rows(name: str, seed: int) -> dict[str, dict[str, float]]:
 
 def label_rows(name: str, seed: int) -> dict[str, dict[str, float]]:
     """Score the carried label, the plain vote, and the label of the placed spot itself."""
-    from genot_helpers.evaluation.baselines import halves
-    from genot_helpers.evaluation.slice_measures import averaging
+    from genot_helpers.evaluation.generated_scores import halves
+    from genot_helpers.evaluation.measures import averaging
     from genot_helpers.interpolation.interpolation import position_between, prepare_interpolation
     from genot_helpers.interpolation.local_means import local_weights
 

@@ -47,8 +47,7 @@ def load_triple(name: str) -> list[AnnData]:
 
 
 def score_triple(name: str, seeds: int, t: float | None) -> None:
-    from genot_helpers.evaluation.generated_scores import score_table
-    from genot_helpers.evaluation.score_reading import gap_closed
+    from genot_helpers.evaluation.generated_scores import gap_closed, score_table
     from genot_helpers.interpolation.interpolation import interpolate, position_between
 
     left, right, held_out = load_triple(name)

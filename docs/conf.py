@@ -53,7 +53,7 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 nitpicky = True  # a name of our own that leads nowhere is an error ...
 nitpick_ignore_regex = [("py:.*", r"(?!genot_helpers\.|\.).*")]  # ... other people's are not ours
-nitpick_ignore = [("py:class", "genot_helpers.datasets.demo.Demo")]  # the type of one value
+nitpick_ignore = [("py:class", "genot_helpers.datasets.datasets.Demo")]  # the type of one value
 
 html_theme = "sphinx_book_theme"
 html_title = project

@@ -22,7 +22,7 @@ from PIL import Image
 
 import genot_helpers as gh
 from genot_helpers.plotting.plotting import micrometres_per_unit
-from genot_helpers.slices.spacing import spot_spacing
+from genot_helpers.slices.geometry import spot_spacing
 
 RESULTS = CHECKOUT / "results"
 PICTURE = CHECKOUT / "docs" / "_static" / "what_you_get.png"

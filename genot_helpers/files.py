@@ -22,10 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # the command line starts without waiting for it
+if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["atomic_path", "check_output_dir", "write_json", "write_slice"]
+__all__ = [
+    "atomic_path",
+    "check_output_dir",
+    "write_json",
+    "write_slice",
+]
 
 # A killed process leaves its temporary file behind. One that nobody has written to for an hour
 # belongs to no running process: transfers and writers touch theirs every few seconds.

@@ -18,8 +18,8 @@ from genot_helpers import (
     score_carried,
     score_transfer,
 )
+from genot_helpers.evaluation.carried_scores import VERDICTS
 from genot_helpers.evaluation.generated_scores import score_generated
-from genot_helpers.evaluation.transfer_scores import VERDICTS
 
 SCORES = ["map", "ssim", "rmse", "js"]
 

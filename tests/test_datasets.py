@@ -28,8 +28,7 @@ from genot_helpers.datasets.datasets import (
 )
 from genot_helpers.files import write_slice
 from genot_helpers.simulation.cortex import simulate_cortex
-from genot_helpers.slices.labels import as_labels
-from genot_helpers.slices.slices import SliceError, check_slice
+from genot_helpers.slices.slices import SliceError, as_labels, check_slice
 
 mpl.use("Agg")
 

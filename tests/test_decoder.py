@@ -12,9 +12,8 @@ from random_state import left_alone
 from scipy import sparse, special, stats
 
 from genot_helpers.decoder import data as decoder_data
-from genot_helpers.decoder.decoder import train_decoder
-from genot_helpers.decoder.likelihoods import LIKELIHOODS
-from genot_helpers.decoder.loop import TrainingLoop
+from genot_helpers.decoder.decoder import TrainingLoop, train_decoder
+from genot_helpers.decoder.model import LIKELIHOODS
 from genot_helpers.slices.slices import SliceError
 
 N_GENES = 12

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from genot_helpers.domains.domains import cluster_mixture
-from genot_helpers.domains.number_of_domains import choose_n_domains
-from genot_helpers.domains.refinement import refine_domains
+from genot_helpers.domains.domains import choose_n_domains, cluster_mixture, refine_domains
 from genot_helpers.preprocessing.preprocessing import preprocess, smooth_components
 from genot_helpers.slices.slices import SliceError
 

@@ -26,8 +26,15 @@ from PIL import Image
 from scipy import sparse
 
 from genot_helpers.datasets.datasets import load_slice
-from genot_helpers.datasets.downloads import DownloadError, fetch, fetch_file
-from genot_helpers.datasets.registry import download_dir, public_slices, read_registry, slice_files
+from genot_helpers.datasets.downloads import (
+    DownloadError,
+    download_dir,
+    fetch,
+    fetch_file,
+    public_slices,
+    read_registry,
+    slice_files,
+)
 
 COLUMNS = ["dataset", "file", "url", "sha256", "bytes", "shape", "note"]
 
@@ -566,7 +573,7 @@ def test_squidpys_sets_have_squidpys_address_and_hash():
 def test_the_registry_is_found_above_the_working_directory(tmp_path, monkeypatch):
     """For a package that is installed elsewhere and used inside a checkout."""
     monkeypatch.setattr(
-        "genot_helpers.datasets.registry.__file__", str(tmp_path / "site" / "g" / "d" / "r.py")
+        "genot_helpers.datasets.downloads.__file__", str(tmp_path / "site" / "g" / "d" / "r.py")
     )
     (tmp_path / "checkout" / "notebooks").mkdir(parents=True)
     (tmp_path / "checkout" / "data").mkdir()

@@ -7,8 +7,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from genot_helpers.datasets.datasets import list_slices, load_slice
-from genot_helpers.simulation.embryo import simulate_embryo
-from genot_helpers.simulation.embryo_platforms import simulate_embryo_cells
+from genot_helpers.simulation.embryo import simulate_embryo, simulate_embryo_cells
 from genot_helpers.slices.slices import check_slice
 
 SIZE = {"n_bins": 600, "n_genes": 400}

@@ -13,17 +13,22 @@ from hypothesis import strategies as st
 from scipy import sparse
 from torch.nn import functional
 
-from genot_helpers.encoder.configuration import (
+from genot_helpers.encoder.encoder import (
     DEFAULT,
     PAPER,
     EncoderConfiguration,
+    GenOTEncoder,
     configuration_named,
+    drop,
+    propagate,
+    sparse_operator,
 )
-from genot_helpers.encoder.encoder import GenOTEncoder, drop, propagate, sparse_operator
-from genot_helpers.encoder.objective import objective, permutation_within
-from genot_helpers.encoder.training_data import TrainingData
-from genot_helpers.preprocessing.graph import row_normalised, symmetric_normalised
-from genot_helpers.preprocessing.neighbours import nearest_neighbour_graph
+from genot_helpers.encoder.training import TrainingData, objective, permutation_within
+from genot_helpers.preprocessing.graph import (
+    nearest_neighbour_graph,
+    row_normalised,
+    symmetric_normalised,
+)
 
 N_SPOTS, N_FEATURES = 40, 7
 

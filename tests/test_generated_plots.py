@@ -13,12 +13,14 @@ from matplotlib_scalebar.scalebar import ScaleBar
 from genot_helpers.alignment.alignment import apply_alignment
 from genot_helpers.alignment.transforms import SimilarityTransform
 from genot_helpers.interpolation.warp import fit_warp
-from genot_helpers.plotting.coupling_plots import plot_alignment, plot_coupling, plot_warp
 from genot_helpers.plotting.generated_plots import (
     expression_of,
+    plot_alignment,
+    plot_coupling,
     plot_generated,
     plot_series,
     plot_sources,
+    plot_warp,
 )
 from genot_helpers.plotting.plotting import PALETTE, UNANNOTATED
 from genot_helpers.plotting.score_plots import plot_scores, plot_trend

@@ -11,22 +11,24 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from genot_helpers import load_slice
+from genot_helpers.evaluation.gene_maps import column_correlation, make_grid
 from genot_helpers.evaluation.generated_scores import (
     baseline_slices,
+    flat_scores,
+    gap_closed,
     score_generated,
     score_table,
+    with_spread,
 )
-from genot_helpers.evaluation.grid_maps import column_correlation, make_grid
-from genot_helpers.evaluation.profile_measures import classifier_auc
-from genot_helpers.evaluation.score_reading import flat_scores, gap_closed, with_spread
-from genot_helpers.evaluation.slice_measures import (
+from genot_helpers.evaluation.measures import (
+    classifier_auc,
     compare_labels,
     compare_nearest,
     compare_niches,
     morans_i,
 )
+from genot_helpers.slices.geometry import spot_side
 from genot_helpers.slices.slices import SliceError
-from genot_helpers.slices.spacing import spot_side
 
 N_GENES = 30
 

@@ -14,15 +14,13 @@ from scipy import sparse
 
 from genot_helpers.preprocessing.graph import (
     graph_operator,
-    row_normalised,
-    smooth,
-    spots_averaged,
-    symmetric_normalised,
-)
-from genot_helpers.preprocessing.neighbours import (
     grid_graph,
     nearest_neighbour_graph,
+    row_normalised,
+    smooth,
     spatial_graph,
+    spots_averaged,
+    symmetric_normalised,
 )
 from genot_helpers.slices.slices import SliceError
 

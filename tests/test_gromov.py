@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from genot_helpers.slices.slices import SliceError
-from genot_helpers.transport.exact import NotConvergedError
 from genot_helpers.transport.gromov import (
     fused_gromov_wasserstein_barycenter,
     fused_gromov_wasserstein_coupling,
     partial_fused_gromov_wasserstein_coupling,
 )
+from genot_helpers.transport.solvers import NotConvergedError
 from genot_helpers.transport.transport import sparse_coupling
 
 seeds = st.integers(0, 2**32 - 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genot_helpers.plotting.halves import (
+from genot_helpers.plotting.cut import (
     cut_agreement,
     cut_offset,
     cut_strip,

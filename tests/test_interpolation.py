@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from genot_helpers.files import write_slice
-from genot_helpers.interpolation.carried_labels import (
+from genot_helpers.interpolation.carry import (
     CarriedLabels,
     keep_composition,
     prepare_labels,
@@ -24,8 +24,8 @@ from genot_helpers.interpolation.interpolation import (
     prepare_interpolation,
 )
 from genot_helpers.interpolation.local_means import expected_expression, local_weights
+from genot_helpers.slices.geometry import spot_spacing
 from genot_helpers.slices.slices import SliceError, check_slice
-from genot_helpers.slices.spacing import spot_spacing
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -11,9 +11,13 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from genot_helpers.domains.consensus import consensus_of
-from genot_helpers.domains.mixture import best_partitions, mixture_consensus
-from genot_helpers.domains.spatial_mixture import climb, view_of
+from genot_helpers.domains.mixture import (
+    best_partitions,
+    climb,
+    consensus_of,
+    mixture_consensus,
+    view_of,
+)
 
 
 def gaussians(n_domains=4, n_per_domain=60, *, distance=8.0, n_dimensions=5, seed=0):

@@ -14,9 +14,8 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from genot_helpers.interpolation import placement_search as room
-from genot_helpers.interpolation.nearest import chain_neighbours, find_nearest, n_threads
-from genot_helpers.interpolation.placement import autocorrelation, place_spots
-from genot_helpers.interpolation.placement_prices import Prices
+from genot_helpers.interpolation.local_means import chain_neighbours, find_nearest, n_threads
+from genot_helpers.interpolation.placement import Prices, autocorrelation, place_spots
 from genot_helpers.interpolation.positions import (
     Pairs,
     draw_pairs,
@@ -25,7 +24,7 @@ from genot_helpers.interpolation.positions import (
     roughen,
     spread,
 )
-from genot_helpers.slices.spacing import nearest_distance
+from genot_helpers.slices.geometry import nearest_distance
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from genot_helpers.interpolation.positions import spread
-from genot_helpers.slices.spacing import nearest_distance
+from genot_helpers.slices.geometry import nearest_distance
 
 
 def _grid(side: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genot_helpers.preprocessing.neighbours import spatial_graph
+from genot_helpers.preprocessing.graph import spatial_graph
 from genot_helpers.preprocessing.preprocessing import (
     joint_components,
     normalise,

@@ -11,8 +11,8 @@ from scipy import sparse
 from scipy.spatial.distance import cosine, jensenshannon
 
 import genot_helpers as gh
-from genot_helpers.evaluation.grid_maps import MapPair, compare_maps
-from genot_helpers.pairs.comparable import sparse_log_profiles
+from genot_helpers.comparable import sparse_log_profiles
+from genot_helpers.evaluation.gene_maps import MapPair, compare_maps
 from genot_helpers.slices.slices import SliceError
 
 MEASURES = ["pearson", "cosine", "rmse", "jensen_shannon", "ssim", "mean"]

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from genot_helpers.slices.matrices import scan
-from genot_helpers.slices.several import joint_embeddings, named_slices, rows_of_each
+from genot_helpers.slices.geometry import squares
+from genot_helpers.slices.sections import joint_embeddings, named_slices, rows_of_each
 from genot_helpers.slices.slices import SliceError, check_slice, find_labels
-from genot_helpers.slices.squares import squares
-from genot_helpers.slices.values import holds_counts
+from genot_helpers.slices.values import holds_counts, scan
 
 LAYOUTS = {
     "csr": sparse.csr_matrix,
@@ -224,7 +223,7 @@ def test_scan_agrees_with_the_plain_way(data, n, m, layout):
     values = st.sampled_from([0.0, 0.0, 1.0, 3.0, -1.0, 0.5, float("nan"), float("inf")])
     X = np.array(data.draw(st.lists(values, min_size=n * m, max_size=n * m))).reshape(n, m)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genot_helpers.slices.matrices._BLOCK_VALUES", 5)  # many blocks
+        patch.setattr("genot_helpers.slices.values._BLOCK_VALUES", 5)  # many blocks
         bad, rows, columns = scan(layout(X))
     np.testing.assert_array_equal(rows, (X != 0).any(axis=1))
     np.testing.assert_array_equal(columns, (X != 0).any(axis=0))

@@ -14,7 +14,7 @@ import squidpy as sq
 from scipy import optimize, sparse, stats
 from scipy.spatial.distance import cdist
 
-from genot_helpers.preprocessing.spatial_genes import (
+from genot_helpers.preprocessing.genes import (
     select_by_gaussian_process,
     select_by_moran,
     select_highly_variable,

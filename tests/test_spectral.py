@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import eigh
 
-from genot_helpers.encoder.spectral import spectral_embedding
-from genot_helpers.preprocessing.neighbours import nearest_neighbour_graph, spatial_graph
+from genot_helpers.encoder.closed_form import spectral_embedding
+from genot_helpers.preprocessing.graph import nearest_neighbour_graph, spatial_graph
 from genot_helpers.slices.slices import SliceError
 
 

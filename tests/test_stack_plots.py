@@ -14,11 +14,13 @@ from genot_helpers.interpolation.interpolation import prepare_interpolation
 from genot_helpers.plotting.stack_film import film, film_as_html
 from genot_helpers.plotting.stack_plots import (
     embed_plotly,
+    gene_along_stack,
     gene_flow_figure,
+    slice_depths,
     stack_figure,
+    stack_values,
     write_page,
 )
-from genot_helpers.plotting.stacks import gene_along_stack, slice_depths, stack_values
 
 pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
     pytest.mark.filterwarnings("error"),

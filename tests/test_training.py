@@ -15,10 +15,14 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from genot_helpers.encoder import training as training_module
-from genot_helpers.encoder.checkpoints import load_encoder, save_encoder
-from genot_helpers.encoder.configuration import DEFAULT, PAPER, EncoderConfiguration
-from genot_helpers.encoder.objective import permutation_within
-from genot_helpers.encoder.training import embed, train_encoder
+from genot_helpers.encoder.encoder import DEFAULT, PAPER, EncoderConfiguration
+from genot_helpers.encoder.training import (
+    embed,
+    load_encoder,
+    permutation_within,
+    save_encoder,
+    train_encoder,
+)
 from genot_helpers.slices.slices import SliceError
 
 QUICK = dataclasses.replace(DEFAULT, max_epochs=15, tolerance=0.0)

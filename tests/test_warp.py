@@ -21,10 +21,9 @@ from genot_helpers.interpolation.local_means import (
     local_mean,
     local_weights,
 )
-from genot_helpers.interpolation.warp import STIFFNESS, fit_warp
-from genot_helpers.interpolation.warp_steps import make_frame
-from genot_helpers.pairs.shared_space import expression_states, shared_space
+from genot_helpers.interpolation.warp import STIFFNESS, fit_warp, make_frame
 from genot_helpers.preprocessing.preprocessing import normalise
+from genot_helpers.shared_features import expression_states, shared_space
 from genot_helpers.slices.slices import SliceError
 
 pytestmark = pytest.mark.filterwarnings("error")

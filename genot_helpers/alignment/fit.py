@@ -16,11 +16,22 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..pairs.pairs import ExpressionMap
+from ..shared_features import ExpressionMap
+from ..slices.slices import SliceError
+from ..transport.transport import sparse_coupling
 from .search import Fit
-from .transforms import SimilarityTransform
+from .transforms import SimilarityTransform, weighted_procrustes
 
-__all__ = ["REACH", "compare", "reach_between", "refine_by_maps", "settle"]
+__all__ = [
+    "REACH",
+    "compare",
+    "reach_between",
+    "refine_by_coupling",
+    "refine_by_maps",
+    "refine_by_outline",
+    "residual_shift",
+    "settle",
+]
 
 REACH = 1.5
 """Spot spacings within which a spot has a neighbour in the other slice."""
@@ -183,3 +194,203 @@ def _at_most(step: np.ndarray, limit: float) -> np.ndarray:
     """Shorten a step to a limit."""
     length = float(np.linalg.norm(step))
     return step * min(1.0, limit / max(length, 1e-12))
+
+
+# -------------------------------------------------------------------------------------------------
+# Fine fits of one slice to another that match spots with spots.
+#
+# :func:`refine_by_coupling` alternates a partial optimal transport coupling of position and
+# expression, as PASTE2 does (Liu et al. 2023, https://doi.org/10.1101/gr.277670.123), with a
+# weighted Procrustes fit of the coupled pairs. :func:`refine_by_outline` does so by position
+# alone: for whole bodies that grow, in which parts that look alike need not lie alike.
+
+_TURNS = (0.0, -20.0, 20.0)
+"""Angles against the start from which the outline is fitted: as far as expression may be wrong."""
+
+
+def refine_by_coupling(
+    left: ExpressionMap,
+    right: ExpressionMap,
+    start: SimilarityTransform,
+    *,
+    allow_scale: bool = False,
+    n_steps: int = 12,
+    n_neighbors: int = 30,
+    embedding_weight: float = 200.0,
+    max_spots: int = 1500,
+) -> SimilarityTransform:
+    """Couple the spots that overlap, fit the pairs, and so on until nothing moves.
+
+    Parameters
+    ----------
+    left, right, start, allow_scale, n_steps
+        As in :func:`genot_helpers.alignment.fit.refine_by_maps`; ``start`` must be nearer, within a
+        few spot spacings.
+    n_neighbors, embedding_weight
+        Passed to :func:`genot_helpers.transport.sparse_coupling`: nearest spots that are possible
+        partners, and the weight of expression against distance in squared spot spacings.
+    max_spots
+        Maps are thinned to so many places: the time of an exact coupling grows with the square.
+
+    Returns
+    -------
+    SimilarityTransform
+        Right to left.
+    """
+    left, right = left.coarser(max_spots), right.coarser(max_spots)
+    tree, reach = cKDTree(left.points), reach_between(left, right, start)
+
+    def step(transform: SimilarityTransform) -> tuple[SimilarityTransform, np.ndarray] | None:
+        moved = transform.apply(right.points)
+        near_left = cKDTree(moved).query(left.points)[0] < reach
+        near_right = tree.query(moved)[0] < reach
+        if min(near_left.sum(), near_right.sum()) < 10:
+            return None
+        plan = sparse_coupling(
+            left.points[near_left],
+            moved[near_right],
+            left.features[near_left],
+            right.features[near_right],
+            embedding_weight=embedding_weight,
+            n_neighbors=min(n_neighbors, int(near_left.sum()), int(near_right.sum())),
+            unmatched_cost=25.0,
+        ).plan.tocoo()
+        move = weighted_procrustes(
+            left.points[near_left][plan.row],
+            moved[near_right][plan.col],
+            plan.data,
+            allow_scale=allow_scale,
+        )
+        return move, moved
+
+    return settle(start, step, n_steps=n_steps, tolerance=0.02 * left.spacing)
+
+
+def refine_by_outline(
+    left: ExpressionMap,
+    right: ExpressionMap,
+    start: SimilarityTransform,
+    *,
+    allow_scale: bool = False,
+    n_steps: int = 40,
+    max_spots: int = 800,
+) -> SimilarityTransform:
+    """Lay one whole body over the other: couple by place alone, fit the pairs, and so on.
+
+    That ends in the nearest resting place, which need not be the best one. So it is done from the
+    start and from 20° to either side of it, and the one that is cheapest to transport is returned.
+
+    Parameters
+    ----------
+    left, right, start, allow_scale, n_steps, max_spots
+        As in :func:`refine_by_coupling`; ``start`` within some 30°.
+
+    Returns
+    -------
+    SimilarityTransform
+        Right to left.
+    """
+    left, right = left.coarser(max_spots), right.coarser(max_spots)
+    center = start.apply(right.points).mean(axis=0)
+    options = {"allow_scale": allow_scale, "n_steps": n_steps, "embedding_weight": 0.0}
+    tried = []
+    for degrees in _TURNS:
+        turned = SimilarityTransform.from_angle(degrees, center=center) @ start
+        tried.append(refine_by_coupling(left, right, turned, **options, max_spots=max_spots))
+    return min(tried, key=lambda transform: _transport_cost(left, right, transform))
+
+
+def _transport_cost(left: ExpressionMap, right: ExpressionMap, transform) -> float:
+    """Cost per unit of mass of carrying one outline to the other; infinite if they lie apart."""
+    try:
+        coupling = sparse_coupling(left.points, transform.apply(right.points))
+    except SliceError:
+        return float("inf")
+    return coupling.objective
+
+
+# -------------------------------------------------------------------------------------------------
+# By how much a placed slice would still have to move, patch by patch, to agree best.
+
+_FARTHEST = 8  # spot spacings that are tried
+
+
+def residual_shift(
+    left: ExpressionMap, right: ExpressionMap, transform: SimilarityTransform
+) -> float:
+    """Say by how much patches of the tissue would still have to move, in spot spacings.
+
+    The overlap is cut into up to 25 patches. Each is shifted in all directions, up to 8 spacings,
+    and its best shift is the shortest one that reaches 95 % of what can be gained: along a layer,
+    where nothing can be said, it stays. The median over patches, weighted by what there is to gain,
+    is small for a good placement, a few spacings where the tissue is deformed, and about 7 where
+    expression has nothing to say or contradicts.
+
+    Parameters
+    ----------
+    left, right
+        The maps.
+    transform
+        Right to left: the placement.
+
+    Returns
+    -------
+    float
+        Between 0 and 8; nan if fewer than 30 places overlap.
+    """
+    left, right = left.smoothed(12), right.smoothed(12).sample(1500)
+    tree, reach = cKDTree(left.points), reach_between(left, right, transform)
+    places = transform.apply(right.points)
+    distance, nearest = tree.query(places)
+    near = distance < reach
+    if near.sum() < 30:
+        return float("nan")
+    places, theirs = places[near], right.features[near]
+    theirs = theirs - theirs.mean(axis=0)
+    ours = left.features - left.features[nearest[near]].mean(axis=0)
+    patch, n_patches = _patches(places)
+    size = np.bincount(patch, minlength=n_patches)
+
+    shifts, lengths = _shifts()
+    misfit = np.full((len(shifts), n_patches), np.nan)
+    for row, shift in enumerate(shifts):
+        distance, nearest = tree.query(places + shift * left.spacing)
+        on = distance < reach
+        squares = ((theirs[on] - ours[nearest[on]]) ** 2).sum(axis=1)
+        count = np.bincount(patch[on], minlength=n_patches)
+        total = np.bincount(patch[on], squares, minlength=n_patches)
+        enough = count >= np.maximum(0.6 * size, 10)
+        misfit[row, enough] = total[enough] / count[enough]
+    return _typical_shift(misfit, lengths, size)
+
+
+def _shifts() -> tuple[np.ndarray, np.ndarray]:
+    """Return the shifts that are tried (n, 2), in spot spacings, the shortest first; lengths."""
+    steps = np.arange(-_FARTHEST, _FARTHEST + 1)
+    shifts = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2).astype(float)
+    lengths = np.linalg.norm(shifts, axis=1)
+    order = np.argsort(lengths, kind="stable")[: int((lengths <= _FARTHEST).sum())]
+    return shifts[order], lengths[order]
+
+
+def _typical_shift(misfit: np.ndarray, lengths: np.ndarray, size: np.ndarray) -> float:
+    """Return the median over patches of the best shift, weighted by what there is to gain.
+
+    ``misfit`` is (shifts, patches), NaN where too little overlaps; ``size`` the places of a patch.
+    """
+    usable = np.isfinite(misfit).sum(axis=0) > len(lengths) / 3
+    if not usable.any():
+        return float("nan")
+    misfit, size = misfit[:, usable], size[usable]
+    least, gain = np.nanmin(misfit, axis=0), np.nanmean(misfit, axis=0) - np.nanmin(misfit, axis=0)
+    best = lengths[(misfit <= least + 0.05 * gain).argmax(axis=0)]
+    order = np.argsort(best)
+    share = np.cumsum((gain * size)[order])
+    return float(best[order][np.searchsorted(share, 0.5 * share[-1])])
+
+
+def _patches(places: np.ndarray) -> tuple[np.ndarray, int]:
+    """Cut places into up to 5 × 5 patches; return the patch of each, and the number of patches."""
+    n_rows = int(np.clip(np.sqrt(len(places) / 30), 2, 5))
+    share = (places - places.min(axis=0)) / np.maximum(np.ptp(places, axis=0), 1e-12)
+    return np.minimum((n_rows * share).astype(int), n_rows - 1) @ [n_rows, 1], n_rows**2

@@ -20,17 +20,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..pairs.pairs import check_pair, expression_maps
+from ..shared_features import check_pair, expression_maps
 from ..transport.gromov import partial_fused_gromov_wasserstein_coupling
+from .alignment import Alignment, judge
 from .fit import settle
-from .judge import Alignment, judge
-from .scale import choose_scale
-from .transforms import SimilarityTransform, weighted_procrustes
+from .transforms import SimilarityTransform, choose_scale, weighted_procrustes
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["align_icp", "align_partial_gromov"]
+__all__ = [
+    "align_icp",
+    "align_partial_gromov",
+]
 
 _ICP_SPOTS = 2000
 _ICP_ANGLES = 24

@@ -14,10 +14,13 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter
 
-from ..pairs.pairs import ExpressionMap
+from ..shared_features import ExpressionMap
 from .transforms import SimilarityTransform
 
-__all__ = ["Fit", "search_placements"]
+__all__ = [
+    "Fit",
+    "search_placements",
+]
 
 _CELLS = 64  # of the pictures, along the diameter of the larger slice
 _ANGLE_STEP = 10.0

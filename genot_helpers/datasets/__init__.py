@@ -5,7 +5,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "datasets": ["list_slices", "load_slice", "load_slices"],
-        "own": ["own_slices"],
+        "datasets": [
+            "list_slices",
+            "load_slice",
+            "load_slices",
+            "own_slices",
+        ],
     },
 )

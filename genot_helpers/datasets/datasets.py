@@ -7,30 +7,45 @@ local folder is laid out.
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from anndata import AnnData
 
-from ..slices.labels import add_labels, as_labels
-from ..slices.slices import check_slice, find_labels
-from .demo import DEMO_SLICES, DLPFC_DONORS, demo_slice
-from .downloads import DownloadError, fetch
-from .folders import find_slices, read_slice
-from .own import own_slices, read_own, unknown
-from .readers import read_space_ranger, tidy
-from .registry import public_slices, read_registry
+from ..simulation.brain_regions import simulate_hippocampus, simulate_olfactory_bulb
+from ..simulation.cortex import simulate_cortex
+from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
+from ..simulation.sagittal import simulate_sagittal_brain
+from ..slices.slices import add_labels, as_labels, check_slice, find_labels
+from .downloads import DownloadError, fetch, public_slices, read_registry
+from .readers import (
+    find_slices,
+    read_slice,
+    read_space_ranger,
+    slices_inside,
+    space_ranger_folder,
+    tidy,
+)
 
 __all__ = [
+    "DEMO_SLICES",
+    "DLPFC_DONORS",
     "DownloadError",
     "add_labels",
+    "demo_slice",
     "fetch",
     "list_slices",
     "load_slice",
     "load_slices",
+    "own_slices",
+    "read_own",
     "read_space_ranger",
+    "unknown",
 ]
 
 SOURCES = {
@@ -272,3 +287,179 @@ def _position(dataset: str, name: str) -> dict[str, float]:
         if name in sections:  # two pairs of sections 10 µm apart, 300 µm between the pairs
             return {"position_um": (0.0, 10.0, 310.0, 320.0)[sections.index(name)]}
     return {}
+
+
+# -------------------------------------------------------------------------------------------------
+# The reader's own files: an ``.h5ad``, a Space Ranger folder, or a folder of several slices.
+
+
+def own_slices(path: str | Path) -> list[str]:
+    """List the slices in the reader's own file or folder, without reading them.
+
+    Parameters
+    ----------
+    path
+        As ``data_source`` of :func:`genot_helpers.datasets.load_slice`: an ``.h5ad`` file, a Space
+        Ranger folder, or a folder with several of either.
+
+    Returns
+    -------
+    list of str
+        Names that ``load_slice(name, data_source=path)`` knows, sorted. Of a single file or Space
+        Ranger folder: its own name (there any name will do).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such path, or nothing in it; with the near ones.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return [path.stem]
+    if not path.is_dir():
+        raise FileNotFoundError(_no_path(path))
+    place = space_ranger_folder(path)
+    if place is not None:
+        return [path.resolve().name]
+    found = slices_inside(path)
+    if not found:
+        raise FileNotFoundError(
+            f"{path} is neither a Space Ranger folder nor holds slices. A Space Ranger folder has "
+            "filtered_feature_bc_matrix.h5 and spatial/ in it; other slices are .h5ad files."
+        )
+    return list(found)
+
+
+def read_own(path: str | Path, name: str) -> AnnData:
+    """Read one slice from the reader's own file or folder; a folder of several needs the name."""
+    path = Path(path).expanduser()
+    names = own_slices(path)
+    if path.is_file():
+        return read_slice(path, name, path.parent)
+    place = space_ranger_folder(path)
+    if place is not None:
+        return read_slice(place, name, path.resolve().parent)
+    if name not in names:
+        raise ValueError(unknown("slice", name, names, str(path)))
+    return read_slice(slices_inside(path)[name], name, path)
+
+
+def unknown(what: str, given: str, known: list[str], where: str) -> str:
+    """Say that a name is not known, and which ones are near."""
+    if not known:
+        return (
+            f"{where} holds no {what}. Give the folder that holds a folder for each data set, as "
+            "data/README.md describes."
+        )
+    near = difflib.get_close_matches(given, known, n=4, cutoff=0.6)
+    hint = f"Did you mean {', '.join(near)}? " if near else ""
+    listed = ", ".join(known[:15]) + (", …" if len(known) > 15 else "")
+    return f"No {what} is called {given!r} in {where}. {hint}There: {listed}. See list_slices()."
+
+
+def _no_path(path: Path) -> str:
+    """Say that a path does not exist, and what is near."""
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(str(path), ["demo", "local", "download"], n=1)
+    near += difflib.get_close_matches(path.name, beside, n=3)
+    hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
+    return (
+        f"data_source={str(path)!r} is no known source and no existing path. {hint}Give 'demo', "
+        "'local', 'download', or the path of an .h5ad file or a Space Ranger folder."
+    )
+
+
+# -------------------------------------------------------------------------------------------------
+# Simulated stand-ins under the names of real slices.
+#
+# A notebook in demo mode asks for section ``151673`` and gets a section of a simulated cortex with
+# the same slots, so that nothing but ``data_source`` changes when the real one is there. What is
+# simulated and how is said in :mod:`genot_helpers.simulation`; the names are those of Maynard et
+# al. 2021 (https://doi.org/10.1038/s41593-020-00787-0) and the other sets in ``data/README.md``.
+
+DLPFC_DONORS = (
+    ("151507", "151508", "151509", "151510"),
+    ("151669", "151670", "151671", "151672"),
+    ("151673", "151674", "151675", "151676"),
+)
+"""Sections of each donor of the human cortex."""
+
+
+class Demo(NamedTuple):
+    """How a slice is simulated.
+
+    Section k of a block is the same however many follow it, so those up to it are enough.
+    """
+
+    simulator: Callable[..., dict[str, AnnData]]
+    key: str
+    options: tuple[tuple[str, object], ...] = ()
+    seed_shift: int = 0
+
+
+DEMO_SLICES: dict[tuple[str, str], Demo] = {
+    ("dlpfc", section): Demo(
+        simulate_cortex, f"cortex_{k}", (("n_sections", k),), 1000 * (len(DLPFC_DONORS) - donor)
+    )
+    for donor, sections in enumerate(DLPFC_DONORS, 1)
+    for k, section in enumerate(sections, 1)
+}
+DEMO_SLICES |= {  # no hypothalamus is simulated: sections of a cortex, as far apart, stand in
+    ("merfish_hypothalamus", f"merfish_{5 * k - 1}"): Demo(
+        simulate_cortex, f"cortex_{k}", (("n_sections", k), ("section_gap_um", 50.0)), 3000
+    )
+    for k in range(1, 7)
+}
+DEMO_SLICES |= {
+    ("mosta", stage): Demo(simulate_embryo, stage, (("stages", (stage,)),))
+    for stage in ("E9.5", "E10.5", "E11.5", "E12.5")
+}
+DEMO_SLICES[("seqfish_embryo", "seqfish")] = Demo(simulate_embryo_cells, "seqfish")
+DEMO_SLICES |= {
+    ("slideseqv2_hippocampus", "slideseqv2"): Demo(simulate_hippocampus, "hippocampus"),
+    ("olfactory_bulb", "stereoseq_mob"): Demo(simulate_olfactory_bulb, "stereoseq"),
+    ("olfactory_bulb", "slideseqv2_mob"): Demo(simulate_olfactory_bulb, "slideseqv2"),
+}
+DEMO_SLICES |= {
+    ("mouse_brain_sagittal", f"V1_Mouse_Brain_Sagittal_{half}{section}"): Demo(
+        simulate_sagittal_brain, f"{half.lower()}_{k}", (("n_sections", 2),)
+    )
+    for half in ("Anterior", "Posterior")
+    for k, section in enumerate(("", "_Section_2"), 1)
+}
+"""(dataset, name) → how it is simulated."""
+
+
+def demo_slice(dataset: str, name: str, seed: int = 0) -> AnnData:
+    """Simulate the stand-in for a slice.
+
+    Parameters
+    ----------
+    dataset, name
+        A key of :data:`DEMO_SLICES`.
+    seed
+        The same seed gives the same slice; sections of one donor come from one simulated block,
+        other donors from other blocks.
+
+    Returns
+    -------
+    AnnData
+        As the simulation makes it. ``uns["genot"]["source"]`` says what it stands in for.
+    """
+    demo = DEMO_SLICES[dataset, name]
+    adata = _simulate(demo.simulator, demo.options, seed + demo.seed_shift)[demo.key].copy()
+    facts = adata.uns["genot"]
+    other = dataset == "merfish_hypothalamus"
+    what = "A simulated cortex stands in for" if other else "Simulated stand-in for"
+    facts["source"] = f"{what} {name} ({dataset}). {facts['source']}"
+    if facts["spatial_unit"] == "µm":
+        facts["micrometres_per_unit"] = 1.0
+    if "position_um" in facts.get("parameters", {}):
+        facts["position_um"] = float(facts["parameters"]["position_um"])
+    return adata
+
+
+@lru_cache(maxsize=4)
+def _simulate(simulator: Callable, options: tuple, seed: int) -> dict[str, AnnData]:
+    """Simulate once what is asked for again and again. The caller copies what is kept here."""
+    return simulator(seed=seed, **dict(options))

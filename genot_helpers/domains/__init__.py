@@ -5,10 +5,16 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "domains": ["cluster_mixture"],
-        "number_of_domains": ["choose_n_domains"],
-        "refinement": ["refine_domains"],
-        "clusterers": ["cluster_leiden", "cluster_louvain", "cluster_with"],
-        "mclust": ["cluster_mclust"],
+        "domains": [
+            "choose_n_domains",
+            "cluster_mixture",
+            "refine_domains",
+        ],
+        "clusterers": [
+            "cluster_leiden",
+            "cluster_louvain",
+            "cluster_mclust",
+            "cluster_with",
+        ],
     },
 )

@@ -9,20 +9,28 @@ slice. Labels made by people are never an input here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
 from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
 
 from ..preprocessing.graph import connectivities, row_normalised
-from ..slices.records import record
-from ..slices.several import Slices, joint_embeddings, named_slices, rows_of_each
-from .mixture import Consensus, mixture_consensus
+from ..slices.sections import Slices, joint_embeddings, named_slices, rows_of_each
+from ..slices.slices import record
+from .mixture import Consensus, Mixture, best_partitions, mixture_consensus
 
-__all__ = ["cluster_mixture", "confidence_key", "stacked_embedding", "write_domains"]
+__all__ = [
+    "choose_n_domains",
+    "cluster_mixture",
+    "confidence_key",
+    "refine_domains",
+    "stacked_embedding",
+    "write_domains",
+]
 
 
 def stacked_embedding(
@@ -177,3 +185,156 @@ def cluster_mixture(
     }
     write_domains(named, result.labels, key_added, result.confidence, **facts)
     return result
+
+
+# -------------------------------------------------------------------------------------------------
+# Ragged borders smoothed: every spot gets the domain that most of its neighbours have.
+
+
+def refine_domains(
+    adata: ad.AnnData,
+    *,
+    key: str = "genot_domain",
+    n_neighbors: int = 50,
+    spatial_key: str = "spatial",
+    key_added: str | None = None,
+) -> int:
+    """Give each spot the domain most common among its nearest spots (majority vote).
+
+    Smooths ragged borders and removes lone spots; thin layers can lose width, so it is
+    optional. Ties go to the domain with the smaller number.
+
+    Parameters
+    ----------
+    adata
+        One slice: neighbours are never looked for across slices.
+    key
+        Domain column that is read.
+    n_neighbors
+        Nearest spots that vote, the spot itself not among them (the published GenOT: 50).
+    spatial_key
+        Coordinates in ``obsm``.
+    key_added
+        Column that is written; None writes back to ``key``.
+
+    Returns
+    -------
+    int
+        Number of spots that changed domain.
+
+    Raises
+    ------
+    KeyError
+        If the domains or the coordinates are missing.
+    ValueError
+        If a spot has no domain, or ``n_neighbors`` does not fit the number of spots.
+    """
+    if key not in adata.obs:
+        raise KeyError(f"There is no obs[{key!r}] to refine. Run cluster_mixture first.")
+    if spatial_key not in adata.obsm:
+        raise KeyError(f"There is no obsm[{spatial_key!r}] (found: {sorted(adata.obsm)}).")
+    if adata.obs[key].isna().any():
+        raise ValueError(
+            f"obs[{key!r}] has no domain for {int(adata.obs[key].isna().sum())} spots (NaN). "
+            "Give every spot a domain, or refine a slice without these spots."
+        )
+    if not 1 <= n_neighbors < adata.n_obs:
+        raise ValueError(
+            f"n_neighbors is {n_neighbors}, but the slice has {adata.n_obs} spots. "
+            f"Choose from 1 to {adata.n_obs - 1}."
+        )
+    domains = adata.obs[key].astype("category")
+    one_hot = np.eye(len(domains.cat.categories), dtype=np.int32)[domains.cat.codes]
+    index = NearestNeighbors(n_neighbors=n_neighbors).fit(adata.obsm[spatial_key])
+    votes = index.kneighbors_graph() @ one_hot
+    winner = votes.argmax(axis=1)
+    adata.obs[key_added or key] = pd.Categorical.from_codes(winner, domains.cat.categories)
+    return int((winner != domains.cat.codes.to_numpy()).sum())
+
+
+# -------------------------------------------------------------------------------------------------
+# How many domains to ask for: a criterion to start from, no truth.
+
+
+def choose_n_domains(
+    slices: Slices,
+    candidates: Iterable[int] = range(2, 16),
+    *,
+    use_rep: str = "X_genot",
+    n_dimensions: int = 16,
+    n_starts: int = 20,
+    spots_per_independent: float = 1.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Compare numbers of domains by the Bayesian information criterion.
+
+    Nothing is written. The criterion (Schwarz, Annals of Statistics 1978, doi
+    10.1214/aos/1176344136) takes spots to be independent. After averaging over neighbours they are
+    not, and it asks for as many domains as it is allowed: with :math:`s = 1` read the table as an
+    upper bound. If only one in :math:`s` of the n spots says something of its own,
+
+    .. math:: \mathrm{BIC} = -2 \frac{\log L}{s} + p \log \frac{n}{s}
+
+    with the likelihood L of all spots and p free parameters.
+    :func:`genot_helpers.preprocessing.spots_averaged` gives an s. Tissue itself makes neighbours
+    alike too, so even that s is a low guess. The lowest value is a place to start from, no truth:
+    look at the curve, at markers, and at what you know of the tissue.
+
+    Parameters
+    ----------
+    slices
+        One slice, or a list or dictionary of any number.
+    candidates
+        Numbers of domains to try.
+    use_rep
+        Slot of the embedding.
+    n_dimensions
+        Leading dimensions of the embedding that are used.
+    n_starts
+        Starts of the mixture, for each number of domains.
+    spots_per_independent
+        s above, 1 or more.
+    seed
+        Of the starts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``n_domains``, columns ``bic`` (lower is better), ``chosen`` (True for the lowest),
+        and ``bic_independent``, the criterion with s = 1.
+
+    Raises
+    ------
+    SliceError
+        If the embedding is missing, not finite, or of another width in one of the slices.
+    ValueError
+        If ``candidates`` or ``spots_per_independent`` are out of range.
+    """
+    candidates = sorted(set(candidates))
+    if not candidates or candidates[0] < 1:
+        raise ValueError(f"candidates is {candidates}; give numbers of domains, each 1 or more.")
+    if not spots_per_independent >= 1:
+        raise ValueError(f"spots_per_independent is {spots_per_independent}; give 1 or more.")
+    embedding = stacked_embedding(named_slices(slices), use_rep, max(candidates))
+    embedding = embedding[:, :n_dimensions]
+    scores = {}
+    for n_domains in candidates:
+        mixtures = best_partitions(embedding, n_domains, n_starts=n_starts, n_kept=1, seed=seed)
+        scores[n_domains] = [
+            _bic(mixtures[0], s) if mixtures else np.inf for s in (spots_per_independent, 1.0)
+        ]
+    columns = ["bic", "bic_independent"]
+    table = pd.DataFrame.from_dict(scores, orient="index", columns=columns)
+    table.insert(1, "chosen", table["bic"] == table["bic"].min())
+    return table.rename_axis("n_domains")
+
+
+def _bic(mixture: Mixture, spots_per_independent: float) -> float:
+    """Bayesian information criterion, if one in so many spots is independent."""
+    n_spots, n_domains = mixture.membership.shape
+    n_dimensions = mixture.means.shape[1]
+    covariances = n_dimensions * (n_dimensions + 1) / 2
+    n_parameters = n_domains - 1 + n_domains * n_dimensions + covariances
+    n_independent = n_spots / spots_per_independent
+    penalty = n_parameters * np.log(max(n_independent, 2.0))
+    return float(penalty - 2 * n_independent * mixture.likelihood)

@@ -10,19 +10,31 @@ result (consensus.py). No label is looked at anywhere.
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
+from scipy import linalg, sparse
+from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from ..progress import progress_off
-from .consensus import Consensus, consensus_of
-from .spatial_mixture import Mixture, View, climb, seen_by, view_of
+from ..runtime import progress_off
 
-__all__ = ["Consensus", "best_partitions", "consensus_of", "mixture_consensus"]
+__all__ = [
+    "Consensus",
+    "Mixture",
+    "View",
+    "best_partitions",
+    "climb",
+    "consensus_of",
+    "mixture_consensus",
+    "seen_by",
+    "view_of",
+]
 
 SCREENING_SPOTS = 10_000  # starts are compared on at most this many spots
 ROUNDS = ((6, 0.25), (15, 0.5))  # (steps of expectation-maximisation, share of starts that go on)
@@ -231,3 +243,272 @@ def mixture_consensus(
     partitions = [mixture.labels for mixtures in found for mixture in mixtures]
     weights = [_vote_weights(mixtures, n_independent) for mixtures in found]
     return consensus_of(partitions, n_domains, np.concatenate(weights))
+
+
+# -------------------------------------------------------------------------------------------------
+# A Gaussian mixture whose domains hang together: neighbours are likely to share one.
+#
+# The domains have one covariance in common, the model that mclust calls EEE (Scrucca et al. 2016,
+# doi 10.32614/RJ-2016-021). In a plain mixture spot :math:`i` belongs to domain :math:`k` with
+# prior probability :math:`\pi_k`, wherever it lies. Here its neighbours have a say (a hidden
+# Markov random field; Zhang, Brady and Smith 2001, doi 10.1109/42.906424; on spots: BayesSpace,
+# Zhao et al. 2021, doi 10.1038/s41587-021-00935-2):
+#
+# .. math:: p_{ik} \propto \pi_k \exp(\beta q_{ik}), \qquad q_{ik} = \sum_j W_{ij} r_{jk},
+#
+# where :math:`r_{jk}` is the probability that neighbour :math:`j` belongs to :math:`k`, and the
+# rows of :math:`W` average over neighbours. It is fitted by expectation-maximisation, :math:`q`
+# being kept from one step to the next (mean field; Celeux, Forbes and Peyrard 2003, doi
+# 10.1016/S0031-3203(02)00027-4). With :math:`\beta = 0` it is the plain mixture.
+#
+# A shared covariance makes both steps cheap: the part of the exponent that is quadratic in a spot
+# is the same for all domains, so only :math:`x^\top \Sigma^{-1} \mu_k` is needed, and the
+# covariance within domains is that of all spots less that of the means.
+
+_RIDGE = 1e-6  # of the mean variance within domains, added to the covariance
+_TOLERANCE = 1e-5  # of the mean log-likelihood: smaller steps have arrived
+
+
+class View(NamedTuple):
+    r"""Spots as a mixture sees them.
+
+    Attributes
+    ----------
+    points
+        (n_spots, n_dimensions) float.
+    scatter
+        (n_dimensions, n_dimensions), mean of x x' over all spots.
+    neighbours
+        (n_spots, n_spots), :math:`\beta W`; None for a plain mixture.
+    """
+
+    points: np.ndarray
+    scatter: np.ndarray
+    neighbours: sparse.csr_matrix | None = None
+
+
+class Mixture(NamedTuple):
+    """What a fit has found.
+
+    Attributes
+    ----------
+    weights, means, covariance
+        Of shapes (n_domains,), (n_domains, n_dimensions) and (n_dimensions, n_dimensions).
+    membership
+        (n_spots, n_domains), probability that a spot belongs to a domain.
+    likelihood
+        Mean log-likelihood of a spot, given the memberships of its neighbours.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariance: np.ndarray
+    membership: np.ndarray
+    likelihood: float
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Likeliest domain of each spot, shape (n_spots,) int."""
+        return self.membership.argmax(axis=1)
+
+
+def view_of(points: np.ndarray, neighbours: sparse.spmatrix | None = None) -> View:
+    """Prepare an embedding, shape (n_spots, n_dimensions), for any number of fits."""
+    points = np.ascontiguousarray(points, dtype=np.float64)
+    return View(points, points.T @ points / len(points), neighbours)
+
+
+def _mixture_of(view: View, membership: np.ndarray) -> Mixture:
+    """Describe memberships as a mixture; its likelihood is not known yet (the M step)."""
+    n_spots, n_dimensions = view.points.shape
+    # A domain may run empty on the way; it then keeps a trace of weight and stays where all are.
+    size = membership.sum(axis=0) + 1e-10
+    weights, means = size / n_spots, (membership.T @ view.points) / size[:, None]
+    within = view.scatter - (means * weights[:, None]).T @ means
+    ridge = _RIDGE * np.trace(within) / n_dimensions
+    # As many domains as distinct spots leave nothing within: fall back on the total variance.
+    least = 1e-12 * np.trace(view.scatter) / n_dimensions
+    ridge = max(ridge, least, np.finfo(float).tiny ** 0.5)
+    within = within + ridge * np.eye(n_dimensions)
+    return Mixture(weights, means, within, membership, -np.inf)
+
+
+def seen_by(view: View, mixture: Mixture) -> Mixture:
+    """Membership of every spot under the parameters of a mixture, and the likelihood (the E step).
+
+    The mean of x' inv(Sigma) x over spots is trace(inv(Sigma) scatter), which saves the spots.
+    """
+    factor = linalg.cho_factor(mixture.covariance, lower=True)
+    slopes = linalg.cho_solve(factor, mixture.means.T)
+    prior = np.log(mixture.weights)
+    logits = view.points @ slopes - 0.5 * (mixture.means.T * slopes).sum(axis=0)
+    if view.neighbours is not None:
+        prior = prior + view.neighbours @ mixture.membership
+        prior -= logsumexp(prior, axis=1, keepdims=True)
+    logits += prior
+    height = logits.max(axis=1, keepdims=True)
+    membership = np.exp(logits - height)
+    total = membership.sum(axis=1, keepdims=True)
+    membership /= total
+    shared = np.trace(linalg.cho_solve(factor, view.scatter))
+    volume = 2.0 * np.log(np.diag(factor[0])).sum() + len(slopes) * np.log(2.0 * np.pi)
+    likelihood = (np.log(total) + height).mean() - 0.5 * (shared + volume)
+    return mixture._replace(membership=membership, likelihood=float(likelihood))
+
+
+def climb(view: View, membership: np.ndarray, n_steps: int) -> Mixture:
+    """Run expectation-maximisation from memberships, for at most ``n_steps`` steps.
+
+    Parameters
+    ----------
+    view
+        The spots.
+    membership
+        (n_spots, n_domains), of a partition or of another mixture.
+    n_steps
+        At most so many, and at least one.
+
+    Returns
+    -------
+    Mixture
+        Parameters, with memberships and likelihood under them.
+    """
+    before = -np.inf
+    for _ in range(n_steps):
+        mixture = seen_by(view, _mixture_of(view, membership))
+        if abs(mixture.likelihood - before) < _TOLERANCE:
+            break
+        before, membership = mixture.likelihood, mixture.membership
+    return mixture
+
+
+# -------------------------------------------------------------------------------------------------
+# Several partitions of the same spots agree on one: labels, and how sure they are.
+#
+# Consensus clustering (Monti et al. 2003, doi 10.1023/A:1023949509487) by the bipartite graph of
+# spots and domains (Fern and Brodley 2004, doi 10.1145/1015330.1015414). Each domain of each
+# partition is a vertex, tied to the spots in it; spots that are often together lie close in the
+# leading eigenvectors of that graph, and k-means finds the consensus there. A plain vote needs one
+# domain of every partition to stand for one domain of every other; when partitions disagree about
+# which two domains are one, that has no answer, and the vote jumps with the seed (measured).
+
+
+class Consensus(NamedTuple):
+    """What several partitions agree on.
+
+    Attributes
+    ----------
+    labels
+        (n_spots,) int, domain 0 … n_domains − 1.
+    confidence
+        (n_spots,) float, share of the (weighted) partitions that put the spot there, from 0 to 1,
+        after the domains of each partition are paired with those of the consensus (overlap).
+    agreement
+        Mean adjusted Rand index between pairs of partitions: 1 if all say the same.
+    n_partitions
+        How many partitions took part.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    agreement: float
+    n_partitions: int
+
+
+def _pairwise_agreement(partitions: list[np.ndarray]) -> np.ndarray:
+    """Compute the adjusted Rand index of every two partitions, on at most 2,000 spots."""
+    step = max(1, len(partitions[0]) // 2_000)
+    agreement = np.eye(len(partitions))
+    for i, one in enumerate(partitions):
+        for j in range(i):
+            agreement[i, j] = agreement[j, i] = adjusted_rand_score(
+                one[::step], partitions[j][::step]
+            )
+    return agreement
+
+
+def _bipartite_embedding(
+    profiles: np.ndarray, n_spots: np.ndarray, n_domains: int, weights: np.ndarray
+) -> np.ndarray:
+    """Place spots by the leading ``n_domains`` eigenvectors of the graph of spots and domains.
+
+    ``profiles`` (n_partitions, n_profiles) holds what the partitions say about each kind of spot,
+    ``n_spots`` how many spots are of that kind. Normalised by the degrees of both sides, the edge
+    from a spot to a domain of size m in a partition of weight w is sqrt(w / m).
+    """
+    blocks = []
+    for partition, weight in zip(profiles, weights, strict=True):
+        member = np.eye(n_domains)[partition]
+        size = np.maximum(n_spots @ member, 1.0)
+        blocks.append(member * np.sqrt(weight / size))
+    edges = np.concatenate(blocks, axis=1)
+    # The small matrix (domains x domains) has the same eigenvectors, seen from the other side.
+    _, vectors = np.linalg.eigh((edges * n_spots[:, None]).T @ edges)
+    # Scaled by singular values: directions that do not exist stay at zero.
+    embedding = edges @ vectors[:, ::-1][:, :n_domains]
+    length = np.linalg.norm(embedding, axis=1, keepdims=True)
+    return embedding / np.maximum(length, np.finfo(float).tiny)
+
+
+def _paired_with(reference: np.ndarray, labels: np.ndarray, n_domains: int) -> np.ndarray:
+    """Renumber ``labels`` so that their domains overlap most with those of ``reference``."""
+    overlap = np.zeros((n_domains, n_domains))
+    np.add.at(overlap, (labels, reference), 1.0)
+    _, renumbered = linear_sum_assignment(-overlap)
+    return renumbered[labels]
+
+
+@threadpool_limits.wrap(limits=1)
+def consensus_of(
+    partitions: list[np.ndarray],
+    n_domains: int,
+    weights: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+) -> Consensus:
+    """Find the partition that several partitions of the same spots agree on.
+
+    Domain numbers mean nothing across partitions and are not compared: what counts is which
+    spots are together. The result carries the numbers of the partition that agrees best with
+    all others.
+
+    Parameters
+    ----------
+    partitions
+        (n_spots,) int each. Domains 0 … n_domains − 1.
+    n_domains
+        Number of domains, at most the number of spots.
+    weights
+        Weight of each partition; equal by default.
+    seed
+        Of the k-means that ends it.
+
+    Returns
+    -------
+    Consensus
+    """
+    weights = np.ones(len(partitions)) if weights is None else np.asarray(weights, dtype=float)
+    agreement = _pairwise_agreement(partitions)
+    # Spots that all partitions treat alike are one point: there are few kinds of them.
+    profiles, kind, n_spots = np.unique(
+        np.stack(partitions), axis=1, return_inverse=True, return_counts=True
+    )
+    embedding = _bipartite_embedding(profiles, n_spots, n_domains, weights)
+    k_means = KMeans(min(n_domains, len(n_spots)), n_init=20, random_state=seed)
+    with warnings.catch_warnings():
+        # Partitions that use fewer domains than asked for leave fewer distinct points.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = k_means.fit(embedding, sample_weight=n_spots).labels_[kind.ravel()]
+    labels = _paired_with(partitions[int((agreement @ weights).argmax())], labels, n_domains)
+    votes = np.zeros(len(labels))
+    for partition, weight in zip(partitions, weights, strict=True):
+        votes += weight * (_paired_with(labels, partition, n_domains) == labels)
+    pairs = np.triu_indices(len(partitions), 1)
+    pair_weights = np.outer(weights, weights)[pairs]
+    mean = np.average(agreement[pairs], weights=pair_weights) if pair_weights.sum() > 0 else 1.0
+    return Consensus(
+        labels=labels,
+        confidence=np.minimum(votes / weights.sum(), 1.0),
+        agreement=float(mean),
+        n_partitions=len(partitions),
+    )

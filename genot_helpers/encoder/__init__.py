@@ -5,10 +5,18 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "configuration": ["EncoderConfiguration"],
-        "encoder": ["GenOTEncoder"],
-        "training": ["embed", "train_encoder"],
-        "checkpoints": ["load_encoder", "save_encoder"],
-        "spectral": ["spectral_embedding"],
+        "encoder": [
+            "EncoderConfiguration",
+            "GenOTEncoder",
+        ],
+        "training": [
+            "embed",
+            "load_encoder",
+            "save_encoder",
+            "train_encoder",
+        ],
+        "closed_form": [
+            "spectral_embedding",
+        ],
     },
 )

@@ -11,33 +11,61 @@ propagated features (K + 1 copies) and some ten arrays of hidden vectors are all
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from anndata import AnnData
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy import sparse
+from torch.nn import functional
 from tqdm.auto import tqdm
 
-from ..devices import choose_device
-from ..slices.records import record
-from ..slices.several import Slices, named_slices
-from ..slices.slices import SliceError
-from .configuration import EncoderConfiguration, configuration_named
-from .encoder import GenOTEncoder, sparse_operator
-from .objective import objective
-from .training_data import TrainingData, leading_components, spot_graphs, stack
+from ..files import atomic_path
+from ..preprocessing.graph import (
+    graph_operator,
+    nearest_neighbour_graph,
+    row_normalised,
+    spatial_graph,
+)
+from ..runtime import choose_device
+from ..slices.sections import Slices, joint_embeddings, named_slices
+from ..slices.slices import SliceError, record
+from .encoder import (
+    EncoderConfiguration,
+    GenOTEncoder,
+    SparseOperator,
+    configuration_named,
+    sparse_operator,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy import sparse
 
     Losses = dict[str, NDArray[np.float64]]
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["EncoderTraining", "embed", "train_encoder"]
+__all__ = [
+    "EncoderTraining",
+    "TrainingData",
+    "contrastive_loss",
+    "embed",
+    "leading_components",
+    "load_encoder",
+    "objective",
+    "permutation_within",
+    "save_encoder",
+    "spot_graphs",
+    "stack",
+    "train_encoder",
+]
 
 
 class EncoderTraining(NamedTuple):
@@ -248,3 +276,147 @@ def _write_embedding(
         "versions": {name: version(name) for name in packages},
     }
     record(adata, encoder=facts)
+
+
+# -------------------------------------------------------------------------------------------------
+# The loss of the encoder: that of GenOT (https://github.com/wrab12/GenOT).
+#
+# The features must be recovered from the neighbourhood's hidden vectors, and a spot must fit its
+# own neighbourhood better than a spot from elsewhere does (deep graph infomax, arXiv:1809.10341).
+
+
+def objective(
+    encoder: GenOTEncoder,
+    data: TrainingData,
+    inputs: torch.Tensor,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One forward pass of the training: total loss, and its two terms before weighting."""
+    configuration = encoder.configuration
+    order = permutation_within(data.sizes, generator)
+    hidden = encoder.hidden(inputs, data.operator, generator)
+    if configuration.negatives == "permuted_features":
+        permuted = encoder.inputs(data.features[order], data.operator)
+        other = encoder.hidden(permuted, data.operator, generator)
+    else:
+        other = hidden[order]
+    recovered = encoder.reconstruction(hidden, data.operator)
+    reconstruction = functional.mse_loss(recovered, data.features)
+    contrastive = contrastive_loss(encoder, hidden, other, data.readout)
+    total = (
+        configuration.reconstruction_weight * reconstruction
+        + configuration.contrastive_weight * contrastive
+    )
+    return total, reconstruction, contrastive
+
+
+def contrastive_loss(
+    encoder: GenOTEncoder, hidden: torch.Tensor, other: torch.Tensor, readout: SparseOperator
+) -> torch.Tensor:
+    """Spots must fit their own neighbourhood and not that of the permuted tissue, and vice versa.
+
+    Binary cross-entropy of the agreement scores, summed over the two kinds of neighbourhood.
+    """
+    loss = hidden.new_zeros(())
+    for own, foreign in ((hidden, other), (other, hidden)):
+        surroundings = encoder.neighbourhood(own, readout)
+        fits = encoder.agreement(surroundings, own)
+        misfits = encoder.agreement(surroundings, foreign)
+        loss = loss + (functional.softplus(-fits) + functional.softplus(misfits)).mean() / 2
+    return loss
+
+
+def permutation_within(sizes: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """Draw an order of the spots that keeps every spot in its own slice."""
+    starts = np.cumsum([0, *sizes[:-1]])
+    return torch.cat(
+        [
+            int(start) + torch.randperm(size, generator=generator, device=generator.device)
+            for start, size in zip(starts, sizes, strict=True)
+        ]
+    )
+
+
+# -------------------------------------------------------------------------------------------------
+# What the encoder is trained on: components and graphs of the slices, checked and stacked.
+
+
+class TrainingData(NamedTuple):
+    """All slices stacked: scaled features X (n, p), operator P and readout R block by block."""
+
+    features: torch.Tensor
+    operator: SparseOperator
+    readout: SparseOperator
+    sizes: tuple[int, ...]
+
+
+def leading_components(
+    named: Mapping[str, AnnData], use_rep: str, n_components: int
+) -> list[NDArray[np.float32]]:
+    """Return the leading components of every slice, (n_i, p) each, or say why they are unfit."""
+    found = joint_embeddings(named, use_rep, dtype=np.float32)
+    return [np.ascontiguousarray(features[:, :n_components]) for features in found]
+
+
+def spot_graphs(
+    adata: AnnData, configuration: EncoderConfiguration
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Return operator P and readout R of one slice, (n, n) each.
+
+    With ``graph="spatial"`` the graph is ``obsp["spatial_connectivities"]``, made and stored where
+    it is missing.
+    """
+    holder = adata
+    if configuration.graph == "nearest":
+        positions = {"spatial": adata.obsm["spatial"]} if "spatial" in adata.obsm else {}
+        holder = AnnData(shape=(adata.n_obs, 0), obsm=positions)
+        nearest_neighbour_graph(holder, n_neighbors=configuration.n_neighbors)
+    elif "spatial_connectivities" not in adata.obsp:
+        spatial_graph(adata, n_neighbors=configuration.n_neighbors)
+    adjacency = holder.obsp["spatial_connectivities"]
+    return graph_operator(adjacency, configuration.normalisation), row_normalised(adjacency)
+
+
+def stack(
+    features: list[NDArray[np.float32]],
+    graphs: list[tuple[sparse.csr_matrix, sparse.csr_matrix]],
+    scale: torch.Tensor,
+) -> TrainingData:
+    """Put all slices into one graph without edges between them, on the device of ``scale``."""
+    operators = [
+        sparse_operator(sparse.block_diag(blocks, format="csr"), device=scale.device)
+        for blocks in zip(*graphs, strict=True)
+    ]
+    stacked = torch.from_numpy(np.concatenate(features)).to(scale.device) / scale
+    return TrainingData(stacked, *operators, tuple(map(len, features)))
+
+
+# -------------------------------------------------------------------------------------------------
+# A trained encoder on disk: numbers and settings in a safetensors file, no code to be executed.
+
+
+def save_encoder(encoder: GenOTEncoder, path: str | Path) -> None:
+    """Write an encoder to a file, completely or not at all."""
+    settings = {"n_features": encoder.n_features, "configuration": asdict(encoder.configuration)}
+    tensors = {name: value.cpu().contiguous() for name, value in encoder.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"genot_encoder": json.dumps(settings)})
+
+
+def load_encoder(path: str | Path) -> GenOTEncoder:
+    """Read an encoder that :func:`save_encoder` wrote.
+
+    Raises FileNotFoundError, or ValueError where the file is damaged or holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings = json.loads((file.metadata() or {})["genot_encoder"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        configuration = EncoderConfiguration(**settings["configuration"])
+        encoder = GenOTEncoder(settings["n_features"], configuration)
+        encoder.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is not an encoder that this version can read ({error}); train it again"
+        ) from error
+    return encoder.eval()

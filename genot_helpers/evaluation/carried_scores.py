@@ -12,7 +12,7 @@ A score means little alone. Baselines, floor, ceiling and a verdict for each gen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,13 +20,25 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from ..pairs.comparable import comparable_places, sparse_log_profiles
-from .grid_maps import FLAT, MapPair, column_correlation, column_divergence, map_similarity
+from ..comparable import comparable_places, coordinates, sparse_log_profiles
+from ..slices.geometry import squares
+from ..slices.slices import SliceError
+from .gene_maps import FLAT, MapPair, column_correlation, column_divergence, map_similarity
+from .generated_scores import halves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CarriedMaps", "carried_log_profiles", "carried_maps", "score_carried"]
+__all__ = [
+    "VERDICTS",
+    "CarriedMaps",
+    "carried_log_profiles",
+    "carried_maps",
+    "judge_genes",
+    "score_carried",
+    "score_levels",
+    "score_transfer",
+]
 
 _FEWEST_SPOTS = 20
 
@@ -231,3 +243,203 @@ def carried_maps(
     for one in maps:
         one[~pair.both] = np.nan
     return CarriedMaps(*maps, pair.grid.corner, pair.grid.side, correlation)
+
+
+# -------------------------------------------------------------------------------------------------
+# A transfer from one technology to another, judged gene by gene beside floor and ceiling.
+#
+# A score of :func:`genot_helpers.evaluation.score_carried` means little alone. Beside it stand,
+# for every gene:
+#
+# - what the trivial answer gives: the expression of the nearest source spots, no transport
+#   (:func:`genot_helpers.evaluation.nearest_expression`),
+# - a floor: the same measurement with its spots shuffled,
+# - a ceiling: one random half of the measured spots against the other half. Noise in what is measured
+#   limits what any method can reach (the attenuation of Spearman 1904, doi 10.2307/1412159): if two
+#   halves agree with correlation r, a carried map free of noise can reach the root of r.
+
+VERDICTS = ("as good as measured again", "in part", "lost", "cannot tell")
+"""What can become of a gene, the best first."""
+
+
+def score_transfer(
+    rows: Mapping[str, AnnData],
+    measured: AnnData,
+    *,
+    n_repeats: int = 1,
+    spatial_key: str = "spatial",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score several carried slices, the floor and the ceiling, all against the same spots.
+
+    Everything is scored against a random half of the measured spots, so that the other half can be
+    the ceiling.
+
+    Parameters
+    ----------
+    rows
+        Name → carried slice, for example of ``carry_expression`` and ``nearest_expression``.
+    measured
+        The target as it was measured. Nothing is written.
+    n_repeats
+        How often to halve anew; the table holds the means.
+    spatial_key
+        Slot of ``obsm`` with the coordinates.
+    seed
+        Of the halves.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Genes that all slices have, by (row, score): the rows given, ``"other half"`` (the ceiling)
+        and ``"shuffled"`` (the other half with its spots shuffled: the floor). Scores are those of
+        ``score_carried``. ``table.xs("map", axis=1, level="score")`` has one column a row.
+
+    Raises
+    ------
+    ValueError
+        If no row is given, one has the name of the floor or the ceiling, or ``n_repeats`` is
+        below 1.
+    SliceError
+        As :func:`genot_helpers.evaluation.score_carried`.
+    """
+    taken = {"other half", "shuffled"} & set(rows)
+    if taken or not rows or n_repeats < 1:
+        raise ValueError(
+            f"{sorted(taken)} are names of other rows."
+            if taken
+            else f"n_repeats is {n_repeats} and there are {len(rows)} rows: give 1 of each or more."
+        )
+    tables = []
+    for number in range(seed, seed + n_repeats):
+        first, second = (measured[half] for half in halves(measured.n_obs, number))
+        shuffled = second.copy()
+        order = np.random.default_rng([number, 2]).permutation(second.n_obs)
+        shuffled.obsm[spatial_key] = np.asarray(second.obsm[spatial_key])[order]
+        every = {**rows, "other half": second, "shuffled": shuffled}
+        options = {"spatial_key": spatial_key, "seed": number}
+        found = {name: score_carried(one, first, **options) for name, one in every.items()}
+        tables.append(pd.concat(found, axis=1, join="inner", names=["row", "score"]))
+    return sum(tables) / n_repeats
+
+
+def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.DataFrame:
+    """Say for every gene whether it survived the transfer, by its map alone.
+
+    Parameters
+    ----------
+    table
+        From :func:`score_transfer`.
+    row
+        Which carried slice.
+    noise
+        Quantile of the shuffled maps' correlations, over genes, that counts as noise.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Best first: ``map``, ``ceiling`` (the other half), ``bound`` (its root: what a carried map
+        free of noise could reach) and ``verdict``, an ordered categorical:
+
+        - ``as good as measured again``: the carried map agrees with the measured one above noise,
+          and at least as well as the other half of the measurement does (a source that sees more
+          molecules can do better than the target itself),
+        - ``in part``: above noise, but less than that,
+        - ``lost``: not above noise, though the two halves agree with each other,
+        - ``cannot tell``: neither the carried map nor the other half agrees above noise. The target
+          saw too little of this gene, or it has no pattern.
+
+    Raises
+    ------
+    KeyError
+        If there is no such row.
+    """
+    rows = list(table.columns.get_level_values(0).unique())
+    if row not in rows:
+        raise KeyError(f"There is no row {row!r} in the table. Rows: {rows}.")
+    found, ceiling = table[row]["map"], table["other half"]["map"]
+    limit = float(table["shuffled"]["map"].quantile(noise))
+    verdict = np.select(
+        [(found > limit) & (found >= ceiling), found > limit, ceiling > limit],
+        VERDICTS[:3],
+        default=VERDICTS[3],
+    )
+    judged = {"map": found, "ceiling": ceiling, "bound": np.sqrt(ceiling.clip(lower=0.0))}
+    judged["verdict"] = pd.Categorical(verdict, categories=VERDICTS, ordered=True)
+    result = pd.DataFrame(judged, index=table.index)
+    result.attrs["noise"] = limit
+    return result.sort_values(["verdict", "map"], ascending=[True, False], kind="stable")
+
+
+# -------------------------------------------------------------------------------------------------
+# At which level a carried gene is right: between places, or between the cells of one place.
+#
+# The squares of a grid split what a gene does into what differs between squares and what differs
+# between the spots of one square (the law of total variance). A source whose spots are as large as
+# a square has never seen the second part; whether a carried slice knows any of it is a question of
+# its own, which a map, an average over spots, cannot answer.
+
+
+def score_levels(
+    carried: AnnData, measured: AnnData, side: float, *, spatial_key: str = "spatial"
+) -> pd.DataFrame:
+    r"""Correlate a carried slice with the measured one, spot by spot, at three levels.
+
+    With x the log expression of a gene in spot i of square q, and a bar for the mean over a square:
+
+    .. math:: x_i = \bar x_q + (x_i - \bar x_q).
+
+    Parameters
+    ----------
+    carried
+        Same spots in the same order as the measured slice, as from
+        :func:`genot_helpers.interpolation.carry_expression`. Spots with ``obs["genot_covered"]``
+        False are left out of both.
+    measured
+        The target as it was measured.
+    side
+        Side of a square, in the unit of the coordinates: how coarse the source is.
+    spatial_key
+        Slot of ``obsm`` with the coordinates of the measured slice.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each shared gene:
+
+        - ``spots``: Pearson correlation over all spots; 0 if the carried gene is constant,
+        - ``between``: of the means of squares, each weighted by its number of spots,
+        - ``within``: of what is left,
+        - ``share_within``: share of the measured variance that lies within squares.
+
+        NaN for a gene that does not vary in the measured slice.
+
+    Raises
+    ------
+    SliceError
+        If the spots differ, no gene is shared, or the values cannot be compared.
+    ValueError
+        If ``side`` is not a positive number.
+    """
+    if not carried.obs_names.equals(measured.obs_names):
+        raise SliceError("Carried and measured slice differ in their spots (obs_names).")
+    points = coordinates(measured, "measured", spatial_key)
+    if "genot_covered" in carried.obs:
+        covered = carried.obs["genot_covered"].to_numpy(dtype=bool)
+        carried, measured, points = carried[covered], measured[covered], points[covered]
+    _, member = squares(points, side)
+    genes, real, ours = carried_log_profiles(carried, measured)
+    real, ours = real.toarray(), ours.toarray()
+    shape = (member.max() + 1, len(member))
+    pool = sparse.csr_matrix((1.0 / np.bincount(member)[member], (member, range(shape[1]))), shape)
+    means = [(pool @ values)[member] for values in (real, ours)]
+    rests = [values - mean for values, mean in zip((real, ours), means, strict=True)]
+    varies = real.std(axis=0) > 1e-9
+    pairs = {"spots": (real, ours), "between": means, "within": rests}
+    scores = {
+        name: np.where(varies, np.nan_to_num(column_correlation(*pair)), np.nan)
+        for name, pair in pairs.items()
+    }
+    total = np.where(varies, real.var(axis=0), np.nan)
+    scores["share_within"] = rests[0].var(axis=0) / total
+    return pd.DataFrame(scores, index=genes).rename_axis("gene")

@@ -9,22 +9,37 @@ correlation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
 
-from ..pairs.comparable import sparse_log_profiles
-from ..slices.slices import SliceError
-from .domain_columns import domain_means
+from ..comparable import comparable_places, coordinates, label_codes, sparse_log_profiles
+from ..slices.geometry import spot_spacing
+from ..slices.slices import SliceError, as_labels
+from .evaluation import domain_means, found_domains, match_overlap, membership
+from .measures import compare_labels
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from anndata import AnnData
-
-__all__ = ["domain_similarity", "marker_matches", "match_domains_by_markers"]
+__all__ = [
+    "agreement_in_place",
+    "domain_agreement",
+    "domain_markers",
+    "domain_similarity",
+    "marker_matches",
+    "match_domains_by_markers",
+    "name_domains_like",
+    "places_of_domains",
+    "rename_domains",
+]
 
 
 def domain_similarity(
@@ -159,3 +174,292 @@ def match_domains_by_markers(
     """
     found = marker_matches(reference, other, **options)["match"]
     return {name: None if match is None else str(match) for name, match in found.items()}
+
+
+# -------------------------------------------------------------------------------------------------
+# Names in common for the domains of two slices, and with the names the colours.
+#
+# :func:`name_domains_like` matches by place and names in one step, for slices in one frame;
+# :func:`rename_domains` takes any match, that of
+# :func:`genot_helpers.evaluation.match_domains_by_markers` for instance.
+
+
+def name_domains_like(
+    reference: AnnData,
+    other: AnnData,
+    *,
+    key: str = "genot_domain",
+    spatial_key: str = "spatial",
+) -> dict[str, str]:
+    """Give the domains of a slice the names of the domains they lie on in another slice.
+
+    Domains are matched one to one, by the number of reference spots whose nearest spot in ``other``
+    has them (:func:`genot_helpers.evaluation.match_domains`). No annotation is looked at.
+
+    Parameters
+    ----------
+    reference
+        Slice whose names are taken. It is not changed.
+    other
+        Slice in the same frame. ``obs[key]`` is written anew: the same partition under other names.
+    key
+        Column of ``obs``, in both.
+    spatial_key
+        Slot of ``obsm`` with the coordinates.
+
+    Returns
+    -------
+    dict
+        Old name → new name. A domain without a partner gets a name that is not taken yet.
+
+    Raises
+    ------
+    SliceError
+        If the column or coordinates are missing, or the slices do not overlap.
+    """
+    p, q = places_of_domains(reference, other, key, spatial_key)
+    found = other.obs[key].astype("category")
+    theirs = pd.Series(reference.obs[key].to_numpy()).astype("category")
+    ours = pd.Series(found.array[cKDTree(q).query(p)[1]])
+    pairs = match_overlap(pd.crosstab(theirs, ours))
+    partner = {ours: theirs for theirs, ours in pairs.items()}
+    taken = {str(name) for name in theirs.dropna().unique()}
+    spare = (str(n) for n in range(1, len(taken) + len(found.cat.categories) + 1))
+    free = (name for name in spare if name not in taken)
+    names = {
+        str(name): str(partner[name]) if name in partner else next(free)
+        for name in found.cat.categories
+    }
+    renamed = found.astype(object).map(lambda name: names[str(name)], na_action="ignore")
+    other.obs[key] = as_labels(renamed)
+    return names
+
+
+def rename_domains(
+    adata: AnnData,
+    matched: Mapping[str, str | None],
+    *,
+    like: AnnData,
+    key: str = "genot_domain",
+    like_key: str | None = None,
+    key_added: str | None = None,
+) -> None:
+    """Give domains the names, and so the colours, of those they were matched with.
+
+    Parameters
+    ----------
+    adata
+        The slice to rename in. Writes ``obs[key_added]``: categorical with the categories of the
+        reference, in its order, then those without a match, named "new ..." after their old name.
+    matched
+        From :func:`match_domains_by_markers`.
+    like
+        The reference.
+    key, like_key, key_added
+        Column that is read; column of the reference (the same if not given); column that is written
+        (``key`` if not given). Colours kept in ``uns`` for the old names are dropped.
+
+    Raises
+    ------
+    SliceError
+        If a domain is not in ``matched``, or two have the same match.
+    """
+    old = found_domains(adata, key)
+    names = {str(one): matched.get(str(one), old) for one in old.cat.categories}
+    missing = [one for one, name in names.items() if name is old]
+    if missing:
+        raise SliceError(f"no match is given for domain {missing[0]!r} of obs[{key!r}].")
+    given = [name for name in names.values() if name is not None]
+    if len(set(given)) < len(given):
+        raise SliceError("two domains have the same match; a match is one to one.")
+    names = {one: f"new {one}" if name is None else str(name) for one, name in names.items()}
+    reference = [str(one) for one in found_domains(like, like_key or key).cat.categories]
+    categories = reference + [name for name in names.values() if name not in reference]
+    column = adata.obs[key].astype(object).map(lambda one: names.get(str(one), np.nan))
+    adata.obs[key_added or key] = pd.Categorical(column, categories=categories)
+    adata.uns.pop(f"{key_added or key}_colors", None)
+
+
+# -------------------------------------------------------------------------------------------------
+# Domains of two slices in one frame, compared place by place.
+#
+# Two technologies that see the same tissue do not share their errors. Where both find a border in
+# the same place, it is probably in the tissue; no annotation is needed to see that. The agreement
+# is the adjusted Rand index (Hubert & Arabie, J. of Classification 1985, doi 10.1007/BF01908075)
+# of the domain of each spot and the domain that its nearest spots in the other slice have.
+
+
+def domain_agreement(
+    one: AnnData,
+    other: AnnData,
+    *,
+    key: str = "genot_domain",
+    n_neighbors: int = 5,
+    spatial_key: str = "spatial",
+) -> float:
+    """Compare the domains of two slices of the same tissue, place by place.
+
+    Parameters
+    ----------
+    one, other
+        Slices in one frame and unit. What the domains are called, in either, plays no part.
+        Nothing is written.
+    key
+        Column of ``obs``, in both.
+    n_neighbors
+        Nearest spots of the other slice that vote.
+    spatial_key
+        Slot of ``obsm`` with the coordinates.
+
+    Returns
+    -------
+    float
+        Adjusted Rand index, mean over both directions: 1 for the same borders, about 0 for borders
+        that have nothing to do with each other. Two annotations drawn by the same hand do not reach
+        1 either, as spots never lie in the same places: compute it for them too, as a ceiling.
+
+    Raises
+    ------
+    SliceError
+        If the column or coordinates are missing, or the slices do not overlap.
+    """
+    p, q = places_of_domains(one, other, key, spatial_key)
+    a, b = label_codes(other, one, key, key)
+    there = compare_labels(p, q, a, b, k=n_neighbors)["ari"]
+    back = compare_labels(q, p, b, a, k=n_neighbors)["ari"]
+    return (there + back) / 2
+
+
+def agreement_in_place(
+    reference: AnnData,
+    other: AnnData,
+    *,
+    key: str = "genot_domain",
+    spatial_key: str = "spatial",
+    max_distance: float = 1.5,
+) -> dict[str, float]:
+    """Tell how often spots of two slices that lie on each other are in domains of the same name.
+
+    Other than :func:`domain_agreement` it goes by names: an independent check of domains that were
+    matched by markers, which know nothing of places.
+
+    Parameters
+    ----------
+    reference, other
+        Slices in one frame with ``obs[key]``. Nothing is written.
+    key, spatial_key
+        Column of the domains, and slot of the coordinates.
+    max_distance
+        How far the nearest spot of the reference may be, in its spot spacings.
+
+    Returns
+    -------
+    dict of str to float
+        ``covered``, the share of the spots of ``other`` that have a spot of the reference near
+        enough; of these, ``share``, that of spots in a domain of the same name as the nearest spot
+        of the reference, and ``by_chance``, that share if places were shuffled. The two are NaN if
+        no spot is near enough.
+
+    Raises
+    ------
+    SliceError
+        If the column or coordinates are missing.
+    """
+    still = coordinates(reference, "reference", spatial_key)
+    distance, near = cKDTree(still).query(coordinates(other, "other", spatial_key))
+    here = distance <= max_distance * spot_spacing(still)
+    if not here.any():
+        return {"share": np.nan, "by_chance": np.nan, "covered": 0.0}
+    ours = found_domains(other, key).astype(str).to_numpy()[here]
+    theirs = found_domains(reference, key).astype(str).to_numpy()[near[here]]
+    chance = sum((ours == name).mean() * (theirs == name).mean() for name in np.unique(ours))
+    same = float((ours == theirs).mean())
+    return {"share": same, "by_chance": float(chance), "covered": float(here.mean())}
+
+
+def places_of_domains(one: AnnData, other: AnnData, key: str, spatial_key: str) -> list[NDArray]:
+    """Return the coordinates of both; refuse slices apart, and slices without a domain."""
+    for adata in (one, other):
+        if not len(found_domains(adata, key).cat.categories):
+            raise SliceError(f"obs[{key!r}] is empty: no spot has a domain.")
+    return comparable_places(one, other, ("first", "second"), spatial_key=spatial_key)
+
+
+# -------------------------------------------------------------------------------------------------
+# Genes that tell domains apart, ranked by effect size and not by p-value.
+
+
+def domain_markers(
+    adata: AnnData,
+    *,
+    key: str = "genot_domain",
+    layer: str = "log1p",
+    n_genes: int = 5,
+    min_share: float = 0.1,
+) -> pd.DataFrame:
+    r"""List the genes that set each domain apart from the rest of the slice.
+
+    Genes are ranked by effect size, the difference of the means in units of the standard deviation
+    within (Cohen's d):
+
+    .. math:: d = \frac{\bar x_{in} - \bar x_{out}}
+              {\sqrt{(n_{in} s_{in}^2 + n_{out} s_{out}^2) / n}}
+
+    There is no p-value on purpose. The domains were made from these very numbers, so a test of
+    whether expression differs between them is passed by construction, even where there are no
+    domains at all (Gao, Bien & Witten, JASA 2022, doi 10.1080/01621459.2022.2116331).
+
+    Parameters
+    ----------
+    adata
+        A slice with ``layers[layer]``, log expression. Nothing is written.
+    key
+        Column of ``obs`` with the domains; spots without one (NaN) are left out.
+    layer
+        As :func:`genot_helpers.preprocessing.normalise` writes it.
+    n_genes
+        Genes for each domain.
+    min_share
+        Genes that fewer spots of the domain express are passed over.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: domain and gene, strongest first. Columns: ``effect`` (d), ``mean_inside`` and
+        ``mean_outside`` (log expression), ``share_inside`` and ``share_outside`` (of spots that
+        express the gene). A domain with no gene higher inside than outside has no row.
+
+    Raises
+    ------
+    SliceError
+        If the layer or the column is missing, or there are fewer than two domains.
+    """
+    if layer not in adata.layers:
+        raise SliceError(f"layers[{layer!r}] is missing: run normalise or preprocess first.")
+    domains = found_domains(adata, key)
+    if len(domains.cat.categories) < 2:
+        raise SliceError(f"obs[{key!r}] names one domain only: there is nothing to set apart.")
+    X = sparse.csr_matrix(adata.layers[layer], dtype=np.float64)
+    inside = membership(domains)
+    size = np.asarray(inside.sum(axis=1))
+    n = size.sum()
+    sums, squares, filled = (
+        (inside @ values).toarray() for values in (X, X.multiply(X).tocsr(), (X > 0).astype(float))
+    )
+    rows = []
+    for i, name in enumerate(domains.cat.categories):
+        n_in, n_out = float(size[i, 0]), float(n - size[i, 0])
+        mean = sums[i] / n_in, (sums.sum(axis=0) - sums[i]) / n_out
+        within = squares.sum(axis=0) - n_in * mean[0] ** 2 - n_out * mean[1] ** 2
+        spread = np.sqrt(np.maximum(within / n, 0.0))
+        difference = mean[0] - mean[1]
+        effect = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 1e-9)
+        share = filled[i] / n_in, (filled.sum(axis=0) - filled[i]) / n_out
+        effect[share[0] < min_share] = 0.0
+        best = np.argsort(-effect, kind="stable")[:n_genes]
+        best = best[effect[best] > 0]
+        columns = {"effect": effect, "mean_inside": mean[0], "mean_outside": mean[1]}
+        columns |= {"share_inside": share[0], "share_outside": share[1]}
+        index = pd.MultiIndex.from_product([[str(name)], adata.var_names[best]])
+        rows.append(pd.DataFrame({k: v[best] for k, v in columns.items()}, index=index))
+    return pd.concat(rows).rename_axis(["domain", "gene"])

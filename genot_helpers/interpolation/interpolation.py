@@ -25,27 +25,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
 
 from ..decoder.decoder import Decoder, train_decoder
-from ..pairs.pairs import check_pair
-from ..pairs.shared_space import shared_space
+from ..shared_features import check_pair, expression_states, shared_space
+from ..slices.geometry import nearest_distance, spot_spacing
 from ..slices.slices import SliceError, find_labels
-from ..slices.spacing import spot_spacing
 from ..transport.support import neighbour_support
-from ..transport.transport import sparse_coupling
-from .between import Interpolation
-from .carried_labels import prepare_labels
-from .depths import check_position, count_spots, position_between
-from .gathering import order_of_spots
-from .local_means import choose_bandwidth, local_mean
-from .warp import fit_warp
+from ..transport.transport import Coupling, sparse_coupling
+from .carry import CarriedLabels, prepare_labels
+from .local_means import Nearest, choose_bandwidth, expected_expression, local_mean
+from .placement import autocorrelation, place_spots
+from .positions import (
+    as_given,
+    check_position,
+    count_spots,
+    draw_pairs,
+    facts_between,
+    first_choice,
+    gather_spots,
+    genes_of_both,
+    order_of_spots,
+    place_between,
+    position_between,
+    roughen,
+    spread,
+)
+from .warp import SmoothWarp, fit_warp
 
-__all__ = ["interpolate", "interpolate_many", "position_between", "prepare_interpolation"]
+__all__ = [
+    "Interpolation",
+    "interpolate",
+    "interpolate_many",
+    "position_between",
+    "prepare_interpolation",
+]
 
 _SAME_SIZE = 1.5  # a slice with more times the spots of the other has grown
 
@@ -234,3 +255,276 @@ def _train(prepared: Interpolation) -> Decoder:
         slices.append(AnnData(adata[:, prepared.genes].X, var=pd.DataFrame(index=prepared.genes)))
         slices[-1].obsm["X_genot"] = smooth.astype(np.float32)
     return train_decoder(slices, use_rep="X_genot", seed=prepared.seed, progress=prepared.progress)
+
+
+# -------------------------------------------------------------------------------------------------
+# Two slices, coupled, and the slice at any position between them.
+#
+# :func:`genot_helpers.interpolation.prepare_interpolation` makes the pair; here a slice is put
+# together from it. What each step does is said in :mod:`genot_helpers.interpolation`.
+
+
+class _Surroundings(NamedTuple):
+    """What lies around the generated positions: found once, used for all that is expected there."""
+
+    t: float
+    positions: NDArray[np.float64]
+    moved: tuple[NDArray[np.float64], NDArray[np.float64]]
+    nearest: tuple[Nearest, Nearest]
+    weights: tuple[sparse.csr_matrix, sparse.csr_matrix]
+
+    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float32]:
+        """Average values over the surroundings in both slices."""
+        left, right = self.weights
+        return (1.0 - self.t) * (left @ left_values) + self.t * (right @ right_values)
+
+
+@dataclass(eq=False)
+class Interpolation:
+    """Two slices, coupled: ask for the slice at any position between them.
+
+    Attributes
+    ----------
+    left, right
+        The slices.
+    left_points, right_points, left_embedding, right_embedding
+        Their coordinates and shared components.
+    warp, coupling
+        See :mod:`genot_helpers.interpolation.warp` and :mod:`genot_helpers.transport`.
+    spacing, bandwidth, mean_bandwidth
+        Spot spacing, width of the mean that says which real spots to expect where, and of the
+        narrower one that ``layers["mean"]`` is, all in the unit of the points.
+    labels
+        See :mod:`genot_helpers.interpolation.carried_labels`; None if none are carried.
+    mean
+        Whether ``layers["mean"]`` is written.
+    seed, progress
+        Of :func:`genot_helpers.interpolation.prepare_interpolation`.
+    decoder
+        See :mod:`genot_helpers.decoder`; None: the mean is a local one.
+    seconds
+        How long the coupling and the whole preparation took.
+    """
+
+    left: AnnData
+    right: AnnData
+    left_points: NDArray[np.float64]
+    right_points: NDArray[np.float64]
+    left_embedding: NDArray[np.float32]
+    right_embedding: NDArray[np.float32]
+    warp: SmoothWarp
+    coupling: Coupling
+    spacing: float
+    bandwidth: float
+    mean_bandwidth: float
+    labels: CarriedLabels | None = None
+    mean: bool = True
+    seed: int = 0
+    progress: bool | None = None
+    decoder: Decoder | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def genes(self) -> pd.Index:
+        """Genes that both slices have, in the order of the left one."""
+        return genes_of_both(self.left, self.right)
+
+    def at(self, t: float, *, n_spots: int | None = None) -> AnnData:
+        """Generate the slice at position t.
+
+        Parameters
+        ----------
+        t
+            0 gives the left slice back, 1 the right one (moved into the left's frame by no more
+            than was done to it before).
+        n_spots
+            Fewer spots than the (1 - t) n + t m that the slices have there on average; drawn
+            before real spots are placed.
+
+        Returns
+        -------
+        AnnData
+            - ``X``: unchanged expression of real spots; genes that both slices have;
+            - ``layers["mean"]`` (float32): denoised expectation in the unit of ``X``, if
+              one is wanted. Use it for maps of single genes. Use ``X`` for everything that lives on
+              variation between spots: clustering, correlation, differential expression;
+            - ``obsm["spatial"]``; ``obsm["X_genot"]`` (float32), the expected shared components;
+            - ``obs["genot_source"]`` ("left" or "right") and ``obs["genot_source_spot"]``: which
+              real spot; other columns of ``obs`` that both slices have are those of that spot;
+            - ``obs["genot_domain"]``, ``obs["genot_confidence"]``: carried label, by vote of the
+              surroundings of both slices such that each label keeps its share of the slice, and
+              its share of the vote, if there are labels;
+            - ``uns["genot"]``: how it was made.
+
+        Raises
+        ------
+        SliceError
+            If t is not in [0, 1] or ``n_spots`` is not between 20 and what there is.
+        """
+        check_position(t)
+        n_spots = count_spots(self.left, self.right, t, n_spots)
+        orders = (
+            order_of_spots(self.left, self.left_points),
+            order_of_spots(self.right, self.right_points),
+        )
+        generated = self.reordered(*orders)._generate(t, n_spots)
+        if t in (0.0, 1.0):
+            generated = as_given(generated, (self.left, self.right)[round(t)])
+        return generated
+
+    def reordered(self, left_order: NDArray, right_order: NDArray) -> Interpolation:
+        """Return the same pair with the spots of both slices in another order.
+
+        Parameters
+        ----------
+        left_order, right_order
+            (n,) and (m,) int, a row for each place.
+        """
+        if all((np.diff(order) == 1).all() for order in (left_order, right_order)):
+            return self
+        labels = self.labels
+        if labels is not None:
+            votes = labels.votes[0][left_order], labels.votes[1][right_order]
+            labels = labels._replace(votes=votes)
+        return replace(
+            self,
+            left=self.left[left_order],
+            right=self.right[right_order],
+            left_points=self.left_points[left_order],
+            right_points=self.right_points[right_order],
+            left_embedding=self.left_embedding[left_order],
+            right_embedding=self.right_embedding[right_order],
+            coupling=self.coupling.reordered(left_order, right_order),
+            labels=labels,
+        )
+
+    def _generate(self, t: float, n_spots: int) -> AnnData:
+        """Generate, the spots being in an order of their own."""
+        begin = time.perf_counter()
+        moved = self.warp.move_left(self.left_points, t), self.warp.move_right(self.right_points, t)
+        positions, start = self._positions(t, n_spots, *moved)
+        around = self._look_around(t, positions, moved)
+        expected = around.expect(self.left_embedding, self.right_embedding)
+        chosen, record = start, {}
+        if 0.0 < t < 1.0:
+            chosen, record = self._place(around, expected, start)
+        generated = self._assemble(around, expected, chosen)
+        record["seconds"] = self.seconds | {"place": time.perf_counter() - begin}
+        generated.uns["genot"] |= record
+        return generated
+
+    def _positions(
+        self, t: float, n_spots: int, left: NDArray, right: NDArray
+    ) -> tuple[NDArray, NDArray]:
+        """Positions at t and, for each, a real spot to begin with: a row of left, then of right."""
+        pool = np.vstack([left, right])
+        if t in (0.0, 1.0):  # the end itself
+            rows = np.arange(len(left)) if t == 0.0 else len(left) + np.arange(len(right))
+            rows = np.sort(self._rng(1).permutation(rows)[:n_spots])
+            return pool[rows], rows
+        rng = self._rng(1)
+        pairs = draw_pairs(self.coupling, t, n_spots, rng)
+        positions = place_between(pairs, left, right, t)
+        density = np.sqrt(count_spots(self.left, self.right, t) / n_spots)
+        spacing = (1 - t) * nearest_distance(left) + t * nearest_distance(right)
+        positions = spread(positions, spacing * density, rng)
+        positions = roughen(positions, spacing * density, rng)
+        return positions, first_choice(pairs, positions, pool, len(left), t, rng)
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, number])
+
+    def _look_around(self, t, positions, moved) -> _Surroundings:
+        """Weigh what lies around the positions in either slice."""
+        widths = [self.bandwidth, self.mean_bandwidth]
+        widest = max(widths + ([self.labels.bandwidth] if self.labels else []))
+        nearest = tuple(Nearest(points, positions, widest, self.spacing) for points in moved)
+        weights = tuple(spots.weights(self.bandwidth) for spots in nearest)
+        return _Surroundings(t, positions, moved, nearest, weights)
+
+    def _place(self, around: _Surroundings, expected: NDArray, start: NDArray):
+        """Real spots for the positions, and a record of how that went."""
+        t, positions = around.t, around.positions
+        embedding = np.vstack([self.left_embedding, self.right_embedding])
+        n_left = self.left.n_obs
+        states = expression_states(embedding, seed=self.seed)
+        target = sum(
+            weight * autocorrelation(points, values)
+            for points, values, weight in (
+                (self.left_points, self.left_embedding, 1.0 - t),
+                (self.right_points, self.right_embedding, t),
+            )
+        )
+        placement = place_spots(
+            positions,
+            expected,
+            np.vstack(around.moved),
+            embedding,
+            start,
+            pool_slice=np.repeat([0, 1], [n_left, self.right.n_obs]),
+            states=states,
+            expected_states=around.expect(states[:n_left], states[n_left:]),
+            target=target,
+            # Halfway between the slices a spot has no place of its own; near an end it has.
+            anchor=1.0 / (4.0 * t * (1.0 - t)) - 1.0,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        record = {
+            "alignment_weight": placement.alignment_weight,
+            "autocorrelation": np.array(placement.autocorrelation),
+            "autocorrelation_target": placement.target,
+        }
+        return placement.chosen, record
+
+    def _assemble(self, around: _Surroundings, expected: NDArray, chosen: NDArray):
+        """Put the slots together."""
+        generated = gather_spots(self.left, self.right, chosen, hidden=self._hidden)
+        generated.obsm["spatial"] = around.positions
+        generated.obsm["X_genot"] = np.asarray(expected, dtype=np.float32)
+        if self.labels is not None:
+            labels, shares = self._label(around, chosen)
+            generated.obs["genot_domain"], generated.obs["genot_confidence"] = labels, shares
+        if self.mean:
+            generated.layers["mean"] = self._mean(around, generated.obsm["X_genot"])
+        generated.uns["genot"] = self._facts(around.t)
+        return generated
+
+    def _mean(self, around: _Surroundings, expected: NDArray) -> NDArray[np.float32]:
+        """Return the denoised expectation of every gene, in the unit of ``X``."""
+        shares = 1.0 - around.t, around.t
+        if self.decoder is not None:
+            return self.decoder.predict(expected, slice_weights=shares, genes=self.genes)
+        return expected_expression(
+            [a[:, self.genes] for a in (self.left, self.right)],
+            [spots.weights(self.mean_bandwidth) for spots in around.nearest],
+            shares,
+        )
+
+    def _label(self, around: _Surroundings, chosen: NDArray):
+        """Return labels and their share of the vote; at an end, the labels of that slice itself."""
+        weights = tuple(spots.weights(self.labels.bandwidth) for spots in around.nearest)
+        labels, shares = self.labels.carry(around.t, weights)
+        if 0.0 < around.t < 1.0:
+            return labels, shares
+        own = np.vstack(self.labels.votes)[chosen]
+        known = own.any(axis=1)
+        codes = np.where(known, own.argmax(axis=1), labels.codes)
+        labels = pd.Categorical.from_codes(codes, categories=self.labels.names)
+        return labels, np.where(known, 1.0, shares)
+
+    @property
+    def _hidden(self) -> set[str]:
+        """Columns that are not carried along: labels are voted on."""
+        return {"domain_truth"} | ({self.labels.key} if self.labels else set())
+
+    def _facts(self, t: float) -> dict:
+        return facts_between(self.left, self.right, t) | {
+            "t": float(t),
+            "seed": self.seed,
+            "stiffness": self.warp.stiffness,
+            "bandwidth": self.bandwidth,
+            "mean_bandwidth": self.mean_bandwidth,
+            "spacing": self.spacing,
+            "unmatched_fraction": self.coupling.unmatched_fraction,
+        }

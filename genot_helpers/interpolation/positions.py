@@ -7,20 +7,34 @@ where it is, with probability 1 - t if it is a left one, t if it is a right one.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.spatial import cKDTree
 
-from ..slices.spacing import nearest_distance
+from ..slices.geometry import nearest_distance
+from ..slices.slices import SliceError
 from ..transport.transport import Coupling, coupling_pairs
+from .local_means import chain_neighbours
 
 __all__ = [
     "Pairs",
+    "as_given",
+    "check_position",
+    "count_spots",
     "draw_pairs",
+    "facts_between",
     "first_choice",
+    "gather_spots",
+    "genes_of_both",
+    "order_of_spots",
     "place_between",
+    "position_between",
     "roughen",
     "spread",
 ]
@@ -214,3 +228,161 @@ def first_choice(
             chosen[left_over[once]] = nearest[once]
             free[nearest[once]] = False
     return chosen
+
+
+# -------------------------------------------------------------------------------------------------
+# Where a slice lies between two others: what may be asked for, and what is known of it then.
+
+_KEPT_FACTS = ("y_axis", "micrometres_per_unit", "simulated")
+_FEWEST_SPOTS = 20  # as of a slice that is given
+
+
+def check_position(t: float) -> None:
+    """Raise SliceError unless t is a number from 0 to 1."""
+    if not (isinstance(t, Real) and 0.0 <= t <= 1.0):
+        raise SliceError(
+            f"t is {t!r}, but a position lies between 0 (left) and 1 (right). For slices of known "
+            "depth position_between computes it."
+        )
+
+
+def count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = None) -> int:
+    """Return how many spots the slice at t has: ``n_spots``, or what both have there on average.
+
+    Raises
+    ------
+    SliceError
+        If more are asked for than that, or fewer than 20.
+    """
+    most = round((1.0 - t) * left.n_obs + t * right.n_obs)
+    if n_spots is None:
+        return most
+    if not _FEWEST_SPOTS <= n_spots <= most:
+        raise SliceError(
+            f"n_spots is {n_spots}, but at t = {t:g} it can be {_FEWEST_SPOTS} to {most}."
+        )
+    return int(n_spots)
+
+
+def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> float:
+    """Compute t from real positions: t = (z - z_left) / (z_right - z_left).
+
+    Parameters
+    ----------
+    left, right
+        Slices with ``uns["genot"]["position_um"]``, the depth in the tissue (or the time).
+    at
+        A third such slice, or the position itself in the same unit.
+
+    Raises
+    ------
+    SliceError
+        If a position is missing, both slices have the same one, or the third is not between them.
+    """
+    z_left, z_right = _depth(left, "left"), _depth(right, "right")
+    z = _depth(at, "third") if isinstance(at, AnnData) else float(at)
+    if z_left == z_right:
+        raise SliceError(f"Both slices are at position {z_left}: nothing lies between them.")
+    t = (z - z_left) / (z_right - z_left)
+    if not 0.0 <= t <= 1.0:
+        raise SliceError(f"Position {z} does not lie between {z_left} and {z_right}.")
+    return t
+
+
+def _depth(adata: AnnData, name: str) -> float:
+    facts = adata.uns.get("genot", {})
+    if "position_um" not in facts:
+        raise SliceError(
+            f'The {name} slice has no uns["genot"]["position_um"]. Write its position in the '
+            "tissue there, or give t yourself."
+        )
+    return float(facts["position_um"])
+
+
+def facts_between(left: AnnData, right: AnnData, t: float) -> dict:
+    """Collect what ``uns["genot"]`` says of the slice at t, its depth among other things."""
+    facts = {k: v for k, v in left.uns.get("genot", {}).items() if k in _KEPT_FACTS}
+    depths = [a.uns.get("genot", {}).get("position_um") for a in (left, right)]
+    if None not in depths:
+        facts["position_um"] = float((1.0 - t) * depths[0] + t * depths[1])
+    return facts | {
+        "source": "Generated between two slices by optimal transport; every spot is real."
+    }
+
+
+# -------------------------------------------------------------------------------------------------
+# Real spots of two slices, gathered into a new slice; and the order in which spots are taken.
+#
+# Rows of a table have no meaning, but a random draw goes by row. So that a result does not depend
+# on how the spots of a slice happen to be sorted, everything is done in an order that follows from
+# their names and from who is whose neighbour, which go with the spots, whichever way the slice is
+# turned.
+
+
+def order_of_spots(adata: AnnData, points: NDArray) -> NDArray[np.intp]:
+    """Return the rows of a slice from neighbour to neighbour, starting from the order of names.
+
+    Parameters
+    ----------
+    points
+        (n, 2), coordinates of the spots. That neighbours follow each other saves time.
+    """
+    names = np.argsort(adata.obs_names.to_numpy(dtype=str), kind="stable")  # names are unique
+    return names[chain_neighbours(points[names])]
+
+
+def genes_of_both(left: AnnData, right: AnnData) -> pd.Index:
+    """Genes that both slices have, in the order of the left one."""
+    return left.var_names[left.var_names.isin(right.var_names)]
+
+
+def gather_spots(left: AnnData, right: AnnData, chosen: NDArray, *, hidden: set[str]) -> AnnData:
+    """Make a slice of real spots, with their expression unchanged and what is known of them.
+
+    Parameters
+    ----------
+    left, right
+        The slices.
+    chosen
+        (n,) int, rows of the left slice, and after them those of the right one.
+    hidden
+        Columns of ``obs`` that are left behind; so are those that begin with ``genot_``.
+
+    Returns
+    -------
+    AnnData
+        Genes of both slices; columns of ``obs`` that both have; ``obs["genot_source"]``,
+        ``obs["genot_source_spot"]``.
+    """
+    genes = genes_of_both(left, right)
+    X = sparse.vstack([sparse.csr_matrix(a[:, genes].X) for a in (left, right)], format="csr")
+    X = X[chosen] if sparse.issparse(left.X) else X[chosen].toarray()
+    obs = _known(left, right, chosen, hidden)
+    names = np.concatenate([left.obs_names, right.obs_names])
+    side = np.where(chosen < left.n_obs, "left", "right")
+    obs["genot_source"] = pd.Categorical(side, categories=["left", "right"])
+    obs["genot_source_spot"] = names[chosen].astype(str)
+    return AnnData(X, obs=obs.set_axis(_names(len(chosen))), var=left[:, genes].var.copy())
+
+
+def as_given(generated: AnnData, end: AnnData) -> AnnData:
+    """Return the slice at an end with its spots in the order of that end."""
+    rows = end.obs_names.astype(str).get_indexer(generated.obs["genot_source_spot"])
+    generated = generated[np.argsort(rows)].copy()
+    generated.obs_names = _names(generated.n_obs)
+    return generated
+
+
+def _names(n: int) -> list[str]:
+    return [f"generated_{i}" for i in range(n)]
+
+
+def _known(left: AnnData, right: AnnData, chosen: NDArray, hidden: set[str]) -> pd.DataFrame:
+    """Look up what both slices know of their spots."""
+    shared = [c for c in left.obs if c in right.obs and c not in hidden]
+    shared = [c for c in shared if not c.startswith("genot_")]
+    obs = pd.concat([left.obs[shared], right.obs[shared]]).iloc[chosen].copy()
+    for column in obs.select_dtypes("object"):  # categories of both slices, as categories
+        if any(isinstance(a.obs[column].dtype, pd.CategoricalDtype) for a in (left, right)):
+            obs[column] = obs[column].astype("category")
+    return obs

@@ -11,11 +11,25 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib_scalebar.scalebar import ScaleBar
 
-from .plotting import PALETTE
+from ..evaluation.carried_scores import VERDICTS, carried_maps
+from .plotting import PALETTE, SCALE_BAR, _draw, _panels, micrometres_per_unit
 
-__all__ = ["plot_scores", "plot_trend"]
+__all__ = [
+    "plot_by_depth",
+    "plot_depth",
+    "plot_gene_maps",
+    "plot_gene_similarity",
+    "plot_markers",
+    "plot_n_domains",
+    "plot_scores",
+    "plot_survival",
+    "plot_trend",
+]
 
 SHOWN = ("map", "knn", "ari", "niche", "variance", "gene_gene", "c2st", "moran")
 """Scores that are drawn if none are named: each catches what others miss."""
@@ -168,3 +182,337 @@ def _limits(ax: plt.Axes, ratio: bool) -> tuple[float, float]:
     middle, width = (low + high) / 2, max(high - low, np.log(2) if ratio else _SHORTEST_AXIS)
     limits = middle - 0.6 * width, middle + 1.0 * width
     return tuple(np.exp(limits)) if ratio else limits
+
+
+# -------------------------------------------------------------------------------------------------
+# Figures of a first look at a slice: its depth, how many domains, their markers, gene by gene.
+
+_SIMILARITY_MEASURES = {
+    "pearson": "correlation (1: same pattern)",
+    "cosine": "cosine (1: same direction)",
+    "rmse": "error, log expression (0: none)",
+    "jensen_shannon": "Jensen-Shannon, bits (0: same places)",
+    "ssim": "structural similarity (1: same map)",
+}
+_LARGEST_DOT = 130.0  # points squared, where all spots of a domain express the gene
+
+
+def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
+    """Draw how much was measured where: the total and the number of genes of each spot.
+
+    Parameters
+    ----------
+    adata
+        A slice; ``X`` counts or other values that are not negative. Where the slice has an image of
+        the tissue, it is drawn too, with spots on it.
+    image
+        False: never draw the image.
+    """
+    total = pd.Series(np.asarray(adata.X.sum(axis=1), float).ravel(), adata.obs_names)
+    n_genes = pd.Series(np.asarray((adata.X > 0).sum(axis=1), float).ravel(), adata.obs_names)
+    with_image = image and any(one.get("images") for one in adata.uns.get("spatial", {}).values())
+    figure, axes = _panels(2 + with_image, adata)
+    if with_image:
+        place = pd.Series(pd.Categorical(["spot"] * adata.n_obs), adata.obs_names)
+        _draw(
+            adata, place, axes[0], title="Spots on the image", image=True, alpha=0.35,
+            colours={"spot": PALETTE[0]}, legend_loc=None,
+        )  # fmt: skip
+    for ax, values, title in zip(
+        axes[with_image:],
+        (total, n_genes),
+        ("Total of a spot", "Genes found in a spot"),
+        strict=True,
+    ):
+        norm = plt.Normalize(0.0, max(float(values.quantile(0.99)), 1e-9))
+        _draw(adata, values, ax, title=title, cmap="viridis", norm=norm)
+    return figure
+
+
+def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
+    """Draw the information criterion by number of domains, scaled to run from 0 to 1.
+
+    Parameters
+    ----------
+    table
+        From :func:`genot_helpers.domains.choose_n_domains`.
+    chosen
+        The number that is used: a vertical line.
+    """
+    figure, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    curves = {"bic": "neighbours counted as alike", "bic_independent": "every spot counted in full"}
+    if np.allclose(table["bic"], table["bic_independent"]):
+        del curves["bic"]
+    for number, (column, words) in enumerate(curves.items()):
+        values = table[column].replace(np.inf, np.nan)
+        scaled = (values - values.min()) / max(values.max() - values.min(), 1e-9)
+        ax.plot(table.index, scaled, "o-", ms=4, color=PALETTE[number], label=words)
+        best = values.idxmin()
+        ax.plot(best, scaled[best], "o", ms=11, mfc="none", mec=PALETTE[number], mew=1.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.axvline(chosen, color="0.3", ls=":", lw=1.2, label=f"used: {chosen}")
+    ax.set(xlabel="number of domains", ylabel="criterion, 0: lowest", ylim=(-0.06, 1.04))
+    ax.set_title("How many domains? (circles: lowest of a curve)")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_markers(
+    adata: AnnData,
+    genes: Sequence[str],
+    *,
+    key: str = "genot_domain",
+    layer: str = "log1p",
+) -> Figure:
+    """Draw genes by domain: colour for the mean, size of the dot for the share of spots with it.
+
+    Parameters
+    ----------
+    adata
+        With ``layers[layer]`` and ``obs[key]``.
+    genes
+        In the order wanted; those that are not measured are left out.
+    key, layer
+        Column of ``obs`` with the domains, and the expression that is averaged.
+
+    Raises
+    ------
+    ValueError
+        If none of the genes is measured.
+    """
+    genes = [gene for gene in dict.fromkeys(genes) if gene in adata.var_names]
+    if not genes:
+        raise ValueError("None of the genes is in var_names.")
+    values = adata[:, genes].to_df(layer)
+    groups = adata.obs[key]
+    mean = values.groupby(groups, observed=True).mean()
+    share = (values > 0).groupby(groups, observed=True).mean()
+    # Each gene on its own scale: the question is where it is high, not which gene is higher.
+    scaled = (mean - mean.min()) / (mean.max() - mean.min()).replace(0.0, 1.0)
+    size = (0.27 * len(genes) + 2.6, 0.32 * len(mean) + 1.5)
+    figure, ax = plt.subplots(figsize=size, layout="constrained")
+    x, y = np.meshgrid(range(len(genes)), range(len(mean)))
+    area = _LARGEST_DOT * share.to_numpy().ravel()
+    dots = ax.scatter(x.ravel(), y.ravel(), s=area, c=scaled.to_numpy().ravel(), cmap="viridis_r")
+    ax.set_xticks(range(len(genes)), genes, rotation=90, fontsize=8)
+    ax.set_yticks(range(len(mean)), [str(name) for name in mean.index])
+    ax.set(xlim=(-0.7, len(genes) - 0.3), ylim=(len(mean) - 0.4, -0.6), ylabel="domain")
+    ax.set_title("Markers of the domains (dot: share of spots with the gene)", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    bar = figure.colorbar(dots, ax=ax, shrink=0.9, aspect=12)
+    bar.set_ticks([0, 1], labels=["lowest\ndomain", "highest"], fontsize=8)
+    bar.set_label("mean log expression", fontsize=8)
+    return figure
+
+
+def plot_gene_similarity(
+    tables: dict[str, pd.DataFrame] | pd.DataFrame, genes: Sequence[str] = ()
+) -> Figure:
+    """Draw how similar genes are between two slices: a histogram for each measure.
+
+    Parameters
+    ----------
+    tables
+        From :func:`genot_helpers.evaluation.gene_similarity`; or name → such a table, to compare
+        (lines, with a dashed line at each median).
+    genes
+        Genes to mark by name in the first table.
+    """
+    if isinstance(tables, pd.DataFrame):
+        tables = {"": tables}
+    first = next(iter(tables.values()))
+    columns = [c for c in _SIMILARITY_MEASURES if c in first and first[c].notna().any()]
+    across = min(3, len(columns))
+    lines = -(-len(columns) // across)
+    options = {"figsize": (2.9 * across + 0.3, 3.1 * lines), "layout": "constrained"}
+    figure, axes = plt.subplots(lines, across, squeeze=False, **options)
+    for ax in axes.flat[len(columns) :]:
+        ax.set_axis_off()
+    for column, ax in zip(columns, axes.flat, strict=False):
+        everything = pd.concat([table[column] for table in tables.values()]).dropna()
+        low, high = everything.quantile([0.005, 0.995])
+        edges = np.linspace(low, max(high, low + 1e-9), 26)
+        for number, (name, table) in enumerate(tables.items()):
+            colour = PALETTE[number]
+            values = table[column].dropna().clip(low, high)
+            if len(tables) == 1:
+                ax.hist(values, edges, alpha=0.3, color=colour)
+            ax.hist(values, edges, histtype="step", lw=1.5, color=colour, label=name or None)
+            ax.axvline(values.median(), color=colour, ls="--", lw=1)
+        _mark_genes(ax, first[column].reindex(genes).dropna().clip(low, high))
+        ax.set_xlabel(_SIMILARITY_MEASURES[column], fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("genes")
+    if len(tables) > 1:
+        empty = axes.size > len(columns)
+        options = {"loc": "upper left", "bbox_to_anchor": (0.0 if empty else 1.0, 1.0)}
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        axes[-1, -1].legend(handles, names, frameon=False, title="dashed: median", **options)
+    return figure
+
+
+def _mark_genes(ax: plt.Axes, values: pd.Series) -> None:
+    """Write the names of genes above the axes, pointing to their values."""
+    low, high = ax.get_xlim()
+    last = -np.inf
+    for gene, value in values.sort_values().items():
+        last = max(last + 0.08 * (high - low), value)  # names side by side, not on each other
+        ax.annotate(
+            str(gene), (value, 0.97), (last, 1.06), xycoords=("data", "axes fraction"),
+            textcoords=("data", "axes fraction"), rotation=90, fontsize=8, ha="center", va="bottom",
+            arrowprops={"arrowstyle": "-", "lw": 0.6, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------
+# Figures of a transfer from one technology to another: which genes survived it, and why.
+#
+# The numbers are explained in :mod:`genot_helpers.evaluation.carried_scores`.
+
+_COLOURS = dict(zip(VERDICTS, (PALETTE[0], PALETTE[1], PALETTE[5], "#BBBBBB"), strict=True))
+_LINES = ("-", "--", "-.", ":")
+_AXES = {
+    "measured_mean": "mean per measured spot (target)",
+    "carried_mean": "mean per carried spot (source)",
+}
+
+
+def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
+    """Draw for every gene how well it was carried, against how well it could be measured at all.
+
+    Parameters
+    ----------
+    judged
+        From :func:`genot_helpers.evaluation.judge_genes`.
+    named
+        Genes to name in the figure; those that are not in the table are left out.
+    """
+    figure, ax = plt.subplots(figsize=(6.6, 5.0), layout="constrained")
+    counts = judged["verdict"].value_counts()
+    for verdict in reversed(VERDICTS):  # what cannot be told lies below the rest
+        here = judged[judged["verdict"] == verdict]
+        name = f"{verdict} ({counts.get(verdict, 0):,})"
+        ax.scatter(here["ceiling"], here["map"], s=12, color=_COLOURS[verdict], label=name)
+    low = float(np.nanmin([judged["ceiling"].min(), judged["map"].min(), -0.1]))
+    ax.plot([0, 1], [0, 1], color="0.3", lw=1, label="as well as the other half")
+    reach = np.linspace(0, 1, 100)
+    ax.plot(reach, np.sqrt(reach), color="0.3", lw=1, ls=":", label="without any noise of its own")
+    if "noise" in judged.attrs:
+        ax.axhline(
+            judged.attrs["noise"], color="0.6", lw=1, ls="--", label="noise (spots shuffled)"
+        )
+        ax.axvline(judged.attrs["noise"], color="0.6", lw=1, ls="--")
+    box = {"boxstyle": "square,pad=0.05", "fc": "white", "ec": "none", "alpha": 0.7}
+    known = judged.loc[[one for one in named if one in judged.index]].sort_values("map")
+    for number, (gene, row) in enumerate(known.iterrows()):  # names left and right in turn
+        left = number % 2 == 1
+        place = {"xytext": (-6, 5) if left else (6, -5), "textcoords": "offset points"}
+        place |= {"ha": "right" if left else "left", "va": "bottom" if left else "top"}
+        ax.annotate(str(gene), (row["ceiling"], row["map"]), fontsize=8, bbox=box, **place)
+        ax.plot(row["ceiling"], row["map"], "o", ms=5, mfc="none", mec="black")
+    ax.set(xlim=(low, 1.03), ylim=(low, 1.03), title="Which genes survive the transfer")
+    ax.set(xlabel="ceiling: measured half against the other half, r")
+    ax.set(ylabel="carried against measured half, r")
+    handles, labels = ax.get_legend_handles_labels()
+    order = [3, 2, 1, 0, *range(4, len(handles))]
+    legend = {"frameon": False, "loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 9}
+    ax.legend([handles[k] for k in order], [labels[k] for k in order], **legend)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_by_depth(
+    table: pd.DataFrame,
+    *,
+    score: str = "map",
+    against: Sequence[str] | Mapping[str, str] = ("measured_mean", "carried_mean"),
+    n_groups: int = 8,
+) -> Figure:
+    """Draw a score of all rows against how much of a gene there is, one panel for each side.
+
+    Parameters
+    ----------
+    table
+        From :func:`genot_helpers.evaluation.score_transfer`.
+    score
+        Which score.
+    against
+        Scores of the first row to draw along x (logarithmic); a mapping names the axes.
+    n_groups
+        Groups of equally many genes; lines join their medians.
+    """
+    rows = list(table.columns.get_level_values(0).unique())
+    words = dict(against) if isinstance(against, Mapping) else {x: _AXES.get(x, x) for x in against}
+    size = (3.7 * len(words) + 2.2, 3.6)
+    figure, axes = plt.subplots(1, len(words), figsize=size, sharey=True, squeeze=False)
+    figure.set_layout_engine("constrained")
+    for (column, label), ax in zip(words.items(), axes[0], strict=True):
+        x = table[rows[0]][column]
+        seen = x > 0
+        groups = pd.qcut(x[seen].rank(method="first"), min(n_groups, int(seen.sum())), labels=False)
+        ax.scatter(x[seen], table[rows[0]][score][seen], s=4, color=PALETTE[0], alpha=0.25)
+        for number, row in enumerate(rows):
+            fixed = {"other half": ("0.2", "--"), "shuffled": ("0.6", ":")}.get(row)
+            colour, line = fixed or (PALETTE[number % len(PALETTE)], _LINES[number % len(_LINES)])
+            middle = table[row][score][seen].groupby(groups).median()
+            ax.plot(x[seen].groupby(groups).median(), middle, ls=line, color=colour, label=row)
+        ax.set(xscale="log", xlabel=label)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].set_ylabel({"map": "map correlation"}.get(score, score))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.suptitle("A dot is a gene; lines join medians of groups of genes", fontsize=10)
+    return figure
+
+
+def plot_gene_maps(
+    rows: Mapping[str, AnnData], measured: AnnData, genes: Sequence[str], *, name: str = "measured"
+) -> Figure:
+    """Draw the maps that are compared: a row for each gene, the measured one first.
+
+    Parameters
+    ----------
+    rows
+        Name → carried slice, in the frame of the measured one.
+    measured
+        The target as it was measured.
+    genes
+        Genes that all slices have.
+    name
+        What to call the measured slice.
+    """
+    maps = {row: carried_maps(carried, measured, genes) for row, carried in rows.items()}
+    first = next(iter(maps.values()))
+    panels = {name: first.measured} | {row: one.carried for row, one in maps.items()}
+    wide, high = np.array(first.measured.shape[:2]) * first.side
+    size = (2.7 * len(panels) + 0.6, (2.7 * high / wide + 0.35) * len(genes) + 0.3)
+    shape = {"nrows": len(genes), "ncols": len(panels), "figsize": size}
+    figure, axes = plt.subplots(**shape, squeeze=False, layout="constrained")
+    left, low = first.corner
+    frame = {"extent": (left, left + wide, low, low + high), "origin": "lower"}
+    for g, gene in enumerate(genes):
+        every = np.concatenate([one[..., g].ravel() for one in panels.values()])
+        norm = plt.Normalize(0.0, max(float(np.nanquantile(every, 0.995)), 1e-6))
+        for (row, one), ax in zip(panels.items(), axes[g], strict=True):
+            picture = ax.imshow(one[..., g].T, cmap="magma", norm=norm, **frame)
+            told = "" if row == name else f", r = {maps[row].correlation[g]:.2f}"
+            ax.set_title(f"{gene}: {row}{told}", fontsize=9)
+            _dress(ax, measured)
+        figure.colorbar(picture, ax=axes[g].tolist(), shrink=0.8, label="log(1 + x)")
+    return figure
+
+
+def _dress(ax: plt.Axes, adata: AnnData) -> None:
+    """Add what a map of tissue needs: orientation, scale bar, and whether it is simulated."""
+    ax.set_axis_off()
+    facts, scale = adata.uns.get("genot", {}), micrometres_per_unit(adata)
+    if facts.get("y_axis") != "up":
+        ax.invert_yaxis()
+    if scale is not None:
+        ax.add_artist(ScaleBar(scale, "um", **SCALE_BAR))
+    if facts.get("simulated"):
+        place = {"ha": "right", "va": "bottom", "transform": ax.transAxes, "fontsize": 7}
+        ax.text(1.0, 0.0, "simulated tissue", color="0.35", **place)

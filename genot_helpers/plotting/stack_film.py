@@ -17,14 +17,17 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from ..files import atomic_path
-from ..slices.spacing import spot_spacing
+from ..slices.geometry import spot_spacing
 from .plotting import PALETTE, micrometres_per_unit
-from .stacks import ColourAxis, as_stack, slice_depths, stack_values
+from .stack_plots import ColourAxis, as_stack, slice_depths, stack_values
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["film", "film_as_html"]
+__all__ = [
+    "film",
+    "film_as_html",
+]
 
 _REAL_PAUSE = 3.0  # a real section is shown so many times longer than a generated slice
 

@@ -24,10 +24,15 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-from ..slices.several import Slices, as_list, joint_embeddings
+from ..slices.sections import Slices, as_list, joint_embeddings
 from .graph import neighbour_mean, smooth
 
-__all__ = ["anchor_slices", "centre_slices", "slice_mixing", "slice_share"]
+__all__ = [
+    "anchor_slices",
+    "centre_slices",
+    "slice_mixing",
+    "slice_share",
+]
 
 NEARER_HALF = 0.5  # share of the pairs, the nearest ones, that a shift is taken from
 

@@ -5,19 +5,27 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 
-from .genes import Recipe, draw_genes
-from .places import VISIUM_PITCH_UM, Shape, rotate, smooth_field, visium_grid
 from .simulation import (
+    VISIUM_PITCH_UM,
     Assay,
+    Recipe,
+    Shape,
     check_not_negative,
     check_whole,
     draw_fields,
+    draw_genes,
     generator,
     label,
     measure,
+    rotate,
+    smooth_field,
+    visium_grid,
 )
 
-__all__ = ["cortex_shape", "simulate_cortex"]
+__all__ = [
+    "cortex_shape",
+    "simulate_cortex",
+]
 
 CORTEX = Recipe(
     domains=dict(L1=0.32, L2=1.15, L3=1.35, L4=1.22, L5=1.2, L6=0.8, WM=0.9),

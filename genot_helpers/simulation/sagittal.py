@@ -13,19 +13,26 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 
-from .genes import Recipe, draw_genes
-from .places import Shape, smooth_field, visium_grid
 from .simulation import (
     Assay,
+    Recipe,
+    Shape,
     check_not_negative,
     check_whole,
     draw_fields,
+    draw_genes,
     generator,
     label,
     measure,
+    smooth_field,
+    visium_grid,
 )
 
-__all__ = ["SAGITTAL", "sagittal_shapes", "simulate_sagittal_brain"]
+__all__ = [
+    "SAGITTAL",
+    "sagittal_shapes",
+    "simulate_sagittal_brain",
+]
 
 SAGITTAL = Recipe(
     domains={

@@ -1,0 +1,398 @@
+"""Maps of two slices on one grid, and how alike they are.
+
+Spots of two slices never sit in the same places, so expression is compared after averaging it in
+square bins. A bin of a few spots is noisy; sums and numbers of spots are therefore smoothed with
+the same Gaussian before one is divided by the other (normalised convolution, Knutsson & Westin,
+CVPR 1993, doi 10.1109/CVPR.1993.341081), which does not bleed the empty outside into the tissue.
+
+The structural similarity of two maps is that of Wang et al., IEEE Transactions on Image Processing
+2004, doi 10.1109/TIP.2003.819861.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import jensenshannon
+from skimage.metrics import structural_similarity
+
+from ..comparable import comparable_places, sparse_log_profiles
+from ..slices.geometry import spot_side
+from ..slices.slices import SliceError
+from .evaluation import domain_means
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+__all__ = [
+    "FLAT",
+    "Grid",
+    "MapPair",
+    "column_correlation",
+    "column_divergence",
+    "compare_maps",
+    "gene_similarity",
+    "gene_similarity_by_domain",
+    "make_grid",
+    "map_similarity",
+]
+
+FLAT = 1e-9
+"""A map that varies less is that of a constant."""
+
+SPOTS_PER_BIN = 4.0
+SMOOTHING = 0.7  # standard deviation of the Gaussian in bins: 1.4 spot spacings
+_MARGIN = 3  # empty bins around the held-out slice, where the Gaussian fades out
+_GENES_AT_ONCE = 100
+_SSIM_WINDOW = 7  # bins, the width that Wang et al. and scikit-image use without a Gaussian
+
+
+class Grid(NamedTuple):
+    """Square bins over a slice: the lower corner, the side of a bin, bins along x and y."""
+
+    corner: NDArray
+    side: float
+    shape: tuple[int, int]
+
+    def bins(self, points: NDArray) -> NDArray:
+        """Return the bin of each point, (n,) int; points outside belong to the outermost bins."""
+        place = np.floor((points - self.corner) / self.side)
+        place = np.clip(place, 0, np.array(self.shape) - 1).astype(int)
+        return np.ravel_multi_index(tuple(place.T), self.shape)
+
+
+def make_grid(points: NDArray, *, spots_per_bin: float = SPOTS_PER_BIN) -> Grid:
+    """Lay a grid over the held-out slice, with about ``spots_per_bin`` spots in a bin.
+
+    Parameters
+    ----------
+    points
+        (n, 2), coordinates of the held-out slice.
+    spots_per_bin
+        The side of a bin is its root times :func:`spot_side`.
+
+    Raises
+    ------
+    SliceError
+        If most spots share their position with many others.
+    """
+    side = np.sqrt(spots_per_bin) * spot_side(points)
+    if not side > 0:
+        raise SliceError("Most spots of the held-out slice share their position with many others.")
+    corner = points.min(axis=0) - _MARGIN * side
+    n_x, n_y = ((points.max(axis=0) - corner) // side).astype(int) + 1 + _MARGIN
+    return Grid(corner, float(side), (int(n_x), int(n_y)))
+
+
+def compare_maps(
+    real: NDArray, generated: NDArray, real_profiles: NDArray, generated_profiles: NDArray
+) -> dict[str, float]:
+    """Compare expression and density of two slices on the grid of the real one.
+
+    Parameters
+    ----------
+    real, generated
+        (n, 2) and (m, 2), coordinates in one frame.
+    real_profiles, generated_profiles
+        (n, p) and (m, p), log expression. Worked on in blocks of genes.
+
+    Returns
+    -------
+    - ``map``: Pearson correlation of the two smoothed maps of a gene over the bins that hold spots
+      of both slices, mean over genes. A gene constant over the real bins is left out; one that is
+      constant in the generated map only has missed the pattern and counts as 0.
+    - ``ssim``: structural similarity of these maps, mean over the same bins and genes; outside of
+      the bins both maps get the mean of the real one. NaN below 7 × 7 bins.
+    - ``density``: Pearson correlation of the smoothed number of spots, over the bins that hold
+      spots of either slice.
+    """
+    pair = MapPair(real, generated)
+    density = column_correlation(*(side.weight[pair.either][:, None] for side in pair.sides))[0]
+    correlations, similarities = [np.array([])], []
+    for _, a, b in pair.blocks(real_profiles, generated_profiles) if pair.both.sum() > 2 else ():
+        varies = np.ptp(a[pair.both], axis=0) > FLAT
+        a, b = a[..., varies], b[..., varies]
+        correlations.append(np.nan_to_num(column_correlation(a[pair.both], b[pair.both])))
+        similarities += [map_similarity(a[..., i], b[..., i], pair.both) for i in range(a.shape[2])]
+    return {
+        "map": _mean(np.concatenate(correlations)),
+        "ssim": _mean(np.array(similarities)),
+        "density": float(density),
+    }
+
+
+class MapPair:
+    """Two slices on the grid of the first.
+
+    Attributes
+    ----------
+    both, either
+        (bins in x, bins in y) bool, bins that hold spots of both slices, or of either.
+    """
+
+    def __init__(self, real: NDArray, generated: NDArray):
+        self.grid = make_grid(real)
+        self.sides = [_Side(self.grid, real), _Side(self.grid, generated)]
+        here = [side.counts > 0 for side in self.sides]
+        self.both, self.either = here[0] & here[1], here[0] | here[1]
+
+    def check_overlap(self) -> None:
+        """Raise a SliceError if fewer than three bins hold spots of both slices."""
+        if self.both.sum() < 3:
+            raise SliceError(
+                "The slices hardly overlap: they share fewer than three bins of spots. Align them "
+                "first."
+            )
+
+    def blocks(
+        self, real_profiles: Any, generated_profiles: Any
+    ) -> Iterator[tuple[slice, NDArray, NDArray]]:
+        """Yield the smoothed maps of some genes at a time: which genes, and both maps of them.
+
+        Profiles are (n, p) and (m, p), dense or sparse (CSC is quickest); maps are dense, (bins in
+        x, bins in y, genes of the block).
+        """
+        for start in range(0, real_profiles.shape[1], _GENES_AT_ONCE):
+            part = slice(start, start + _GENES_AT_ONCE)
+            chosen = (profiles[:, part] for profiles in (real_profiles, generated_profiles))
+            dense = (p.toarray() if sparse.issparse(p) else p for p in chosen)
+            yield part, *(side.mean_map(p) for side, p in zip(self.sides, dense, strict=True))
+
+
+class _Side:
+    """One of the two slices, binned."""
+
+    def __init__(self, grid: Grid, points: NDArray):
+        n, self.shape = len(points), grid.shape
+        bins = grid.bins(points)
+        self.binning = sparse.csr_matrix(
+            (np.ones(n), (bins, np.arange(n))), shape=(np.prod(grid.shape), n)
+        )
+        self.counts = np.bincount(bins, minlength=np.prod(grid.shape)).reshape(grid.shape)
+        self.weight = gaussian_filter(self.counts.astype(float), SMOOTHING, mode="constant")
+
+    def mean_map(self, profiles: NDArray) -> NDArray:
+        """Smoothed sum divided by smoothed number of spots, (bins in x, bins in y, genes)."""
+        sums = (self.binning @ profiles).reshape(*self.shape, -1)
+        sums = gaussian_filter(sums, (SMOOTHING, SMOOTHING, 0), mode="constant")
+        return sums / np.maximum(self.weight, 1e-12)[..., None]
+
+
+def map_similarity(a: NDArray, b: NDArray, both: NDArray) -> float:
+    """Structural similarity of two maps of one gene, averaged over some of the bins.
+
+    Parameters
+    ----------
+    a, b
+        (bins in x, bins in y), the first is that of the real slice.
+    both
+        The bins that count, same shape, bool. NaN if they span fewer than 7 x 7, or if the real
+        map is constant there.
+    """
+    # Without the empty margin, which is alike whatever the maps are.
+    rows, columns = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    a, b, both = a[box], b[box], both[box]
+    middle, spread = a[both].mean(), np.ptp(a[both])
+    if min(a.shape) < _SSIM_WINDOW or not spread > FLAT:
+        return np.nan
+    a, b = np.where(both, a, middle), np.where(both, b, middle)
+    full = structural_similarity(a, b, data_range=spread, win_size=_SSIM_WINDOW, full=True)[1]
+    return float(full[both].mean())
+
+
+def column_correlation(a: NDArray, b: NDArray) -> NDArray:
+    """Pearson correlation of each column of ``a`` with that of ``b``; NaN where one is constant.
+
+    Parameters
+    ----------
+    a, b
+        (n, p).
+    """
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    size = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    varies = size > 1e-9 * len(a)
+    return np.where(varies, (a * b).sum(axis=0) / np.where(varies, size, 1.0), np.nan)
+
+
+def column_divergence(a: NDArray, b: NDArray) -> NDArray:
+    """Jensen-Shannon divergence, in bits, of each column of ``a`` and that of ``b``, sum 1 each.
+
+    Lin, IEEE Transactions on Information Theory 1991, doi 10.1109/18.61115.
+
+    Parameters
+    ----------
+    a, b
+        (n, p). Values below 0, as a mean of logarithms of a denoised product may be, count as 0.
+
+    Returns
+    -------
+    ndarray, (p,)
+        0 to 1; NaN where one of the columns is empty.
+    """
+    shares = [np.clip(values, 0.0, None) for values in (a, b)]
+    empty = np.any([values.sum(axis=0) <= 0 for values in shares], axis=0)
+    shares = [np.where(empty, 1.0, values) for values in shares]
+    divergence = np.nan_to_num(jensenshannon(*shares, axis=0, base=2)) ** 2
+    return np.where(empty, np.nan, divergence)
+
+
+def _mean(values: NDArray) -> float:
+    """Mean of what is a number; NaN, without a warning, if nothing is."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+# -------------------------------------------------------------------------------------------------
+# How alike two slices are, gene by gene: over places, or over domains.
+#
+# A score of a whole slice averages over genes, and hides which ones failed. Here each gene is a
+# vector, and the vectors of two slices are compared. With :math:`x` and :math:`y` the vectors:
+#
+# - ``pearson``: correlation. Is the pattern right? Level and size of the pattern do not count.
+# - ``cosine``: :math:`x \cdot y / (|x| |y|)`. As values are not negative and not centred, it is
+#   high for any gene that is everywhere; look at it beside ``mean``.
+# - ``rmse``: root mean square difference, in units of log expression. Small for rare genes.
+# - ``jensen_shannon``: divergence, in bits (0 to 1; Lin, IEEE Transactions on Information Theory
+#   1991, doi 10.1109/18.61115), of :math:`x / \sum x` and :math:`y / \sum y`: of where a gene is.
+# - ``ssim``: structural similarity of the two maps, see :mod:`genot_helpers.evaluation.grid_maps`.
+#
+# The code published with GenOT compares principal components of genes instead, computed for each
+# slice alone. Signs and order of components are then arbitrary between slices; places are not.
+
+_FEWEST_SPOTS = 20
+
+
+def gene_similarity(
+    generated: AnnData,
+    real: AnnData,
+    *,
+    layer: str | None = None,
+    spatial_key: str = "spatial",
+    max_genes: int | None = None,
+) -> pd.DataFrame:
+    """Compare two slices of one frame gene by gene, each gene as a map over places.
+
+    Maps are those of :func:`genot_helpers.evaluation.grid_maps.compare_maps`: log expression at one
+    depth, averaged in bins of about four spots of the real slice and lightly smoothed. Only bins
+    that hold spots of both slices count.
+
+    Parameters
+    ----------
+    generated, real
+        Two slices in one frame and unit, with the same kind of values in ``X``: a generated one
+        and the held-out one, or two sections. Nothing is written.
+    layer
+        Layer of ``generated`` to take in place of its ``X``: ``"mean"`` for the denoised product.
+    spatial_key
+        Slot of ``obsm`` with the coordinates, (n, 2).
+    max_genes
+        Of more shared genes, those that vary most in ``real``; None: all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each gene that both slices have and ``real`` expresses, the most similar first
+        (by ``pearson``): ``pearson``, ``cosine``, ``rmse``, ``jensen_shannon``, ``ssim``, and
+        ``mean``, the mean log expression in ``real`` over these bins. NaN where a measure has no
+        meaning: ``pearson`` of a constant map, ``cosine`` and ``jensen_shannon`` of an empty one,
+        ``ssim`` below 7 × 7 bins.
+
+    Raises
+    ------
+    SliceError
+        If the slices share no gene, hold different kinds of values, have fewer than 20 spots, do
+        not overlap, or share fewer than three bins.
+
+    Examples
+    --------
+    >>> table = gene_similarity(generated, held_out)
+    >>> table.nsmallest(10, "pearson")
+    """
+    options = {"spatial_key": spatial_key, "min_spots": _FEWEST_SPOTS}
+    places = comparable_places(real, generated, ("real", "generated"), **options)
+    found = sparse_log_profiles(generated, real, layer=layer).most_variable(max_genes)
+    blocks, maps = [], MapPair(*places)
+    maps.check_overlap()
+    both = maps.both
+    for _, x, y in maps.blocks(found.real.tocsc(), found.generated.tocsc()):
+        block = _measures(x[both], y[both])
+        n_genes = x.shape[2]
+        block["ssim"] = [map_similarity(x[..., i], y[..., i], both) for i in range(n_genes)]
+        blocks.append(block)
+    table = pd.concat(blocks).set_axis(found.genes.rename("gene"))
+    columns = ["pearson", "cosine", "rmse", "jensen_shannon", "ssim", "mean"]
+    return table[columns].sort_values("pearson", ascending=False, kind="stable")
+
+
+def gene_similarity_by_domain(
+    one: AnnData,
+    other: AnnData,
+    *,
+    key: str = "genot_domain",
+    other_key: str | None = None,
+) -> pd.DataFrame:
+    """Compare two slices gene by gene, each gene as its mean in every domain.
+
+    Needs no common frame, only domains of the same name in both: annotated ones, or found ones that
+    were clustered together or matched
+    (:func:`genot_helpers.evaluation.match_domains_by_markers`).
+
+    Parameters
+    ----------
+    one, other
+        Slices with the same kind of values in ``X``. Nothing is written.
+    key, other_key
+        Columns of ``obs`` with the domains; of ``other`` the same as of ``one`` if not given.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`gene_similarity`, without ``ssim``; ``mean`` is that of ``other``.
+
+    Raises
+    ------
+    SliceError
+        If a column is missing, fewer than three domains have the same name, no gene is shared, or
+        values are of different kinds.
+    """
+    found = sparse_log_profiles(one, other).most_variable()
+    means = [
+        domain_means(adata, profiles, column)
+        for adata, profiles, column in (
+            (one, found.generated, key),
+            (other, found.real, other_key or key),
+        )
+    ]
+    shared = means[1].index[means[1].index.isin(means[0].index)]
+    if len(shared) < 3:
+        raise SliceError(
+            f"{len(shared)} domains have the same name in both slices; at least 3 are needed. "
+            "Match them first: match_domains_by_markers."
+        )
+    y, x = (table.loc[shared].to_numpy() for table in means)
+    table = _measures(x, y).set_axis(found.genes.rename("gene"))
+    return table.sort_values("pearson", ascending=False, kind="stable")
+
+
+def _measures(x: NDArray, y: NDArray) -> pd.DataFrame:
+    """Compare the columns of two tables, (places, genes); x is the real one."""
+    sizes = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
+    empty = (x.sum(axis=0) <= 0) | (y.sum(axis=0) <= 0)
+    columns = [np.asfortranarray(values) for values in (x, y)]  # in one piece: more exact sums
+    divergence = np.where(empty, np.nan, column_divergence(*columns))
+    return pd.DataFrame(
+        {
+            "pearson": column_correlation(x, y),
+            "cosine": np.where(empty, np.nan, (x * y).sum(axis=0) / np.where(empty, 1.0, sizes)),
+            "rmse": np.sqrt(((x - y) ** 2).mean(axis=0)),
+            "jensen_shannon": divergence,
+            "mean": x.mean(axis=0),
+        }
+    )
