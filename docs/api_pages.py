@@ -9,7 +9,7 @@ from types import ModuleType
 
 import genot_helpers
 
-FILES = ("genot_helpers.files", genot_helpers._FILES)
+FILES = ("genot_helpers.files", ["check_output_dir", "write_json", "write_slice"])
 
 
 def write_api_pages(folder: Path) -> None:
@@ -26,7 +26,7 @@ def write_api_pages(folder: Path) -> None:
 
 def room_names() -> list[str]:
     """Return the rooms in the order the data flows; those without public names where they stand."""
-    public = [short(room) for room in genot_helpers._ROOMS]
+    public = list(genot_helpers._ROOMS)
     packages = [one.name for one in pkgutil.iter_modules(genot_helpers.__path__) if one.ispkg]
     return public + [name for name in packages if name not in public]
 
@@ -52,24 +52,34 @@ def room_page(room: ModuleType) -> str:
     page = f"{heading(name)}.. automodule:: {room.__name__}\n"
     page += f"\n.. toctree::\n   :hidden:\n\n   {name}_inside\n\n"
     if room.__all__:
-        page += table(room.__all__)
-        page += "".join(entry(home(one)) for one in sorted(room.__all__))
+        page += table(room, room.__all__)
+        page += "".join(entry(home(room, one)) for one in sorted(room.__all__))
     page += f"\n:doc:`What is inside the folder {name} <{name}_inside>`, for readers of the code.\n"
     return page
 
 
-def table(names: list[str]) -> str:
+def table(module: ModuleType, names: list[str]) -> str:
     """Return a table of names with links and the first line of what they do."""
     rows = []
     for name in sorted(names):
-        what = first_line(getattr(genot_helpers, name))
-        rows.append(f"   * - :py:obj:`~genot_helpers.{name}`\n     - {what}\n")
+        thing = getattr(module, name)
+        what = first_line(thing) if callable(thing) else "A value; see the source."
+        rows.append(f"   * - :py:obj:`~{home(module, name)}`\n     - {what}\n")
     return ".. list-table::\n   :widths: 35 65\n   :class: genot-names\n\n" + "".join(rows) + "\n"
 
 
-def home(name: str) -> str:
+def home(module: ModuleType, name: str) -> str:
     """Return a public name with the file it is defined in, to which its source link leads."""
-    return f"{getattr(genot_helpers, name).__module__}.{name}"
+    thing = getattr(module, name)
+    if callable(thing):
+        return f"{thing.__module__}.{name}"
+    files = (importlib.import_module(f"{module.__name__}.{found.name}") for found in inside(module))
+    return next(f"{file.__name__}.{name}" for file in files if name in file.__all__)
+
+
+def inside(room: ModuleType) -> list[pkgutil.ModuleInfo]:
+    """Return the files of a room."""
+    return list(pkgutil.iter_modules(room.__path__))
 
 
 def entry(name: str) -> str:
@@ -92,7 +102,7 @@ def inside_page(room: ModuleType) -> str:
     page += (
         "The files of this folder. Names here may change without notice; use the public ones.\n\n"
     )
-    for found in pkgutil.iter_modules(room.__path__):
+    for found in inside(room):
         module = importlib.import_module(f"{room.__name__}.{found.name}")
         page += heading(f"{found.name}.py", "-")
         page += f".. automodule:: {module.__name__}\n\n"
@@ -108,27 +118,29 @@ def inside_page(room: ModuleType) -> str:
 def files_page() -> str:
     """Return the page about reading and writing files, which is no room."""
     module, names = FILES
-    page = heading("files") + f".. automodule:: {module}\n\n" + table(names)
-    page += "".join(entry(home(one)) for one in sorted(names))
-    inner = [one for one in importlib.import_module(module).__all__ if one not in names]
+    page = heading("files") + f".. automodule:: {module}\n\n"
+    file = importlib.import_module(module)
+    page += table(file, names) + "".join(entry(home(file, one)) for one in sorted(names))
+    inner = [one for one in file.__all__ if one not in names]
     return page + "".join(entry(f"{module}.{one}") for one in inner)
 
 
 def index_page(rooms: list[ModuleType]) -> str:
     """Return the table of all rooms."""
     page = heading("API reference") + INTRODUCTION
-    lines = [(short(room), first_line(room), room.__all__) for room in rooms if room.__all__]
-    lines.append(("files", "Files are written completely or not at all.", FILES[1]))
-    for name, what, public in lines:
-        names = ", ".join(f":py:obj:`~genot_helpers.{one}`" for one in sorted(public))
-        page += f":doc:`{name}`\n   {what}\n\n   {names}\n\n"
+    public = [(room, room.__all__) for room in rooms if room.__all__]
+    public.append((importlib.import_module(FILES[0]), FILES[1]))
+    for module, names in public:
+        links = ", ".join(f":py:obj:`~{home(module, one)}`" for one in sorted(names))
+        page += f":doc:`{short(module)}`\n   {first_line(module)}\n\n   {links}\n\n"
     listing = "".join(f"   {short(room)}\n" for room in rooms)
     return f"{page}\n.. toctree::\n   :hidden:\n   :maxdepth: 1\n\n{listing}   files\n"
 
 
 INTRODUCTION = """\
-Everything public is at the top of the package: ``import genot_helpers as gh``, then ``gh.align``,
-``gh.cluster_mixture`` and so on. Each folder of the package, a *room*, does one thing. They
-stand in the order the data flows, and each uses only those above it.
+What notebooks use is at the top of the package: ``import genot_helpers as gh``, then ``gh.align``,
+``gh.cluster_mixture`` and so on. The rest is in its folder, such as ``gh.alignment.align_icp``. Each
+folder of the package, a *room*, does one thing. The rooms stand in the order the data flows, and
+each imports only from those above it.
 
 """

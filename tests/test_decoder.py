@@ -11,10 +11,10 @@ from anndata import AnnData
 from random_state import left_alone
 from scipy import sparse, special, stats
 
+from genot_helpers import SliceError, train_decoder
 from genot_helpers.decoder import data as decoder_data
-from genot_helpers.decoder.decoder import TrainingLoop, train_decoder
+from genot_helpers.decoder.decoder import TrainingLoop
 from genot_helpers.decoder.model import LIKELIHOODS
-from genot_helpers.slices.slices import SliceError
 
 N_GENES = 12
 FAST = {"learning_rate": 5e-3, "batch_size": 64, "progress": False}

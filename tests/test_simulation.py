@@ -13,9 +13,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
-from genot_helpers.simulation.brain_regions import simulate_hippocampus, simulate_olfactory_bulb
-from genot_helpers.simulation.cortex import simulate_cortex
-from genot_helpers.simulation.embryo import simulate_embryo
+from genot_helpers import simulate_cortex
+from genot_helpers.simulation import simulate_embryo, simulate_hippocampus, simulate_olfactory_bulb
 
 LAYERS = ["L1", "L2", "L3", "L4", "L5", "L6", "WM"]
 SMALL = {
