@@ -139,8 +139,8 @@ def index_page(rooms: list[ModuleType]) -> str:
 
 INTRODUCTION = """\
 What notebooks use is at the top of the package: ``import genot_helpers as gh``, then ``gh.align``,
-``gh.cluster_mixture`` and so on. The rest is in its folder, such as ``gh.alignment.align_icp``. Each
-folder of the package, a *room*, does one thing. The rooms stand in the order the data flows, and
+``gh.cluster_mixture`` and so on. The rest is in its folder: ``gh.alignment.align_icp``. Each
+folder of the package, a *room*, does one thing. Rooms stand in the order the data flows, and
 each imports only from those above it.
 
 """
