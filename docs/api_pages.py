@@ -1,4 +1,4 @@
-"""Pages of the API reference: one for each room of `genot_helpers`, written for autodoc."""
+"""Pages of the API reference: each room of `genot_helpers`, and the runner; for autodoc."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from pathlib import Path
 from types import ModuleType
 
 import genot_helpers
+import genot_runner
 
-FILES = ("genot_helpers.files", genot_helpers._FILES)
+# Files that are no rooms: what they are for, and what of them is public.
+SINGLE_FILES = {
+    "files": ("Files are written completely or not at all.", genot_helpers._FILES),
+    "report": ("One page to send on, with figures inside.", ["write_report"]),
+}
 
 
 def write_api_pages(folder: Path) -> None:
     """Write `index.rst`, and for each room what is public and what is inside."""
     folder.mkdir(parents=True, exist_ok=True)
     rooms = [importlib.import_module(f"genot_helpers.{name}") for name in room_names()]
-    for room in rooms:
+    for room in (*rooms, genot_runner):
         name = short(room)
         (folder / f"{name}.rst").write_text(room_page(room), encoding="utf-8")
         (folder / f"{name}_inside.rst").write_text(inside_page(room), encoding="utf-8")
-    (folder / "files.rst").write_text(files_page(), encoding="utf-8")
+    for name in SINGLE_FILES:
+        (folder / f"{name}.rst").write_text(file_page(name), encoding="utf-8")
     (folder / "index.rst").write_text(index_page(rooms), encoding="utf-8")
 
 
@@ -52,24 +58,24 @@ def room_page(room: ModuleType) -> str:
     page = f"{heading(name)}.. automodule:: {room.__name__}\n"
     page += f"\n.. toctree::\n   :hidden:\n\n   {name}_inside\n\n"
     if room.__all__:
-        page += table(room.__all__)
-        page += "".join(entry(home(one)) for one in sorted(room.__all__))
+        page += table(room.__all__, room)
+        page += "".join(entry(home(one, room)) for one in sorted(room.__all__))
     page += f"\n:doc:`What is inside the folder {name} <{name}_inside>`, for readers of the code.\n"
     return page
 
 
-def table(names: list[str]) -> str:
+def table(names: list[str], room: ModuleType = genot_helpers) -> str:
     """Return a table of names with links and the first line of what they do."""
     rows = []
     for name in sorted(names):
-        what = first_line(getattr(genot_helpers, name))
-        rows.append(f"   * - :py:obj:`~genot_helpers.{name}`\n     - {what}\n")
+        what = first_line(getattr(room, name))
+        rows.append(f"   * - :py:obj:`~{room.__name__}.{name}`\n     - {what}\n")
     return ".. list-table::\n   :widths: 35 65\n   :class: genot-names\n\n" + "".join(rows) + "\n"
 
 
-def home(name: str) -> str:
+def home(name: str, room: ModuleType = genot_helpers) -> str:
     """Return a public name with the file it is defined in, to which its source link leads."""
-    return f"{getattr(genot_helpers, name).__module__}.{name}"
+    return f"{getattr(room, name).__module__}.{name}"
 
 
 def entry(name: str) -> str:
@@ -93,6 +99,8 @@ def inside_page(room: ModuleType) -> str:
         "The files of this folder. Names here may change without notice; use the public ones.\n\n"
     )
     for found in pkgutil.iter_modules(room.__path__):
+        if found.name == "__main__":
+            continue
         module = importlib.import_module(f"{room.__name__}.{found.name}")
         page += heading(f"{found.name}.py", "-")
         page += f".. automodule:: {module.__name__}\n\n"
@@ -105,10 +113,10 @@ def inside_page(room: ModuleType) -> str:
     return page
 
 
-def files_page() -> str:
-    """Return the page about reading and writing files, which is no room."""
-    module, names = FILES
-    page = heading("files") + f".. automodule:: {module}\n\n" + table(names)
+def file_page(name: str) -> str:
+    """Return the page about a file that is no room."""
+    module, names = f"genot_helpers.{name}", SINGLE_FILES[name][1]
+    page = heading(name) + f".. automodule:: {module}\n\n" + table(names)
     page += "".join(entry(home(one)) for one in sorted(names))
     inner = [one for one in importlib.import_module(module).__all__ if one not in names]
     return page + "".join(entry(f"{module}.{one}") for one in inner)
@@ -118,12 +126,21 @@ def index_page(rooms: list[ModuleType]) -> str:
     """Return the table of all rooms."""
     page = heading("API reference") + INTRODUCTION
     lines = [(short(room), first_line(room), room.__all__) for room in rooms if room.__all__]
-    lines.append(("files", "Files are written completely or not at all.", FILES[1]))
+    lines += [(name, what, public) for name, (what, public) in SINGLE_FILES.items()]
     for name, what, public in lines:
-        names = ", ".join(f":py:obj:`~genot_helpers.{one}`" for one in sorted(public))
-        page += f":doc:`{name}`\n   {what}\n\n   {names}\n\n"
-    listing = "".join(f"   {short(room)}\n" for room in rooms)
-    return f"{page}\n.. toctree::\n   :hidden:\n   :maxdepth: 1\n\n{listing}   files\n"
+        page += index_entry(name, what, public, "genot_helpers")
+    page += "Outside the module, the package that runs the notebooks:\n\n"
+    runner = (first_line(genot_runner), genot_runner.__all__)
+    page += index_entry("genot_runner", *runner, "genot_runner")
+    names = [*map(short, rooms), *SINGLE_FILES, "genot_runner"]
+    listing = "".join(f"   {name}\n" for name in names)
+    return f"{page}\n.. toctree::\n   :hidden:\n   :maxdepth: 1\n\n{listing}"
+
+
+def index_entry(name: str, what: str, public: list[str], package: str) -> str:
+    """Return what the table says of one room or file."""
+    names = ", ".join(f":py:obj:`~{package}.{one}`" for one in sorted(public))
+    return f":doc:`{name}`\n   {what}\n\n   {names}\n\n"
 
 
 INTRODUCTION = """\

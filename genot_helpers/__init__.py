@@ -22,19 +22,18 @@ from . import (  # isort: skip
     interpolation,
     evaluation,
     plotting,
-    reruns,
 )
 
 __version__ = "0.1.0"
 
 _ROOMS = (
     *(slices, simulation, datasets, preprocessing, encoder, domains, transport),
-    *(alignment, decoder, interpolation, evaluation, plotting, reruns),
+    *(alignment, decoder, interpolation, evaluation, plotting),
 )
 _FILES = ["check_output_dir", "write_json", "write_slice"]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={room.__name__.rpartition(".")[2]: room.__all__ for room in _ROOMS}
-    | {"files": _FILES},
+    | {"files": _FILES, "report": ["write_report"]},
 )

@@ -8,9 +8,9 @@ import sys
 import nbformat
 import pytest
 
-import genot_helpers.__main__ as command_line
-from genot_helpers.reruns.reruns import NotebookError, NotebookRun
-from genot_helpers.reruns.sweeps import SweepResult
+import genot_runner.command_line as command_line
+from genot_runner import NotebookError, NotebookRun
+from genot_runner.sweeps import SweepResult
 
 PARAMETERS = """\
 section = "151673"  # name of the section

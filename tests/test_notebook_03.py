@@ -11,7 +11,7 @@ from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers.datasets.datasets import load_slice
 from genot_helpers.files import write_slice
-from genot_helpers.reruns.reruns import NotebookRun, run_notebook
+from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

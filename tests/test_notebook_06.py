@@ -13,8 +13,8 @@ import pytest
 from notebook_runs import messages, outputs_of, shared_demo_run
 
 from genot_helpers.files import write_slice
-from genot_helpers.reruns.reruns import NotebookRun, run_notebook
 from genot_helpers.simulation.cortex import simulate_cortex
+from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

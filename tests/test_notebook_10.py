@@ -12,8 +12,8 @@ from conftest import plant_slice
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers.files import write_slice
-from genot_helpers.reruns.reruns import NotebookError, NotebookRun, run_notebook
 from genot_helpers.simulation.cortex import simulate_cortex
+from genot_runner import NotebookError, NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

@@ -1,4 +1,4 @@
-"""All runs of a sweep as one table, Parquet and CSV: `python -m genot_helpers.reruns.results`.
+"""All runs of a sweep as one table, Parquet and CSV: `python -m genot_runner.sweep_results`.
 
 Runs are read one at a time and written a few hundred at a time, so memory does not grow with them.
 """
@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_path
-from .run_record import read_record
+from genot_helpers.files import atomic_path
+
+from .run_folder import read_record
 
 __all__ = ["collect_results", "summarise_states"]
 

@@ -215,7 +215,7 @@ def run_id(
         Checked parameters that are given.
     known : mapping
         All parameters of the notebook, see
-        :func:`~genot_helpers.reruns.parameters.notebook_parameters`.
+        :func:`~genot_runner.parameters.notebook_parameters`.
 
     Returns
     -------

@@ -24,7 +24,7 @@ __all__ = [
     "read_value",
 ]
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 PATH_PARAMETERS = ("data_source", "data_dir")
 DATA_SOURCES = ("demo", "local", "download")  # words, even where a folder has the same name
 

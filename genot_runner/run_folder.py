@@ -1,4 +1,6 @@
-"""run.json: what a run was asked for, what it ran on, and how it ended.
+"""The folder of a run: its record run.json, its lock, and what an earlier run left.
+
+run.json says what a run was asked for, what it ran on, and how it ended.
 
 It is written when a run begins (status "running") and again when it ends ("finished", "failed" or
 "interrupted"). A run whose process was killed stays at "running": it never looks finished.
@@ -11,15 +13,31 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .parameters import CHECKOUT, literal
 
-__all__ = ["RECORD", "begin_record", "git_state", "read_record", "remove_old_results"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = [
+    "RECORD",
+    "begin_record",
+    "end_on_sigterm",
+    "git_state",
+    "locked",
+    "now",
+    "read_record",
+    "remove_old_results",
+]
 
 RECORD = "run.json"
 _PACKAGES = (
@@ -44,7 +62,7 @@ def begin_record(
         Checked parameters of this run.
     known : mapping
         All parameters of the notebook, see
-        :func:`~genot_helpers.reruns.parameters.notebook_parameters`.
+        :func:`~genot_runner.parameters.notebook_parameters`.
 
     Returns
     -------
@@ -144,3 +162,35 @@ def remove_old_results(folder: Path, names: tuple[str, ...]) -> None:
     for name in {*names, *written}:
         if Path(name).name == name:  # files of this folder only
             (folder / name).unlink(missing_ok=True)
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM, which schedulers send before they kill, end the program in an orderly way."""
+
+    def end(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[int]:
+    """Hold a lock that ends with the process, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        File to lock; it is made, and stays.
+    wait : bool
+        Wait for another process to end; otherwise raise BlockingIOError.
+
+    Yields
+    ------
+    int
+        Descriptor of the file. A child process that inherits it holds the lock too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file.fileno()

@@ -15,14 +15,15 @@ import psutil
 import pytest
 from nbclient.exceptions import DeadKernelError
 
-from genot_helpers.reruns import parameters, reruns
-from genot_helpers.reruns.reruns import (
+from genot_runner import (
     NotebookError,
     find_notebook,
     notebook_parameters,
+    parameters,
     run_notebook,
+    runs,
 )
-from genot_helpers.reruns.run_record import git_state
+from genot_runner.run_folder import git_state
 
 PARAMETERS = """\
 data_source = "demo"  # where slices come from
@@ -77,7 +78,7 @@ def no_kernel(monkeypatch):
         asked.update(options, source=source, executed=executed)
         nbformat.write(nbformat.read(source, as_version=4), executed)
 
-    monkeypatch.setattr(reruns.papermill, "execute_notebook", execute_notebook)
+    monkeypatch.setattr(runs.papermill, "execute_notebook", execute_notebook)
     return asked
 
 
@@ -265,7 +266,7 @@ def test_a_kernel_that_dies_is_explained(tiny, tmp_path, monkeypatch):
     def die(*arguments, **options):
         raise DeadKernelError("Kernel died")
 
-    monkeypatch.setattr(reruns.papermill, "execute_notebook", die)
+    monkeypatch.setattr(runs.papermill, "execute_notebook", die)
     with pytest.raises(NotebookError, match="memory ran out"):
         run_notebook(tiny, output_dir=tmp_path / "results")
 

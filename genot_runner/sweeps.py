@@ -1,11 +1,13 @@
 """Sweeps: a table of runs → Snakemake → one table of results and a summary.
 
 The work is Snakemake's (`workflow/Snakefile`); here the table is checked, the plan written, and
-what happened told.
+what happened told. The workflow starts each run as `python -m genot_runner.sweeps plan.json <run>`.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import importlib.util
 import json
 import os
@@ -18,13 +20,14 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from ..files import check_output_dir, write_json
-from .one_run import locked
+from genot_helpers.files import check_output_dir, write_json
+
 from .parameters import CHECKOUT, NotebookError
-from .results import collect_results, summarise_states
+from .run_folder import end_on_sigterm, locked, read_record
+from .sweep_results import collect_results, summarise_states
 from .sweep_tables import PlannedRun, read_sweep
 
-__all__ = ["SweepResult", "run_sweep"]
+__all__ = ["SweepResult", "run_one", "run_sweep"]
 
 WORKFLOW = CHECKOUT / "workflow"
 
@@ -67,7 +70,7 @@ def run_sweep(
     Parameters
     ----------
     table : str or Path
-        CSV or YAML, see :func:`~genot_helpers.reruns.sweep_tables.read_sweep`. All of it is
+        CSV or YAML, see :func:`~genot_runner.sweep_tables.read_sweep`. All of it is
         checked before anything runs.
     output_dir : str or Path
         Folder of the sweep. Given again, also with a longer table, only what is missing is run.
@@ -175,3 +178,48 @@ def _call(command: list[str], lock: int) -> int:
         process.send_signal(signal.SIGINT)  # as Ctrl-C did already, if it was that
         process.wait()
         return 130
+
+
+def _is_finished(folder: Path, notebook: Path) -> bool:
+    """Tell whether this run, of this version of the notebook, is finished already."""
+    record = read_record(folder)
+    if record is None or record.get("status") != "finished":
+        return False
+    return record.get("notebook_sha256") == hashlib.sha256(notebook.read_bytes()).hexdigest()
+
+
+def run_one(arguments: list[str] | None = None) -> int:
+    """Execute one run of a plan, as the workflow asks for it; return the exit code."""
+    parser = argparse.ArgumentParser(description=run_one.__doc__)
+    parser.add_argument("plan", type=Path, help="plan.json of the sweep")
+    parser.add_argument("run", help="name of the run")
+    parser.add_argument("--attempt", type=int, default=1, help="limits grow with it")
+    chosen = parser.parse_args(arguments)
+    end_on_sigterm()
+    run = json.loads(chosen.plan.read_text(encoding="utf-8"))["runs"][chosen.run]
+    folder, notebook = chosen.plan.resolve().parent / "runs" / chosen.run, Path(run["notebook"])
+    # When Snakemake is killed, its runs go on. The next Snakemake starts them again, which must
+    # neither write into the same folder at the same time nor do finished work twice.
+    with locked(folder / ".lock"):
+        if _is_finished(folder, notebook):
+            print("Finished already.")
+            return 0
+        from .runs import run_notebook  # loads papermill, which takes a second or two
+
+        try:
+            run_notebook(
+                notebook,
+                run["parameters"],
+                output_dir=folder,
+                progress=False,
+                timeout_minutes=run["timeout_minutes"] * chosen.attempt,
+                memory_mb=run["memory_mb"] * chosen.attempt,
+            )
+        except (NotebookError, OSError) as problem:
+            print(f"Error: {problem}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_one())
