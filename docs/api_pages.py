@@ -13,6 +13,7 @@ import genot_runner
 # Files that are no rooms: what they are for, and what of them is public.
 SINGLE_FILES = {
     "files": ("Files are written completely or not at all.", genot_helpers._FILES),
+    "results": ("What a notebook leaves when it is done.", genot_helpers._RESULTS),
     "report": ("One page to send on, with figures inside.", ["write_report"]),
 }
 

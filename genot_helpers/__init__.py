@@ -31,9 +31,10 @@ _ROOMS = (
     *(alignment, decoder, interpolation, evaluation, plotting),
 )
 _FILES = ["check_output_dir", "write_json", "write_slice"]
+_RESULTS = ["finish_run", "peak_memory_mb"]
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={room.__name__.rpartition(".")[2]: room.__all__ for room in _ROOMS}
-    | {"files": _FILES, "report": ["write_report"]},
+    | {"files": _FILES, "report": ["write_report"], "results": _RESULTS},
 )

@@ -10,7 +10,6 @@ import base64
 import datetime
 import io
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from .files import atomic_path, check_output_dir
+from .results import package_versions
 
 __all__ = ["write_report"]
 
@@ -104,7 +104,7 @@ def write_report(
         sections=blocks,
         caveats=list(caveats),
         parameters={name: _shown(value) for name, value in (parameters or {}).items()},
-        versions=_versions(packages),
+        versions=[f"{name} {one}" for name, one in package_versions(packages).items() if one],
         references=list(references),
     )
     check_output_dir(path.parent)
@@ -178,16 +178,6 @@ def _embedded(path: Path) -> str:
     packed = io.BytesIO()
     whole.quantize(256, dither=Image.Dither.NONE).save(packed, format="PNG", optimize=True)
     return base64.b64encode(packed.getvalue()).decode("ascii")
-
-
-def _versions(packages: Sequence[str]) -> list[str]:
-    found = []
-    for package in packages:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 PAGE = """\

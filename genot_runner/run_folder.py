@@ -9,7 +9,6 @@ It is written when a run begins (status "running") and again when it ends ("fini
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -20,6 +19,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
+
+from genot_helpers.results import package_versions
 
 from .parameters import CHECKOUT, literal
 
@@ -40,10 +41,6 @@ __all__ = [
 ]
 
 RECORD = "run.json"
-_PACKAGES = (
-    *("genot-helpers", "anndata", "numpy", "scipy", "pandas", "scikit-learn", "scanpy", "squidpy"),
-    *("torch", "torch_geometric", "POT", "numba", "papermill", "ipykernel"),
-)
 _THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),
 )
@@ -89,7 +86,7 @@ def begin_record(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "threads": {name: os.environ.get(name) for name in _THREAD_VARIABLES},
-        "versions": _versions(),
+        "versions": package_versions(),
         "git_commit": commit,
         "git_dirty": dirty,
         "files": [],
@@ -105,16 +102,6 @@ def _default(source: str) -> Any:
     """Return the value of a default; what is no literal stays as it is written in the notebook."""
     value = literal(source)
     return source if value is None and source != "None" else value
-
-
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
 
 
 def git_state(checkout: Path = CHECKOUT) -> tuple[str | None, bool | None]:

@@ -24,6 +24,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from genot_helpers.files import atomic_path, check_output_dir, write_json
+from genot_helpers.results import peak_memory_mb
 
 from .notebook_page import notebook_page
 from .parameters import (
@@ -319,7 +320,7 @@ class KernelWatch:
         try:
             times = kernel.cpu_times()
             in_use = kernel.memory_info().rss / 1e6
-            peak = max(in_use, _highest_of_linux(kernel.pid), self.peak_memory_mb or 0.0)
+            peak = max(peak_memory_mb(kernel), self.peak_memory_mb or 0.0)
             self.cpu_seconds = sum(times[:4])  # user and system, own and of ended children
             self.peak_memory_mb = peak
             return in_use + sum(_memory_of(child) for child in kernel.children(recursive=True))
@@ -340,14 +341,4 @@ def _memory_of(process: psutil.Process) -> float:
     try:
         return process.memory_info().rss / 1e6
     except psutil.Error:
-        return 0.0
-
-
-def _highest_of_linux(pid: int) -> float:
-    """Return the highest memory a process ever had, in MB; 0 where the system does not say."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123
-            lines = [line for line in status if line.startswith("VmHWM:")]
-        return float(lines[0].split()[1]) * 1024 / 1e6
-    except (OSError, IndexError):
         return 0.0
