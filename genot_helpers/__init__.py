@@ -24,7 +24,7 @@ from . import (  # isort: skip
     plotting,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = (
     *(slices, simulation, datasets, preprocessing, encoder, domains, transport),

@@ -10,7 +10,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "parameters": ["NotebookError", "SweepTableError", "find_notebook", "notebook_parameters"],
+        "notebooks": ["NotebookError", "copy_notebook", "find_notebook", "list_notebooks"],
+        "parameters": ["SweepTableError", "notebook_parameters"],
+        "run_folder": ["read_record"],
         "runs": ["NotebookRun", "run_notebook"],
         "sweep_tables": ["PlannedRun", "read_sweep"],
         "sweeps": ["SweepResult", "run_sweep"],

@@ -1,4 +1,4 @@
-"""Command line: `python -m genot_helpers run 01 section=151674 n_domains=7`.
+"""Command line: `genot run 01 section=151674 n_domains=7`, or `python -m genot_helpers run …`.
 
 Exit codes: 0, all went well; 1, a run failed or could not start; 2, wrong usage, or a table of runs
 with mistakes; 130, interrupted.
@@ -9,15 +9,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from .parameters import (
+import genot_helpers
+
+from .notebooks import (
     NotebookError,
-    SweepTableError,
-    notebook_parameters,
-    read_value,
+    copy_notebook,
+    list_notebooks,
+    results_folder,
+    text_problem,
 )
-from .run_folder import end_on_sigterm
+from .parameters import SweepTableError, notebook_parameters, read_value
+from .run_folder import end_on_sigterm, read_record
 
 if TYPE_CHECKING:
     from .runs import NotebookRun
@@ -37,14 +42,22 @@ def run_sweep(*arguments, **options) -> SweepResult:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m genot_helpers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="genot", description=__doc__)
+    version = f"genot-helpers {genot_helpers.__version__}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="list the notebooks")
     run = commands.add_parser("run", help="execute one notebook headless")
     run.add_argument("notebook", help="number, name or path of a notebook")
     run.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of it")
     run.add_argument("--output-dir", help="folder for the results (default: results/<notebook>)")
+    copy = commands.add_parser("copy", help="copy a notebook to work on")
+    copy.add_argument("notebooks", nargs="+", metavar="notebook", help="number or name, or: all")
+    copy.add_argument("--to", default=".", metavar="FOLDER", help="where the copy goes (here)")
     show = commands.add_parser("parameters", help="list the parameters of a notebook")
     show.add_argument("notebook")
+    status = commands.add_parser("status", help="say how runs ended")
+    status.add_argument("folder", nargs="?", help="folder with results (default: results)")
     _add_sweep(commands)
     return parser
 
@@ -56,7 +69,7 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
         epilog="Options after -- go to Snakemake, such as: -- --retries 0",
     )
     sweep.add_argument("table", help="CSV or YAML with one run per row")
-    sweep.add_argument("--output-dir", required=True, help="folder of the sweep")
+    sweep.add_argument("--output-dir", help="folder of the sweep (results/sweeps/<table>)")
     sweep.add_argument("--profile", default="local", help="local, slurm, or a profile's folder")
     sweep.add_argument("--cores", type=int, help="processor cores to use on this machine")
     sweep.add_argument("--threads", type=int, default=1, help="threads of one run (1)")
@@ -72,8 +85,24 @@ def _parameters(notebook: str, pairs: list[str]) -> dict[str, object]:
         name, equals, text = pair.partition("=")
         if not equals:
             raise NotebookError(f"{pair!r} is not of the form NAME=VALUE.")
-        parameters[name] = read_value(known.get(name), text)
+        if name in parameters:
+            raise NotebookError(f"{name} is given twice.")
+        parameters[name] = read_value(name, text, known)
     return parameters
+
+
+def _as_pairs(options: list[str]) -> str:
+    """Write what was given as options, `--seed 1`, in the way of parameters, `seed=1`."""
+    pairs: list[str] = []
+    for word in options:
+        if word.startswith("-"):
+            name, _, value = word.lstrip("-").partition("=")
+            pairs.append(f"{name.replace('-', '_')}={value}")
+        elif pairs and pairs[-1].endswith("="):
+            pairs[-1] += word
+        else:
+            pairs.append(word)
+    return " ".join(pairs)
 
 
 def _report(run: NotebookRun) -> None:
@@ -97,9 +126,37 @@ def _show(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _list() -> int:
+    for name, title in list_notebooks():
+        print(f"{name:<36}{title}")
+    return 0
+
+
+def _copy(chosen: argparse.Namespace) -> int:
+    every = chosen.notebooks == ["all"]
+    for name in [one for one, _ in list_notebooks()] if every else chosen.notebooks:
+        print(copy_notebook(name, chosen.to))
+    return 0
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    folder = Path(chosen.folder) if chosen.folder else results_folder()
+    found = sorted(folder.rglob("run.json")) if folder.is_dir() else []
+    for path in found:
+        record = read_record(path.parent) or {"status": "damaged"}
+        cell = f"cell [{record['failed_cell']}]: " if record.get("failed_cell") else ""
+        reason = (str(record.get("error") or "").splitlines() or [""])[0]
+        print(f"{record['status']:<12}{path.parent}  {cell}{reason}".rstrip())
+    if not found:
+        print(f"There are no runs in {folder}.")
+    return 0
+
+
 def _sweep(chosen: argparse.Namespace, for_snakemake: list[str]) -> int:
     options = vars(chosen) | {"snakemake_arguments": for_snakemake}
     del options["command"]
+    if options["output_dir"] is None:
+        options["output_dir"] = results_folder() / "sweeps" / Path(chosen.table).stem
     sweep = run_sweep(options.pop("table"), **options)
     if chosen.dry_run:
         return sweep.exit_code
@@ -118,6 +175,27 @@ def _sweep(chosen: argparse.Namespace, for_snakemake: list[str]) -> int:
     return sweep.exit_code
 
 
+def _refuse(
+    parser: argparse.ArgumentParser, chosen: argparse.Namespace, rest: list[str]
+) -> NoReturn:
+    """End with 2: what is left over is no option; a parameter is written another way."""
+    hint = ""
+    if chosen.command == "run":
+        hint = f". Parameters are written without dashes: {_as_pairs(rest)}"
+    parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+
+
+def _do(chosen: argparse.Namespace, rest: list[str], for_snakemake: list[str]) -> int:
+    if chosen.command == "sweep":
+        return _sweep(chosen, for_snakemake)
+    if chosen.command == "run":
+        return _run(chosen, rest)
+    if chosen.command == "list":
+        return _list()
+    does = {"parameters": _show, "copy": _copy, "status": _status}
+    return does[chosen.command](chosen)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = _parser()
@@ -128,13 +206,12 @@ def main(arguments: list[str] | None = None) -> int:
         arguments, for_snakemake = arguments[:cut], arguments[cut + 1 :]
     chosen, rest = parser.parse_known_args(arguments)
     if rest and (chosen.command != "run" or any(one.startswith("-") for one in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        _refuse(parser, chosen, rest)
     try:
-        if chosen.command == "parameters":
-            return _show(chosen)
-        if chosen.command == "sweep":
-            return _sweep(chosen, for_snakemake)
-        return _run(chosen, rest)
+        for word in arguments:
+            if problem := text_problem("The argument", word):
+                raise NotebookError(problem)
+        return _do(chosen, rest, for_snakemake)
     except SweepTableError as problem:
         print(f"Error: {problem}", file=sys.stderr)
         return 2

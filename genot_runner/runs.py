@@ -7,6 +7,7 @@ One run, one folder: the executed notebook, an HTML page of it, what the noteboo
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,27 +23,31 @@ from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import papermill_io
 
-from genot_helpers.files import atomic_path, check_output_dir, write_json
+from genot_helpers.files import atomic_path, check_output_dir
 from genot_helpers.results import peak_memory_mb
 
 from .notebook_page import notebook_page
+from .notebooks import NotebookError, find_notebook, plain_path, results_folder, text_problem
 from .parameters import (
-    CHECKOUT,
-    NotebookError,
+    check_limit,
+    check_names,
     check_parameters,
-    find_notebook,
     notebook_parameters,
     paths_from,
-    plain_path,
 )
-from .run_folder import RECORD, begin_record, now, remove_old_results
+from .run_folder import (
+    RECORD,
+    RunFolder,
+    begin_record,
+    file_hash,
+    now,
+    only_run_in,
+    write_record,
+)
 
-__all__ = [
-    "KernelWatch",
-    "NotebookRun",
-    "run_notebook",
-]
+__all__ = ["KernelWatch", "NotebookRun", "run_notebook"]
 
 _SECONDS_BETWEEN_LOOKS = 0.25
 
@@ -89,7 +94,7 @@ def run_notebook(
         before anything runs.
     output_dir : str or Path, optional
         Folder for all results; default: the parameter `output_dir` if it is given, else
-        `results/<notebook>` in the checkout.
+        `results/<notebook>` in the checkout, or, for a caller elsewhere, in the working directory.
     progress : bool
         Show papermill's progress bar over cells.
     timeout_minutes : float, optional
@@ -104,8 +109,9 @@ def run_notebook(
     Raises
     ------
     NotebookError
-        If the notebook or a parameter is unknown, or a cell fails. The partly executed
-        notebook is kept then, and the message says which cell failed and where it is.
+        If the notebook or a parameter is unknown, a value cannot be right, another run is writing
+        into the folder, or a cell fails. The partly executed notebook is kept then, and the message
+        says which cell failed and where it is.
 
     Notes
     -----
@@ -113,45 +119,117 @@ def run_notebook(
     commit, start and end (UTC), wall and processor seconds, peak memory of the kernel (10⁶ bytes),
     status ("running", "finished", "failed" or "interrupted"), error and failed cell. Until the
     last cell has run, the notebook is called `<name>.unfinished.ipynb`.
+
+    Results of an earlier run in the folder are replaced when the new ones are complete; a run that
+    fails leaves them as they are, and its own notebook and record in the folder `failed`. Files
+    that the reader made or changed stay: where a result has the same name, the reader's file is
+    renamed to `<name>.yours.<ending>`.
     """
     source = find_notebook(notebook)
     known = notebook_parameters(source)
     chosen = paths_from(check_parameters(parameters or {}, known), Path.cwd())
-    wanted = output_dir or chosen.get("output_dir") or CHECKOUT / "results" / source.stem
+    check_names(chosen, known)
+    check_limit("timeout_minutes", timeout_minutes)
+    check_limit("memory_mb", memory_mb)
+    wanted = output_dir or chosen.get("output_dir") or results_folder() / source.stem
+    if problem := text_problem("The folder for results", wanted):
+        raise NotebookError(problem)
     folder = check_output_dir(wanted).resolve()
     if folder == source.parent:
         raise NotebookError(
             f"The results would overwrite {source.name}: {folder} is the notebook's own folder. "
             "Choose another output_dir."
         )
-    if "output_dir" in known:
-        chosen["output_dir"] = str(folder)
+    with only_run_in(folder):
+        return _run_in(
+            folder, source, chosen, known, KernelWatch(timeout_minutes, memory_mb), progress
+        )
+
+
+def _run_in(
+    folder: Path,
+    source: Path,
+    chosen: dict[str, Any],
+    known: Mapping[str, Mapping[str, Any]],
+    watch: KernelWatch,
+    progress: bool,
+) -> NotebookRun:
+    """Run a notebook whose parameters are checked, in a folder that nobody else writes to."""
+    results = RunFolder(folder, source.name)
+    named = chosen | ({"output_dir": str(folder)} if "output_dir" in known else {})
+    record = begin_record(source, named, known)
+    try:
+        with _recorded(record, results, watch):
+            executed = results.place / source.name
+            here = named | ({"output_dir": str(results.place)} if "output_dir" in known else {})
+            _execute(source, executed, here, watch, progress=progress, record=record)
+            if results.staged:
+                _call_place(executed, results.place, folder)
+            record["seconds"] = _finish(executed)
+    except BaseException as problem:
+        kept = results.give_up()
+        if isinstance(problem, NotebookError):
+            raise NotebookError(f"{problem}{_what_is_kept(kept, folder, source.name)}") from problem
+        raise
+    results.keep()
     executed = folder / source.name
-    html = executed.with_suffix(".html")
-    remove_old_results(
-        folder, ("metrics.json", html.name, executed.name, _unfinished(executed).name)
+    metrics = _read_metrics(folder)
+    return NotebookRun(
+        executed, executed.with_suffix(".html"), metrics, folder, record["wall_seconds"]
     )
-    watch = KernelWatch(timeout_minutes, memory_mb)
-    with _recorded(begin_record(source, chosen, known), folder, watch) as record:
-        _execute(source, executed, chosen, watch, progress=progress, record=record)
-        with atomic_path(html) as unfinished:
+
+
+def _what_is_kept(kept: Path, folder: Path, name: str) -> str:
+    said = f"\nThe notebook up to there is kept: {kept / name}" if (kept / name).exists() else ""
+    earlier = "\nThe results of the earlier run in this folder are as they were."
+    return said + (earlier if kept != folder else "")
+
+
+def _call_place(executed: Path, place: Path, folder: Path) -> None:
+    """Let an executed notebook name the folder that its results go to when it is complete."""
+    text = executed.read_text(encoding="utf-8")
+    with atomic_path(executed) as unfinished:
+        unfinished.write_text(
+            re.sub(rf"(/|\\+){re.escape(place.name)}", "", text), encoding="utf-8"
+        )
+
+
+def _finish(executed: Path) -> dict[str, float]:
+    """Write the page of an executed notebook; return the wall times that it measured."""
+    metrics = _read_metrics(executed.parent)
+    try:
+        with atomic_path(executed.with_suffix(".html")) as unfinished:
             unfinished.write_text(notebook_page(executed), encoding="utf-8")
-        written = folder / "metrics.json"
-        metrics = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
-    return NotebookRun(executed, html, metrics, folder, record["wall_seconds"])
+    except OSError as problem:
+        raise NotebookError(
+            f"All cells of {executed.name} ran, but its page could not be written: {problem}"
+        ) from problem
+    return {name: one for name, one in metrics.items() if str(name).endswith("seconds")}
 
 
-def _unfinished(executed: Path) -> Path:
-    return executed.with_suffix(".unfinished.ipynb")
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    """Return what the notebook wrote to metrics.json; nothing if there is none."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return {}
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise NotebookError(
+            f"{path.name} that the notebook wrote cannot be read: {problem}"
+        ) from problem
+    if not isinstance(metrics, dict):
+        raise NotebookError(f"{path.name} that the notebook wrote holds no names and values.")
+    return metrics
 
 
 @contextmanager
-def _recorded(record: dict[str, Any], folder: Path, watch: KernelWatch) -> Iterator[dict[str, Any]]:
+def _recorded(record: dict[str, Any], results: RunFolder, watch: KernelWatch) -> Iterator[None]:
     """Keep run.json: that the run has begun, and how it ended, whatever happens."""
-    write_json(record, folder / RECORD)
-    begin, clock = time.time(), time.perf_counter()
+    write_record(record, results.place)
+    clock = time.perf_counter()
     try:
-        yield record
+        yield
         record["status"] = "finished"
     except Exception as problem:
         record |= {"status": "failed", "error": record["error"] or _in_words(problem)}
@@ -160,16 +238,25 @@ def _recorded(record: dict[str, Any], folder: Path, watch: KernelWatch) -> Itera
         record |= {"status": "interrupted", "error": "The run was interrupted."}
         raise
     finally:
-        files = (one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
         record |= {
             "ended": now(),
             "wall_seconds": time.perf_counter() - clock,
             "cpu_seconds": watch.cpu_seconds,
             "peak_memory_mb": watch.peak_memory_mb,
-            # File systems keep times less exactly than clocks tell them.
-            "files": sorted(one.name for one in files if one.stat().st_mtime > begin - 1),
         }
-        write_json(record, folder / RECORD)
+        _write_last(record, results)
+
+
+def _write_last(record: dict[str, Any], results: RunFolder) -> None:
+    """Write the record of a run that has ended, with the files that it made."""
+    try:
+        names = results.files()
+        hashes = {name: file_hash(results.place / name) for name in names if name != RECORD}
+        record |= {"files": sorted({*names, RECORD}), "sha256": hashes}
+        write_record(record, results.place)
+    except OSError as problem:
+        if record["status"] == "finished":  # the folder is gone, or cannot be written to any more
+            raise NotebookError(f"The results could not be kept: {problem}") from problem
 
 
 def _in_words(problem: BaseException) -> str:
@@ -178,6 +265,21 @@ def _in_words(problem: BaseException) -> str:
         if isinstance(problem, NotebookError)
         else f"{type(problem).__name__}: {problem}"
     )
+
+
+class _WholeFiles:
+    """How papermill writes a notebook: completely or not at all, after every cell."""
+
+    def write(self, content: str, path: str) -> None:
+        with atomic_path(path.removeprefix(WHOLE)) as unfinished:
+            unfinished.write_text(content, encoding="utf-8")
+
+    def pretty_path(self, path: str) -> str:
+        return path.removeprefix(WHOLE)
+
+
+WHOLE = "whole-file:"
+papermill_io.register(WHOLE, _WholeFiles())
 
 
 def _execute(
@@ -190,13 +292,12 @@ def _execute(
     record: dict[str, Any],
 ) -> None:
     """Execute the notebook; say in words which cell failed, and why."""
-    unfinished = _unfinished(executed)
-    kept = f"The notebook up to there is kept: {executed}"
+    unfinished = executed.with_suffix(".unfinished.ipynb")
     try:
         with watch:
             papermill.execute_notebook(
                 plain_path(source),
-                plain_path(unfinished),
+                WHOLE + plain_path(unfinished),
                 parameters=parameters,
                 cwd=str(source.parent),
                 progress_bar=progress,
@@ -207,7 +308,7 @@ def _execute(
         record["failed_cell"] = problem.exec_count
         record["error"] = f"{problem.ename}: {problem.evalue}"
         raise NotebookError(
-            f"Cell [{problem.exec_count}] of {source.name} failed with {record['error']}\n{kept}"
+            f"Cell [{problem.exec_count}] of {source.name} failed with {record['error']}"
         ) from problem
     except DeadKernelError as problem:
         record["failed_cell"] = number = _last_begun(unfinished)
@@ -216,10 +317,16 @@ def _execute(
         )
         record["error"] = watch.stopped or died
         raise NotebookError(
-            f"{source.name} was stopped in cell [{number}]. {record['error']}\n{kept}"
+            f"{source.name} was stopped in cell [{number}]. {record['error']}"
         ) from problem
     except NoSuchKernel as problem:
         raise NotebookError(f"{source.name} wants a kernel that is missing: {problem}") from problem
+    except OSError as problem:  # the disk is full, or the folder is gone
+        record["failed_cell"] = number = _last_begun(unfinished)
+        raise NotebookError(
+            f"{source.name} was stopped in cell [{number}]: its notebook could not be written "
+            f"({problem}). Make room, or choose another output_dir."
+        ) from problem
     finally:
         if unfinished.exists():
             unfinished.replace(executed)

@@ -7,7 +7,6 @@ what happened told. The workflow starts each run as `python -m genot_runner.swee
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -22,14 +21,15 @@ import psutil
 
 from genot_helpers.files import check_output_dir, write_json
 
-from .parameters import CHECKOUT, NotebookError
-from .run_folder import end_on_sigterm, locked, read_record
-from .sweep_results import collect_results, summarise_states
+from .notebooks import CHECKOUT, NotebookError, in_checkout, shipped_folder
+from .parameters import check_limit
+from .run_folder import end_on_sigterm, file_hash, locked, read_record
+from .sweep_results import collect_results, is_whole, summarise_states
 from .sweep_tables import PlannedRun, read_sweep
 
 __all__ = ["SweepResult", "run_one", "run_sweep"]
 
-WORKFLOW = CHECKOUT / "workflow"
+WORKFLOW = shipped_folder("workflow")
 
 
 class SweepResult(NamedTuple):
@@ -103,6 +103,10 @@ def run_sweep(
     OSError
         If the folder cannot be written to.
     """
+    for name, value in (("cores", cores), ("threads", threads)):
+        check_limit(name, value, whole=True)
+    check_limit("memory_mb", memory_mb)
+    check_limit("timeout_minutes", timeout_minutes)
     runs = read_sweep(table)
     command = _snakemake(profile, cores, snakemake_arguments)
     folder = check_output_dir(output_dir).resolve()
@@ -110,6 +114,7 @@ def run_sweep(
     try:
         with locked(folder / ".lock", wait=False) as lock:
             _write_plan(folder, runs, default)
+            _forget_damaged(folder, runs)
             command += ["--directory", str(folder)]
             code = _call([*command, *(["--dry-run"] if dry_run else [])], lock)
             if dry_run:
@@ -125,14 +130,15 @@ def run_sweep(
             f"Another sweep is running in {folder}. Wait for it, or choose another folder."
         ) from None
     counts, unfinished = summarise_states(folder)
-    return SweepResult(folder, counts, unfinished, code)
+    return SweepResult(folder, counts, unfinished, code or int(bool(unfinished)))
 
 
 def _snakemake(profile: str | Path, cores: int | None, arguments: Sequence[str]) -> list[str]:
     """Return the command that starts Snakemake."""
     if importlib.util.find_spec("snakemake") is None or importlib.util.find_spec("pyarrow") is None:
         raise NotebookError(
-            "Sweeps need Snakemake and pyarrow: pip install -e '.[sweeps]' in the checkout."
+            "Sweeps need Snakemake and pyarrow: pip install 'genot-helpers[sweeps]', or "
+            "pip install -e '.[sweeps]' in the checkout."
         )
     named = WORKFLOW / "profiles" / profile
     folder = named if named.is_dir() else Path(profile).expanduser().resolve()
@@ -166,26 +172,34 @@ def _write_plan(folder: Path, runs: Sequence[PlannedRun], default: dict[str, flo
         write_json(plan, path)
 
 
+def _forget_damaged(folder: Path, runs: Sequence[PlannedRun]) -> None:
+    """Let runs be done again that were finished once, and whose results cannot be read any more."""
+    for run in runs:
+        mark = folder / "runs" / run.id / "finished"
+        if mark.exists() and not is_whole(mark.parent):
+            mark.unlink()
+
+
 def _call(command: list[str], lock: int) -> int:
     """Run Snakemake; on Ctrl-C or SIGTERM let it end its jobs, then return 130."""
     environment = dict(os.environ)
-    paths = [str(CHECKOUT), environment.get("PYTHONPATH", "")]
+    paths = [str(CHECKOUT) if in_checkout() else "", environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    process = subprocess.Popen(command, env=environment, pass_fds=(lock,))
+    held = {} if os.name == "nt" else {"pass_fds": (lock,)}
+    process = subprocess.Popen(command, env=environment, **held)
     try:
         return process.wait()
     except (KeyboardInterrupt, SystemExit):
-        process.send_signal(signal.SIGINT)  # as Ctrl-C did already, if it was that
+        if os.name != "nt":  # there, Ctrl-C has reached it already
+            process.send_signal(signal.SIGINT)  # as Ctrl-C did already, if it was that
         process.wait()
         return 130
 
 
 def _is_finished(folder: Path, notebook: Path) -> bool:
     """Tell whether this run, of this version of the notebook, is finished already."""
-    record = read_record(folder)
-    if record is None or record.get("status") != "finished":
-        return False
-    return record.get("notebook_sha256") == hashlib.sha256(notebook.read_bytes()).hexdigest()
+    record = read_record(folder) or {}
+    return is_whole(folder) and record.get("notebook_sha256") == file_hash(notebook)
 
 
 def run_one(arguments: list[str] | None = None) -> int:

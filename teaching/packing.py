@@ -11,7 +11,7 @@ from genot_helpers.files import atomic_path, check_output_dir
 from .exercises import CHECKOUT
 
 # What has to lie beside the notebooks so that they can be installed for and run.
-NEEDED = ("pyproject.toml", "constraints.txt", "environment.yml", "LICENSE")
+NEEDED = ("pyproject.toml", "setup.py", "constraints.txt", "environment.yml", "LICENSE")
 NEEDED += ("data/README.md", "data/registry.tsv")
 MADE_AT = (2026, 1, 1, 0, 0, 0)  # the same files make the same archive, byte for byte
 

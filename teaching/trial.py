@@ -22,7 +22,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from genot_runner.parameters import find_notebook, literal
+from genot_runner.notebooks import find_notebook
+from genot_runner.parameters import literal
 from genot_runner.runs import NotebookRun, run_notebook
 
 from .editions import student_edition

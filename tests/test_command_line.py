@@ -136,8 +136,15 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(notebook, capsys, 
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([], ["walk"], ["run"], ["run", "01", "--seed", "1"], ["parameters", "01", "a=1"]),
-        *(["sweep", "table.csv"], ["sweep", "table.csv", "--output-dir", "out", "seed=1"]),
+        *(
+            [],
+            ["walk"],
+            ["run"],
+            ["run", "01", "--seed", "1"],
+            ["parameters", "01", "a=1"],
+            ["copy"],
+        ),
+        *(["sweep"], ["sweep", "table.csv", "--output-dir", "out", "seed=1"]),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):

@@ -22,7 +22,7 @@ from sweep_runs import (
 )
 
 from genot_runner import sweeps
-from genot_runner.parameters import NotebookError
+from genot_runner.notebooks import NotebookError
 from genot_runner.run_folder import locked
 from genot_runner.sweeps import run_sweep
 
