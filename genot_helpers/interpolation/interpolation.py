@@ -303,7 +303,8 @@ class Interpolation:
     decoder
         See :mod:`genot_helpers.decoder`; None: the mean is a local one.
     seconds
-        How long the coupling and the whole preparation took.
+        How long the coupling, the whole preparation and, last time, the placing of spots took
+        (keys ``coupling``, ``prepare``, ``place``).
     """
 
     left: AnnData
@@ -409,8 +410,8 @@ class Interpolation:
         if 0.0 < t < 1.0:
             chosen, record = self._place(around, expected, start)
         generated = self._assemble(around, expected, chosen)
-        record["seconds"] = self.seconds | {"place": time.perf_counter() - begin}
-        generated.uns["genot"] |= record
+        generated.uns["genot"] |= record  # no times in it: the same run leaves the same file
+        self.seconds["place"] = time.perf_counter() - begin
         return generated
 
     def _positions(
