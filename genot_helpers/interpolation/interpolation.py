@@ -34,7 +34,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ..decoder.decoder import Decoder, train_decoder
+from ..decoder.decoder import train_decoder
+from ..decoder.model import Decoder
 from ..shared_features import check_pair, expression_states, shared_space
 from ..slices.geometry import nearest_distance, spot_spacing
 from ..slices.slices import SliceError, find_labels
