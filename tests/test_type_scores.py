@@ -1,4 +1,4 @@
-"""Scores of types in place: ideal values, what lowers each, a dense oracle, order of rows, ghosts."""
+"""Scores of types in place: ideal values, what lowers each, an oracle, order of rows, ghosts."""
 
 from __future__ import annotations
 
