@@ -1,4 +1,4 @@
-"""Leave every inner section of a stack out in turn: do the sections beyond the next ones help?"""
+"""Leave every inner section of a stack out in turn, to see whether those beyond the next help."""
 
 from __future__ import annotations
 
