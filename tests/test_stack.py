@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -42,7 +44,7 @@ def shifting(by):
 def test_a_parabola_is_followed_exactly(depths):
     """Places 7 z² of the sections: the cubic through four of them is the parabola itself."""
     way = [7.0 * z**2 for z in depths]
-    before, here, after = (shifting(b - a) for a, b in zip(way[:-1], way[1:], strict=True))
+    before, here, after = (shifting(b - a) for a, b in pairwise(way))
     warp = BentWarp(**vars(here), before=before, after=after, gaps=tuple(np.diff(depths)))
     points = np.array([[400.0, 300.0], [500.0, 800.0]])
     for t in (0.0, 0.25, 0.7, 1.0):

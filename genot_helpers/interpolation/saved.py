@@ -41,6 +41,7 @@ from ..slices.slices import SliceError
 from ..transport.transport import Coupling
 from .carry import CarriedLabels
 from .interpolation import Interpolation
+from .small_sections import Filling
 from .warp import SmoothWarp
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def save_interpolation(
         )
     header: dict[str, Any] = {"kind": _KIND, "version": _VERSION}
     header |= {name: float(getattr(prepared, name)) for name in _NUMBERS}
+    header["filling"] = {k: _plain(v) for k, v in prepared.filling._asdict().items()}
     header |= {"mean": prepared.mean, "seed": prepared.seed, "seconds": prepared.seconds}
     parts: dict[str, Any] = {f"points/{name}": getattr(prepared, name) for name in _ARRAYS}
     parts |= {name: _bare(getattr(prepared, name)) for name in ("left", "right")}
@@ -148,6 +150,7 @@ def load_interpolation(path: str | Path) -> Interpolation:
             warp=_make_warp(header["warp"], _under(parts, "warp")),
             coupling=_make_coupling(header["coupling"], _under(parts, "coupling")),
             **{name: header[name] for name in _NUMBERS},
+            filling=Filling(**header["filling"] | {"signal": tuple(header["filling"]["signal"])}),
             labels=labels,
             mean=header["mean"],
             seed=header["seed"],

@@ -149,19 +149,9 @@ def interpolate_stack(
             sections[left], sections[right], spatial_key=spatial_key, seed=seed, **options
         )
         if path == "cubic":
-            ends = [
-                (gap - 1, gap) if gap > 0 else None,
-                (gap + 1, gap + 2) if gap + 2 < len(at) else None,
-            ]
             stiffness = options.get("stiffness", "auto")
-            beyond = [
-                None if pair is None
-                else _warp_between(*(sections[order[i]] for i in pair), spatial_key, stiffness, seed)
-                for pair in ends
-            ]  # fmt: skip
-            lengths = [1.0 if pair is None else at[pair[1]] - at[pair[0]] for pair in ends]
-            spans = lengths[0], at[gap + 1] - at[gap], lengths[1]
-            warp = BentWarp(**vars(prepared.warp), before=beyond[0], after=beyond[1], gaps=spans)
+            ordered = [sections[number] for number in order]
+            warp = _bent_warp(prepared.warp, ordered, at, gap, spatial_key, stiffness, seed)
             prepared = replace(prepared, warp=warp)
         for number, z in enumerate(positions):
             if gaps[number] != gap:
@@ -193,6 +183,21 @@ def depths_of_stack(
     if len(np.unique(at)) < len(at):
         raise SliceError(f"Two sections lie at one depth ({sorted(at.tolist())}): leave one out.")
     return at
+
+
+def _bent_warp(warp, sections, at, gap, spatial_key, stiffness, seed) -> BentWarp:
+    """Bend the warp of a gap by the sections before and after it, which are in order."""
+    beyond, lengths = [], []
+    for first in (gap - 1, gap + 1):
+        if not 0 <= first < len(at) - 1:  # an end of the stack
+            beyond.append(None)
+            lengths.append(1.0)
+            continue
+        pair = sections[first], sections[first + 1]
+        beyond.append(_warp_between(*pair, spatial_key, stiffness, seed))
+        lengths.append(float(at[first + 1] - at[first]))
+    spans = lengths[0], float(at[gap + 1] - at[gap]), lengths[1]
+    return BentWarp(**vars(warp), before=beyond[0], after=beyond[1], gaps=spans)
 
 
 def _warp_between(
