@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LogProfiles",
     "check_overlap",
+    "column_moments",
     "comparable_places",
     "coordinates",
     "label_codes",
@@ -116,8 +117,7 @@ class LogProfiles(NamedTuple):
 
     def most_variable(self, n_genes: int | None = None) -> LogProfiles:
         """Keep the genes that the held-out slice expresses; of more, those that vary most there."""
-        mean = np.asarray(self.real.mean(axis=0)).ravel()
-        variance = np.asarray(self.real.multiply(self.real).mean(axis=0)).ravel() - mean**2
+        mean, variance = column_moments(self.real)
         largest = np.argsort(-variance, kind="stable")[:n_genes]
         chosen = np.sort(largest[mean[largest] > 0])
         return LogProfiles(self.genes[chosen], self.real[:, chosen], self.generated[:, chosen])
@@ -153,6 +153,12 @@ def sparse_log_profiles(
     return LogProfiles(
         genes, _log_values(real, depth / totals), _log_values(ours, depth / _totals(ours))
     )
+
+
+def column_moments(values: sparse.csr_matrix) -> tuple[NDArray, NDArray]:
+    """Mean and variance of each column of a sparse matrix."""
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    return mean, np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
 
 
 def _totals(matrix: Any) -> NDArray:

@@ -203,7 +203,7 @@ def _plain(value: Any) -> Any:
 
 
 def _write_error(path: Path, error: BaseException) -> OSError:
-    """Say what happened to the file, whether the old one is there, and what to do."""
+    """Make an error that names the reason, the state of the old file, and what to do."""
     old = "The file that was there before is unchanged." if path.exists() else "No file was left."
     free = shutil.disk_usage(path.parent).free / 1e6
     return _os_error(

@@ -26,7 +26,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
 
-from .comparable import shared_genes
+from .comparable import column_moments, shared_genes
 from .preprocessing.genes import select_highly_variable
 from .preprocessing.preprocessing import joint_components, normalise
 from .slices.geometry import spot_spacing
@@ -207,7 +207,7 @@ def _components(slices, pools) -> list[np.ndarray]:
         with warnings.catch_warnings():  # such a spot keeps its zeros
             warnings.filterwarnings("ignore", message="Some cells have zero counts")
             normalise(copies)
-    variance = sum(_variance(copy.layers["log1p"]) for copy in copies)
+    variance = sum(column_moments(copy.layers["log1p"])[1] for copy in copies)
     chosen = np.zeros(len(shared), dtype=bool)
     chosen[np.argsort(-variance, kind="stable")[:_N_GENES]] = True
     for copy in copies:
@@ -215,12 +215,6 @@ def _components(slices, pools) -> list[np.ndarray]:
     n_spots = sum(copy.n_obs for copy in copies)
     joint_components(copies, n_components=min(_N_COMPONENTS, int(chosen.sum()), n_spots))
     return [copy.obsm["X_pca"].astype(float) for copy in copies]
-
-
-def _variance(values: sparse.csr_matrix) -> np.ndarray:
-    """Variance of each column."""
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    return np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
 
 
 # -------------------------------------------------------------------------------------------------

@@ -54,10 +54,10 @@ def train_decoder(
     device: str = "auto",
     progress: bool | None = None,
 ) -> Decoder:
-    """Learn what expression to expect at a given embedding.
+    """Learn which expression to expect at a given embedding.
 
-    Train on the kind of embedding that will be decoded: for the embedding of a generated slice,
-    which is an average over places, that is one smoothed over the spatial graph (see
+    Train on the kind of embedding that will be decoded. The embedding of a generated slice is an
+    average over places, so train on one smoothed over the spatial graph (see
     :func:`genot_helpers.preprocessing.smooth_components`). The slices are not changed.
 
     Parameters
@@ -103,7 +103,7 @@ def train_decoder(
         negative or missing values, or counts in one slice and other values in another, or no counts
         where the likelihood needs them; too few spots. Before any work.
     ValueError
-        A setting makes no sense, or the device does not exist.
+        A setting is out of range, or the device does not exist.
     FloatingPointError
         The loss is no longer finite.
 
@@ -167,7 +167,7 @@ def train_decoder(
 # with the lowest loss on the held-out spots are kept.
 
 _EVALUATION_SPOTS = 1024  # looked at in one go where nothing is learned
-_RAKING_STEPS = 5  # settles the calibration to about a thousandth
+_RAKING_STEPS = 5  # fix the calibration to about a thousandth
 _WORTHWHILE = 0.002  # share of the gain so far that keeps the training going
 
 
@@ -196,7 +196,7 @@ class TrainingLoop:
 
     @torch.no_grad()
     def start_at_mean(self) -> torch.Tensor:
-        """Make the network the mean-only model; returns its output (genes,)."""
+        """Make the network the mean-only model; return its output (genes,)."""
         network, embedding = self.network, self.data.embedding
         network.centre.copy_(embedding.mean(dim=0))
         scale = embedding.std(dim=0)
@@ -211,7 +211,7 @@ class TrainingLoop:
         return network.output_bias.detach().clone()
 
     def fit(self, bar: tqdm, patience: int, batch_size: int, learning_rate: float) -> dict:
-        """Train with early stopping, end with the best weights; returns fields of Decoder."""
+        """Train with early stopping, keep the best weights; return fields of Decoder."""
         parameters = [one for one in self.network.parameters() if one.requires_grad]
         optimiser = torch.optim.Adam(parameters, lr=learning_rate)
         curves = {name: [self._loss(spots)] for name, spots in self.watched.items()}
@@ -386,7 +386,7 @@ def _dense(values: sparse.csr_matrix | NDArray, spots: NDArray[np.intp] | slice)
 
 
 def _check_expression(named: Mapping[str, AnnData], likelihood: str) -> bool:
-    """Raise unless the slices can be trained on together; returns whether they hold counts."""
+    """Raise unless the slices can be trained on together; return whether they hold counts."""
     (first_name, first), *others = named.items()
     for name, adata in others:
         if not adata.var_names.equals(first.var_names):
@@ -416,7 +416,7 @@ def _check_expression(named: Mapping[str, AnnData], likelihood: str) -> bool:
 
 
 def _check_values(name: str, adata: AnnData) -> bool:
-    """Raise where X cannot be used; says whether it holds whole numbers."""
+    """Raise where X cannot be used; return whether it holds whole numbers."""
     if adata.X is None or not is_numeric(adata.X) or not adata.n_vars:
         raise SliceError(f"{name}: X holds no numbers; store counts or other values there")
     bad, used_spots, _ = scan(adata.X)
@@ -445,7 +445,7 @@ _RANGES = {
 
 
 def _check_settings(likelihood: str, **settings: float) -> None:
-    """Raise one error that lists all settings that make no sense."""
+    """Raise one error that lists all settings that are out of range."""
     problems = [
         f"{name} is {settings[name]}; give a number from {low} to {high}"
         for name, (low, high) in _RANGES.items()

@@ -112,13 +112,13 @@ class Decoder:
         the held-out part) and "held_out". Number 0 is the untrained, mean-only model, number k
         after epoch k. Counts: without the term log(x!).
     best_epoch : int
-        Where the held-out loss was lowest; the weights are those of that epoch. 0: the embedding
-        told nothing about the expression.
+        Epoch with the lowest held-out loss, whose weights are kept. 0: the embedding did not help
+        to predict the expression.
     held_out_losses : ndarray
-        (3, genes), loss of the held-out spots summed, of: the mean-only model, the decoder, a model
-        that knew every value. All with the dispersions of the decoder.
+        (3, genes), summed loss of the held-out spots under the mean-only model, the decoder, and a
+        model that predicts every value exactly; all with the dispersions of the decoder.
     stopped_early, interrupted : bool
-        Whether the held-out loss had ceased to fall; whether training was interrupted.
+        Whether the held-out loss stopped falling; whether training was interrupted.
     seconds : float
     """
 
@@ -140,10 +140,10 @@ class Decoder:
     def held_out_gain(self) -> float:
         """Share of the deviance of the held-out spots that the decoder explains.
 
-        0: no better than the mean of each gene; 1: every value hit exactly, which noise forbids:
-        .1 is much for sparse counts. R² for the Gaussian (genes in units of their spread).
-        The embedding of a held-out spot may itself have been computed from its expression: this
-        guards against overfitting of the decoder, it does not prove prediction of unseen tissue.
+        0: no better than the mean of each gene; 1: every value predicted exactly, which noise
+        prevents (.1 is high for sparse counts). R² for the Gaussian (genes in units of their
+        spread). The embedding of a held-out spot may have been computed from its expression: the
+        score detects overfitting of the decoder, not failure on unseen tissue.
         """
         mean_only, decoder, saturated = self.held_out_losses.sum(axis=1)
         return float((mean_only - decoder) / (mean_only - saturated))
@@ -191,11 +191,10 @@ class Decoder:
 
         Returns
         -------
-        (n, genes) float32: the expected composition times the library size. None is negative, and
-        over all genes they add up to the library size. With the Gaussian likelihood they are back
-        from the logarithm: exp(mean of logarithms) - 1 falls short of the mean, most for genes that
-        scatter most, so each gene is multiplied, before the composition is taken, by a factor that
-        makes its mean over the training spots right.
+        (n, genes) float32: the expected composition times the library size; values are not negative
+        and sum, over all genes, to the library size. The Gaussian likelihood predicts logarithms,
+        and exp(mean of logarithms) - 1 is below the mean, most for genes that scatter most; so each
+        gene is first multiplied by a factor that corrects its mean over the training spots.
 
         Raises
         ------
@@ -300,7 +299,7 @@ class Poisson:
         return torch.log((sums + 0.5) / (sums + 0.5).sum())  # half a count: no gene is impossible
 
     def location(self, output: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
-        """Say where the distribution is centred: the logarithm of m."""
+        """Return the centre of the distribution: the logarithm of m."""
         return torch.log_softmax(output, dim=1) + torch.log(library)
 
     def loss(
@@ -314,7 +313,7 @@ class Poisson:
         return torch.zeros_like(target)
 
     def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
-        """Compute the :meth:`loss` of a model that knew every value: the lowest possible."""
+        """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         return target - torch.xlogy(target, target)
 
     def moments(self, target: torch.Tensor, location: torch.Tensor) -> torch.Tensor:
@@ -333,7 +332,7 @@ class Poisson:
 
 
 class NegativeBinomial(Poisson):
-    """Counts that scatter more than Poisson's, each gene in its own measure."""
+    """Counts that scatter more than Poisson's, with a dispersion for each gene."""
 
     def loss(
         self, target: torch.Tensor, location: torch.Tensor, dispersion: torch.Tensor
@@ -351,7 +350,7 @@ class NegativeBinomial(Poisson):
         return gammas + target * torch.log(dispersion)
 
     def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
-        """Compute the :meth:`loss` of a model that knew every value: the lowest possible."""
+        """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         scatter = torch.log1p(target / dispersion)
         return (target + dispersion) * scatter - torch.xlogy(target, target)
 
@@ -376,7 +375,7 @@ class Gaussian:
         return sums / n_spots
 
     def location(self, output: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
-        """Say where the distribution is centred: eta itself."""
+        """Return the centre of the distribution: eta itself."""
         return output
 
     def loss(
@@ -390,7 +389,7 @@ class Gaussian:
         return torch.log(2 * math.pi * dispersion).expand_as(target) / 2
 
     def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
-        """Compute the :meth:`loss` of a model that knew every value: the lowest possible."""
+        """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         return torch.zeros_like(target)
 
     def moments(self, target: torch.Tensor, location: torch.Tensor) -> torch.Tensor:

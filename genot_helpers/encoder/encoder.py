@@ -218,7 +218,7 @@ class GenOTEncoder(torch.nn.Module):
         return mixed
 
     def reconstruction(self, hidden: torch.Tensor, operator: SparseOperator) -> torch.Tensor:
-        """H (n, p): the features as the neighbourhood's hidden vectors predict them."""
+        """H (n, p): the features predicted from the hidden vectors of the neighbourhood."""
         return propagate(operator, hidden) @ self.output_weight + self.output_bias
 
     def neighbourhood(self, hidden: torch.Tensor, readout: SparseOperator) -> torch.Tensor:

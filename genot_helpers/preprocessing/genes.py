@@ -54,10 +54,10 @@ def select_highly_variable(
     Parameters
     ----------
     adata
-        A slice; ``X`` (n spots, genes) sparse or dense, non-negative. If it holds no counts and
-        ``uns["log1p"]`` is there (the mark of ``scanpy.pp.log1p``), it is taken as logged already.
+        A slice; ``X`` (n spots, genes) sparse or dense, non-negative. Values that are not counts
+        are taken as logarithms if ``uns["log1p"]`` exists (written by ``scanpy.pp.log1p``).
     n_genes
-        How many genes to keep. A slice that has no more than that keeps all of them.
+        How many genes to keep. A slice with fewer keeps all of them.
     key_added
         Column of ``var`` for the selection.
 
@@ -274,7 +274,7 @@ def _prepared_blocks(genes: AnnData, nodes: np.ndarray) -> Iterator[np.ndarray]:
         if not logged:
             y -= np.outer(y @ log_total, log_total)
         spread = y.std(axis=1, keepdims=True)
-        # What remains of a gene that is proportional to the totals is rounding errors: zero.
+        # The residual of a gene that is proportional to the totals is rounding error: zero.
         yield np.where(spread > 1e-9, y / np.maximum(spread, 1e-9), 0.0)
 
 

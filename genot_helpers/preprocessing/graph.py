@@ -50,7 +50,7 @@ def spatial_graph(
     spatial_key: str = "spatial",
     key_added: str = "spatial",
 ) -> None:
-    """Join every spot to its neighbours, in the way that suits the technology.
+    """Join every spot to its neighbours, by a rule that suits the technology.
 
     Spots of a hexagonal Visium grid (recognised by ``obs["array_row"]`` and ``obs["array_col"]``)
     get their up to six touching neighbours by :func:`grid_graph`; all others get their
@@ -93,8 +93,8 @@ def spatial_graph(
 def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str = "spatial") -> None:
     """Join every spot of a hexagonal grid to the spots that touch it (six at most).
 
-    Spots at the border of the tissue have fewer neighbours, and a spot that lies alone has none: a
-    mean over its neighbourhood then leaves it its own features. Parameters, slots and errors are
+    Spots at the border of the tissue have fewer neighbours. An isolated spot has none: the mean
+    over its neighbourhood is then its own features. Parameters, slots and errors are
     those of :func:`spatial_graph`; the distances count steps on the grid, so each of them is 1.
     """
     _check_coordinates(adata, spatial_key, n_neighbors=6)
@@ -112,8 +112,8 @@ def nearest_neighbour_graph(
 ) -> None:
     """Join every spot to its ``n_neighbors`` nearest spots.
 
-    The graph is directed (row = spot, columns = its neighbours): being among the nearest of
-    another spot is not mutual. Parameters, slots and errors are those of :func:`spatial_graph`;
+    The graph is directed (row = spot, columns = its neighbours): a spot need not be among the
+    nearest of its own neighbours. Parameters, slots and errors are those of :func:`spatial_graph`;
     the distances are Euclidean, in the unit of the coordinates.
     """
     _check_coordinates(adata, spatial_key, n_neighbors)

@@ -159,12 +159,12 @@ def simulate_olfactory_bulb(
 
     Stereo-seq sees several cells in each bin of 25 µm; Slide-seqV2 sees one or two in each 10 µm
     bead, and fewer UMIs. Frames, resolution, capture and the level of each gene differ, and each
-    technology misses an eighth of the genes, another one. Layers are concentric.
+    technology misses a different eighth of the genes. Layers are concentric.
 
     Parameters
     ----------
     n_bins
-        Bins under tissue, about, at least 500: the size of the bulb, for the beads too.
+        Approximate number of bins under tissue, at least 500; sets the size of the bulb.
     n_beads
         Number of beads, from 500 up to three a bin.
     n_genes

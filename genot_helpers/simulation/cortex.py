@@ -50,7 +50,7 @@ def simulate_cortex(
     n_sections
         Number of sections. Section k is the same however many there are.
     n_spots
-        Spots under tissue, about, at least 150; 3,700 fill the 78 x 64 positions of a real slide.
+        Approximate spots under tissue, at least 150; 3,700 fill the 78 x 64 positions of a slide.
         Spots stay 100 µm apart: fewer mean less tissue, with layers only a spot or two thick.
     n_genes
         Number of genes; the named ones come first.
@@ -70,7 +70,7 @@ def simulate_cortex(
           ``obs["array_row"]``, ``obs["array_col"]``: as Space Ranger writes them.
         - ``obsm["spatial"]``: (spots, 2) float64, µm on the slide, y down.
           ``obsm["spatial_common"]``: the same spots in the frame of the block, deformation undone:
-          the truth for alignment, which no instrument knows.
+          the truth for alignment, which no instrument measures.
         - ``var["role"]``: what the gene follows; ``var["marker_of"]``: its cell type, or empty.
         - ``uns["genot"]``: ``simulated`` (True), ``source``, ``seed``, ``spatial_unit``,
           ``parameters`` (``position_um`` is the depth of the section in the block).

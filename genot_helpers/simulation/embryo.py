@@ -56,7 +56,7 @@ def simulate_embryo(
     stages
         Names from ``"E9"`` to ``"E12.5"``; days in between (``"E10"``) can serve as held-out truth.
     n_bins
-        Bins in tissue at E9.5, about, at least 500; there are 1.45 times as many each day.
+        Approximate number of bins in tissue at E9.5, at least 500; 1.45 times as many each day.
     n_genes
         Number of genes; the named ones come first.
     seed
@@ -210,9 +210,9 @@ GROWTH = 1.45  # of the area, a day
 # but only of a panel of genes. Positions are in fields of view, the section is turned and mirrored,
 # and every gene has an efficiency of its own. No measured value is copied.
 
-FIELD_OF_VIEW_UM = 210.0  # what the unit of the positions really is
+FIELD_OF_VIEW_UM = 210.0  # length of the unit of the positions
 PANEL_UMIS = 200.0  # of the panel in the median cell
-ONLY_HERE = 0.06  # share of the panel that the other instrument does not know
+ONLY_HERE = 0.06  # share of the panel that the other instrument does not measure
 ASSAY = Assay(depth=PANEL_UMIS, cells=0.4, spread=0.45, patches=0.15, dropout=0.0, batch=0.6)
 SOURCE = (
     "Simulated with genot_helpers.simulation: no measured tissue. Positions are in fields of view."
@@ -240,7 +240,7 @@ def simulate_embryo_cells(
     n_panel
         Genes of the panel, from 100 up to half of ``n_genes``: the named markers, genes that tell
         cell types apart, and others; 6 % of them are not among those of ``simulate_embryo``. Genes
-        that every cell is full of would crowd an image, and are left out.
+        abundant in every cell are left out: their signals would overlap in an image.
     n_bins, n_genes
         Size of the embryo and genes of the tissue, as in :func:`simulate_embryo`: give the same
         values (and seed) there, so that both are made of the same cell types.
@@ -310,7 +310,7 @@ def _with_unknown(known: Genes, n_new: int, rng: np.random.Generator) -> Genes:
 
 
 def _choose_panel(known: Genes, n_chosen: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose genes as a designer would, who knows cell types but not where they lie: columns."""
+    """Choose the columns of genes that tell cell types apart, without looking at places."""
     role, mean = known.var["role"].to_numpy(), known.rate.mean(axis=0)
     crowded = np.isin(role, ["housekeeping", "mitochondria"]) | (mean > np.quantile(mean, 0.97))
     rank = np.log(known.rate).std(axis=0) * (mean > np.median(mean))  # what tells types apart

@@ -45,23 +45,22 @@ def simulate_sagittal_brain(
 ) -> dict[str, ad.AnnData]:
     """Simulate sagittal sections of one mouse brain, each cut into two halves, on Visium slides.
 
-    Some domains lie in one half only (olfactory bulb, striatum; cerebellum, hindbrain), others go
-    on over the cut (cortex, fibre tracts, hippocampus, thalamus, hypothalamus). Each of the slices
-    has its own batch effect: every gene is seen more or less well, by the same factor in all its
-    spots.
+    Some domains lie in one half only (olfactory bulb, striatum; cerebellum, hindbrain), others
+    cross the cut (cortex, fibre tracts, hippocampus, thalamus, hypothalamus). Each slice has its
+    own batch effect: a factor per gene, the same in all spots.
 
     Parameters
     ----------
     n_sections
         Number of sections; each gives an anterior and a posterior slice.
     n_spots
-        Spots under tissue of a whole section, about, at least 600: fewer mean a smaller brain.
+        Approximate spots under tissue of a whole section, at least 600; fewer: a smaller brain.
     n_genes
         Number of genes; the named ones come first.
     section_gap_um
         Distance between consecutive sections, µm.
     batch
-        Standard deviation of the logarithm of the factor by which a slice sees a gene.
+        Standard deviation of the logarithm of these factors.
     seed
         The same seed gives bit-identical slices.
 

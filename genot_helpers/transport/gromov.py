@@ -87,7 +87,7 @@ def fused_gromov_wasserstein_coupling(
         (n_left,) and (n_right,) non-negative, with the same total. Default: uniform, total 1.
     initial_plan
         (n_left, n_right) plan with the masses given, where the search starts; for example that of
-        :func:`genot_helpers.transport.sparse_coupling`. Default: everything goes everywhere.
+        :func:`genot_helpers.transport.sparse_coupling`. Default: the product of the masses.
     max_iterations, tolerance
         The iteration (conditional gradient) stops when the loss changes by less than ``tolerance``,
         relative to itself.
@@ -169,8 +169,8 @@ def partial_fused_gromov_wasserstein_coupling(
     left_mass, right_mass
         Totals may differ.
     initial_plan
-        Cut or filled up to the mass that is to be matched. Strongly recommended: from a cold start
-        the result is often poor, even where a perfect match exists.
+        Cut or filled up to the mass that is to be matched. Strongly recommended: without it the
+        result is often poor, even where a perfect match exists.
     """
     begin = time.perf_counter()
     if not 0 < matched_share <= 1:
@@ -247,9 +247,9 @@ def fused_gromov_wasserstein_barycenter(
     tolerance: float = 1e-3,
     seed: int = 0,
 ) -> GromovBarycenter:
-    r"""Put a slice between two small slices, as published with GenOT.
+    r"""Generate a slice between two small slices, as published with GenOT.
 
-    Twice a barycenter (Vayer et al., equation 5)
+    Two barycenters (Vayer et al., equation 5)
 
     .. math::
 
@@ -355,7 +355,7 @@ def _barycenter(
 def _draw(
     sizes: list[int], t: float, n_spots: int, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray]:
-    """Draw the spots to start from, 1 − t of them from the left slice."""
+    """Draw the spots to start from, a share 1 − t of them from the left slice."""
     from_right = round(t * n_spots)
     return tuple(
         np.sort(rng.choice(size, n, replace=n > size))
@@ -435,7 +435,7 @@ class _DenseProblem:
         columns = np.maximum(self.right_mass - plan.sum(axis=0), 0)
         missing = max(mass - plan.sum(), 0.0) / max(rows.sum() * columns.sum(), 1e-300)
         plan += missing * rows[:, None] * columns
-        return plan * (1 - 1e-12)  # POT takes no excess at all, not even rounding
+        return plan * (1 - 1e-12)  # POT refuses any excess, even rounding
 
     def coupling(self, plan: NDArray, cost: float, begin: float) -> Coupling:
         """Wrap a plan of POT."""

@@ -15,7 +15,7 @@ This is the partial optimal transport of Caffarelli and McCann, Annals of Mathem
 an ordinary transport problem, which always has a solution. It is solved by the network simplex of
 POT (Bonneel et al., ACM Transactions on Graphics 2011, doi 10.1145/2070781.2024192; Flamary et
 al., JMLR 2021). The time of the simplex grows with the square of the number of spots, so large
-slices are cut to tiles: a coarse problem between groups of spots says how much mass each tile may
+slices are cut into tiles: a coarse problem between groups of spots says how much mass each tile may
 take from where, tiles are solved one after the other, and then once more with tiles shifted by half
 their size, which repairs the seams (Benamou's domain decomposition, after a coarse start; Bonafini
 and Schmitzer, Numerische Mathematik 2021, doi 10.1007/s00211-021-01245-0).
@@ -57,7 +57,7 @@ _CELL_NEIGHBORS = 20
 
 
 class NotConvergedError(RuntimeError):
-    """A solver stopped without a result that can be used; the message says what to do."""
+    """A solver stopped without a usable result; the message says what to do."""
 
 
 def solve_exactly(support: Support) -> NDArray:
@@ -246,7 +246,7 @@ class _Scaling:
         self.potentials = np.zeros(costs.shape[0]), np.zeros(costs.shape[1])
 
     def run(self, epsilon: float, max_steps: int, tolerance: float) -> float:
-        """Iterate until rows and columns fit; returns the share of mass in the wrong place."""
+        """Iterate until rows and columns fit; return the share of mass in the wrong place."""
         error, done = np.inf, 0
         while done < max_steps and not error <= tolerance:
             steps, error = self._run_until_absorbed(epsilon, max_steps - done, tolerance)
@@ -285,7 +285,7 @@ class _Scaling:
             power = 1.0 if check or step == 1 else _RELAXATION
             u = _half_step(u, masses[0], kernel.matrix @ v, most[0], power)
             v = _half_step(v, masses[1], kernel.transposed @ u, most[1], power)
-            if check:  # columns fit now; how far are rows from what they should have?
+            if check:  # columns fit now; measure how far rows are from their masses
                 sums = kernel.matrix @ v
                 wanted = _half_step(u, masses[0], sums, most[0], 1.0)
                 error = float(((u - wanted).abs() * sums).sum() / masses[0].sum())

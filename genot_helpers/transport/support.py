@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 REACH = 3.0
-"""Radii of a neighbourhood of n_neighbors spots: no mass is moved further without being asked."""
+"""Largest distance of a move by default, in radii of a neighbourhood of n_neighbors spots."""
 
 _PAIRS_AT_ONCE = 200_000
 
@@ -76,13 +76,13 @@ def neighbour_support(
     reach = REACH * np.sqrt(n_neighbors / np.pi)  # a spot has 1 squared spacing to itself
     limit = reach**2 + embedding_weight
     if unmatched_cost is None:
-        # Dearer than the chain of moves that passes mass on from spot to spot across the tissue,
-        # yet not so large that the costs drown in its rounding.
+        # More than a chain of moves from spot to spot across the tissue costs, yet small enough for
+        # the costs not to vanish in its rounding.
         price = 4.0 * np.sqrt(len(left) + len(right)) * max(costs.max(), 1.0)
         within = np.full(costs.shape, costs.min() <= limit)
     else:
         price = limit = limit if unmatched_cost == "auto" else float(unmatched_cost)
-        within = costs <= limit  # a dearer pair is never worth it
+        within = costs <= limit  # a pair that costs more is never used
     if not within.any():
         raise _disjoint(left, right, limit)
     kept = (costs[within], (rows[within], columns[within]))

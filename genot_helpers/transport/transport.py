@@ -79,29 +79,29 @@ def sparse_coupling(
     left_embedding, right_embedding
         (n_left, d) and (n_right, d), computed together; both or neither.
     embedding_weight
-        β, without unit: how many squared spot spacings it is worth to avoid pairing two spots as
-        different as spots drawn at random. With 1, expression decides between near spots only.
+        β, without unit: the price, in squared spot spacings, of pairing two spots that differ as
+        much as spots drawn at random. With 1, expression decides between near spots only.
     n_neighbors
-        A spot can go to its nearest spots of the other slice, and to those it is among the nearest
-        of.
+        Candidates of a spot are so many nearest spots of the other slice, and the spots there that
+        have it among their nearest.
     unmatched_cost
         Price of leaving a unit of mass unmatched in both slices, in squared spot spacings; a pair
-        that costs more is never used, and a lower price leaves more mass where it is.
+        that costs more is never used, and a lower price leaves more mass unmatched.
 
         "auto": the squared radius of three neighbourhoods, 9 · ``n_neighbors`` / π, plus
         ``embedding_weight``. Slices that cover the same tissue are then matched almost completely
         (independent scattered spots to 99.6 %, MERFISH sections 100 µm apart to 99.9 %). Where
-        slices overlap in part only, the mass without counterpart drags the rest along, by about
+        slices overlap in part only, the mass without counterpart shifts the rest, by about
         ``unmatched_cost`` / (2 · width of the overlap in spacings): 1.5 spacings for an overlap of
         35. There, give the squared radius of one neighbourhood, 13 for 40 neighbours: .2 spacings,
         with 2 % unmatched within the overlap.
 
-        None: leave unmatched only what has no partner among the neighbours or is too much.
+        None: only mass without partner among the neighbours, and the surplus, stays unmatched.
     left_mass, right_mass
         (n_left,) and (n_right,) non-negative. Default: uniform, with the total of the other slice
         if that is given and 1 otherwise. Totals may differ; the surplus stays unmatched.
     max_exact
-        Slices of up to so many spots are solved at once. Larger ones are cut to tiles.
+        Slices of up to so many spots are solved at once; larger ones are cut into tiles.
     tile_spots
         Left spots in a tile.
 
@@ -230,12 +230,12 @@ def entropic_coupling(
 # -------------------------------------------------------------------------------------------------
 # A coupling of two slices (transport plan), and what to read from it.
 
-_NOTHING = 1e-9  # of the mean mass of a spot: what rounding leaves over
+_NOTHING = 1e-9  # of the mean mass of a spot: smaller remainders are rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """A transport plan between two slices, and what is known about it.
+    """A transport plan between two slices, with its costs, masses and settings.
 
     Attributes
     ----------
@@ -285,7 +285,7 @@ class Coupling:
 
     @property
     def objective(self) -> float:
-        """What was minimised: the cost plus the price of the mass left unmatched."""
+        """The minimised value: the cost plus the price of the mass left unmatched."""
         unmatched = float(self.left_unmatched.sum() + self.right_unmatched.sum())
         return self.cost + 0.5 * self.unmatched_cost * unmatched
 
