@@ -1,8 +1,8 @@
 """A simulated preoptic hypothalamus in single cells: nuclei that are mixtures of cell types.
 
 In a cortex most cells of a layer are of the layer's own types. In the hypothalamus the same
-inhibitory and excitatory neurons lie nearly everywhere, and a nucleus is told by their
-*proportions*. This is the tissue for models of composition, and for the slice in between cells.
+inhibitory and excitatory neurons lie nearly everywhere, and nuclei differ by their
+*proportions*. This tissue tests models of composition, and slices in between made of single cells.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .simulation import (
     smooth_field,
 )
 
-__all__ = ["hypothalamus_shape", "simulate_hypothalamus"]
+__all__ = ["simulate_hypothalamus"]
 
 HYPOTHALAMUS = Recipe(
     domains={
@@ -78,26 +78,10 @@ def _nuclei(points: np.ndarray) -> np.ndarray:
     return code
 
 
-def hypothalamus_shape(
+def _hypothalamus_shape(
     block_rng: np.random.Generator, section_rngs: list, *, n_cells: int, gap_um: float
 ) -> list[Shape]:
-    """Cut consecutive sections of one block; nuclei grow, shrink and bend from one to the next.
-
-    Parameters
-    ----------
-    block_rng, section_rngs
-        Draw the deformation of the block, and (one generator a section) where its cells lie.
-    n_cells
-        Cells in a section; no two centres are closer than 10 µm.
-    gap_um
-        Distance between consecutive sections, µm.
-
-    Returns
-    -------
-    list of Shape
-        Domain codes in the order of ``HYPOTHALAMUS.domains``; ``gradient`` runs from ventral to
-        dorsal. y points down, as on a slide.
-    """
+    """Cut sections of one block; ``gradient`` runs from ventral to dorsal, y points down."""
     bend = [smooth_field(block_rng, 0.6, 3) for _ in range(2)]
     shapes = []
     for i, rng in enumerate(section_rngs):
@@ -171,7 +155,9 @@ def simulate_hypothalamus(
     genes = draw_genes(generator(seed, 1), HYPOTHALAMUS, n_genes, n_cells * assay.depth)
     fields = draw_fields(generator(seed, 2))
     placing = [generator(seed, 3, i) for i in range(n_sections)]
-    shapes = hypothalamus_shape(generator(seed, 4), placing, n_cells=n_cells, gap_um=section_gap_um)
+    shapes = _hypothalamus_shape(
+        generator(seed, 4), placing, n_cells=n_cells, gap_um=section_gap_um
+    )
     given = {"n_sections": n_sections, "n_cells": n_cells, "n_genes": n_genes}
     sections = {}
     for i, shape in enumerate(shapes):
