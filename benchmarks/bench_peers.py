@@ -37,7 +37,6 @@ import argparse
 import datetime
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -152,10 +151,11 @@ def one_thread() -> dict[str, str]:
 
 
 def run_once(
-    python: str, script: str, name: str, given: Path, wanted: Path, limit: int
+    python: str, script: str, name: str, given: Path, wanted: Path, limit: int, package: str = ""
 ) -> dict[str, object]:
     """Run one peer once; return its status, and cost if it came to an end."""
     command = [python, str(HERE / script), name, str(given), str(wanted), str(limit)]
+    command += [package] if package else []
     wanted.unlink(missing_ok=True)
     options = dict(capture_output=True, text=True, env=one_thread())
     too_long = {"status": f"did not finish in {limit} s"}
@@ -188,8 +188,8 @@ def score_between(adata: AnnData, slices: dict[str, AnnData], settings: dict) ->
 class Record:
     """The runs that a file of results holds; written anew after each."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, task: str) -> None:
+        self.path, self.task = path, task
         self.runs: list[dict] = json.loads(path.read_text())["runs"] if path.is_file() else []
 
     def has(self, **which: object) -> bool:
@@ -202,14 +202,10 @@ class Record:
         self.runs = [r for r in self.runs if any(r.get(k) != v for k, v in which.items())]
         now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d")
         self.runs.append({**which, "date": now, **rounded(run)})
-        arguments = [value for value in sys.argv[1:] if os.sep not in value or value[0] == "-"]
-        text = {
-            "command": shlex.join(["python", "benchmarks/bench_peers.py", *arguments]),
-            "runs": sorted(self.runs, key=lambda r: (r["slice"], r["peer"], r["seed"])),
-        }
+        runs = sorted(self.runs, key=lambda r: (r["slice"], r["peer"], r["seed"]))
+        command = f"python benchmarks/bench_peers.py {self.task} --python PYTHON ..."
         self.path.parent.mkdir(exist_ok=True)
-        lines = ",\n  ".join(json.dumps(r) for r in text["runs"])
-        head = json.dumps(text["command"])
+        lines, head = ",\n  ".join(map(json.dumps, runs)), json.dumps(command)
         self.path.write_text(f'{{"command": {head}, "runs": [\n  {lines}\n]}}\n')
 
 
@@ -244,7 +240,7 @@ def table(record: Record, peers: dict[str, Peer], columns: dict[str, str]) -> st
 
 def domains(chosen: argparse.Namespace, pythons: dict[str, str], folder: Path) -> None:
     """Run and score every peer on every slice; all slices with the first seed come first."""
-    record = Record(chosen.results or RESULTS / "peers_domains.json")
+    record = Record(chosen.results or RESULTS / "peers_domains.json", "domains")
     for seed in range(chosen.seeds):
         for where in chosen.slices:
             file, label_key, platform = SLICES[where]
@@ -257,7 +253,9 @@ def domains(chosen: argparse.Namespace, pythons: dict[str, str], folder: Path) -
                 if record.has(**which) and not chosen.again:
                     continue
                 paths = folder / "slice.h5ad", folder / "answer.h5ad"
-                run = run_once(python, "peers_domains.py", name, *paths, chosen.limit)
+                run = run_once(
+                    python, "peers_domains.py", name, *paths, chosen.limit, DOMAINS[name].package
+                )
                 if run["status"] == "done":
                     found = read_h5ad(paths[1]).obs["domain"]
                     adata.obs["genot_domain"] = found.reindex(adata.obs_names).to_numpy()
@@ -269,7 +267,7 @@ def domains(chosen: argparse.Namespace, pythons: dict[str, str], folder: Path) -
 
 def between(chosen: argparse.Namespace, pythons: dict[str, str], folder: Path) -> None:
     """Generate and score the held-out slice of every triple by every peer."""
-    record = Record(chosen.results or RESULTS / "peers_between.json")
+    record = Record(chosen.results or RESULTS / "peers_between.json", "between")
     for seed in range(chosen.seeds):
         for where in chosen.triples:
             slices, settings = load_triple(where)
@@ -285,7 +283,9 @@ def between(chosen: argparse.Namespace, pythons: dict[str, str], folder: Path) -
                 if record.has(**which) and not chosen.again:
                     continue
                 paths = folder / "left.h5ad", folder / "answer.h5ad"
-                run = run_once(python, "peers_between.py", name, *paths, chosen.limit)
+                run = run_once(
+                    python, "peers_between.py", name, *paths, chosen.limit, BETWEEN[name].package
+                )
                 if run["status"] == "done":
                     run |= score_between(read_h5ad(paths[1]), slices, settings)
                 record.add(run, **which)

@@ -11,6 +11,7 @@ gives. The annotation that is scored is never among them.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import sys
 import time
@@ -88,16 +89,18 @@ def limit_processor(seconds: int) -> None:
 
 
 def serve(peers: dict[str, Callable[[ad.AnnData, dict], ad.AnnData]]) -> None:
-    """Run one peer: `script PEER IN.h5ad OUT.h5ad SECONDS`; seconds and memory go to OUT.json.
+    """Run one peer: `script PEER IN.h5ad OUT.h5ad SECONDS [PACKAGE]`; its cost goes to OUT.json.
 
     Seconds are those of the processor, of the whole process: importing the peer is part of them.
     """
-    name, given, wanted, limit = sys.argv[1:]
+    name, given, wanted, limit, *package = sys.argv[1:]
     limit_processor(int(limit))
     adata, settings = read_exchange(given)
     answer = peers[name](adata, settings)
     answer.write_h5ad(wanted)
     cost = {"cpu_seconds": time.process_time(), "peak_memory_mb": peak_memory_mb()}
+    if package:
+        cost["version"] = importlib.metadata.version(*package)
     Path(wanted).with_suffix(".json").write_text(json.dumps(cost))
 
 

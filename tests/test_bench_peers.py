@@ -108,8 +108,9 @@ def test_a_run_ends_done_or_failed_or_by_the_limit(bench, small, tmp_path, monke
     script.write_text(PEER)
     given, wanted = tmp_path / "slice.h5ad", tmp_path / "answer.h5ad"
     bench.write_exchange(given, small, [], {"n_domains": 3})
-    run = bench.run_once(sys.executable, str(script), "echo", given, wanted, 60)
+    run = bench.run_once(sys.executable, str(script), "echo", given, wanted, 60, "numpy")
     assert run["status"] == "done"
+    assert run["version"] == np.__version__
     assert 0 < run["cpu_seconds"] < 60
     assert set(ad.read_h5ad(wanted).obs["domain"]) == {"3"}
     run = bench.run_once(sys.executable, str(script), "broken", given, wanted, 60)
@@ -119,10 +120,9 @@ def test_a_run_ends_done_or_failed_or_by_the_limit(bench, small, tmp_path, monke
     assert run == {"status": "did not finish in 5 s"}
 
 
-def test_record_keeps_one_run_of_each_kind(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["bench_peers.py", "domains", "--seeds", "2"])
+def test_record_keeps_one_run_of_each_kind(bench, tmp_path):
     path = tmp_path / "results" / "peers.json"
-    record = bench.Record(path)
+    record = bench.Record(path, "domains")
     cost = {"cpu_seconds": 2.0, "peak_memory_mb": 300.0}
     for seed, ari in ((0, 0.1), (0, 0.4), (1, 0.6)):
         which = {"slice": "a", "peer": "banksy", "seed": seed}
@@ -130,8 +130,9 @@ def test_record_keeps_one_run_of_each_kind(bench, tmp_path, monkeypatch):
     record.add({"status": "did not finish in 600 s"}, slice="a", peer="graphst", seed=0)
     record.add({"status": "failed: ValueError: x"}, slice="a", peer="stagate", seed=0)
     kept = json.loads(path.read_text())
-    assert kept["command"] == "python benchmarks/bench_peers.py domains --seeds 2"
-    again = bench.Record(path)
+    assert kept["command"].startswith("python benchmarks/bench_peers.py domains")
+    assert all(run["date"] for run in kept["runs"])
+    again = bench.Record(path, "domains")
     assert again.has(slice="a", peer="banksy", seed=0)
     assert again.has(slice="a", peer="graphst", seed=0)
     assert not again.has(slice="a", peer="stagate", seed=0)  # a failure is tried again
