@@ -84,6 +84,6 @@ def test_nothing_is_written_and_bad_numbers_are_refused():
     assert list(adata.obs.columns) == before
     assert "genot" not in adata.uns
     for candidates, more in (([], {}), ([0], {}), ([61], {}), ([2], {"n_seeds": 1})):
-        with pytest.raises((TypeError, ValueError), match=r"candidates|n_seeds"):
+        with pytest.raises((TypeError, ValueError), match=r"candidates|n_seeds|n_domains"):
             arguments = {**QUICK, **more, "type_key": "cell_type"}
             gh.choose_n_compositions(adata, candidates, **arguments)
