@@ -29,11 +29,17 @@ from .datasets import (
 )
 from .decoder import Decoder as Decoder, train_decoder as train_decoder
 from .domains import (
+    CompositionDomains as CompositionDomains,
     Consensus as Consensus,
+    FoundDomains as FoundDomains,
+    choose_n_compositions as choose_n_compositions,
     choose_n_domains as choose_n_domains,
+    cluster_composition as cluster_composition,
     cluster_leiden as cluster_leiden,
     cluster_mixture as cluster_mixture,
     cluster_with as cluster_with,
+    find_domains as find_domains,
+    neighbour_agreement as neighbour_agreement,
     refine_domains as refine_domains,
 )
 from .encoder import (
@@ -101,6 +107,7 @@ from .plotting import (
     gene_flow_figure as gene_flow_figure,
     plot_alignment as plot_alignment,
     plot_by_depth as plot_by_depth,
+    plot_composition as plot_composition,
     plot_confidence as plot_confidence,
     plot_coupling as plot_coupling,
     plot_depth as plot_depth,

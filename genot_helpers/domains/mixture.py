@@ -46,6 +46,7 @@ __all__ = [
     "consensus_of",
     "mixture_consensus",
     "paired_with",
+    "paired_with",
     "seen_by",
     "view_of",
 ]

@@ -1,5 +1,6 @@
 """Figures: squidpy and matplotlib for slices, plotly where the reader should turn a thing."""
 
+from .composition_plots import plot_composition
 from .generated_plots import (
     plot_alignment,
     plot_coupling,
@@ -44,6 +45,7 @@ __all__ = [
     "gene_flow_figure",
     "plot_alignment",
     "plot_by_depth",
+    "plot_composition",
     "plot_confidence",
     "plot_coupling",
     "plot_depth",
