@@ -543,10 +543,10 @@ class Interpolation:
         )
 
     def _label(self, around: _Surroundings, chosen: NDArray):
-        """Return labels and their share of the vote; at an end, the labels of that slice itself."""
+        """Return labels and their share of the vote; in a copy, or where it fails, spots' own."""
         weights = tuple(spots.weights(self.labels.bandwidth) for spots in around.nearest)
         labels, shares = self.labels.carry(around.t, weights)
-        if not self._copies(around.t):
+        if not (self._copies(around.t) or self.labels.is_lost(labels, around.t)):
             return labels, shares
         own = np.vstack(self.labels.votes)[chosen]
         known = own.any(axis=1)

@@ -15,7 +15,8 @@ decided by left and right alone:
    the other halves together are a sample of the tissue midway. Spots are placed at the places of a
    random mixture of the given halves. If their local means (ten spots) correlate better with those
    of the kept halves than the local means of the mixture do, on average over several cuts, spots
-   are placed, else mixed.
+   are placed. They are too if both are level: cut in half, sections are even smaller, so trials
+   understate the gain. Else spots are mixed.
 
 Sections of 1,000 spots and more are not tried: placing has been better there on all that was looked
 at (benchmarks/README.md), and takes long enough once.
@@ -41,7 +42,9 @@ LARGE = 1000
 """Spots of the smaller slice from which on nothing here is done: spots are placed."""
 
 _SMALL = 300  # spots of the smaller slice below which one slice may be copied
-_MUCH_NOISIER = 1.5  # ratio of Moran's I
+_MUCH_NOISIER = 1.5  # ratio of Moran's I ...
+_CLEARLY = 0.1  # ... and their difference: both are near 0 in the smallest sections, by chance
+_LOSS = -0.01  # of correlation: a gain below this is a loss; halves understate what placing gains
 _N_TRIALS = 4
 _AROUND = 8  # neighbours for Moran's I
 _NEAREST = 10  # spots that a local mean is over
@@ -137,7 +140,8 @@ def choose_filling(
     if smaller >= LARGE:
         return Filling("placed", "Spots are placed: the sections are large enough.")
     low, high = np.clip(sorted(signal), 1e-6, None)
-    if smaller < _SMALL and not has_grown and high > _MUCH_NOISIER * low:
+    differ = high > _MUCH_NOISIER * low and high - low > _CLEARLY
+    if smaller < _SMALL and not has_grown and differ:
         side = "left" if signal[0] == max(signal) else "right"
         return Filling(
             "copy",
@@ -153,10 +157,10 @@ def choose_filling(
     gain = float(np.mean(gains))
     error = float(np.std(gains, ddof=1) / np.sqrt(_N_TRIALS))
     tried = f"(correlation with local means of kept halves: {gain:+.3f} ± {error:.3f})"
-    if gain > 0:
+    if gain > _LOSS:
         return Filling(
             "placed",
-            f"Spots are placed: they meet kept spots better than mixed ones do {tried}.",
+            f"Spots are placed: mixed ones do not meet kept spots better {tried}.",
             signal,
             gain,
         )
