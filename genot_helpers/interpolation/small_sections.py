@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ..shared_features import expression_states
 from .local_means import local_weights
 from .placement import autocorrelation, place_spots
 
@@ -111,8 +112,7 @@ def weigh_by_signal(
 def choose_filling(
     middle: tuple[NDArray, NDArray],
     embeddings: tuple[NDArray, NDArray],
-    states: tuple[NDArray, NDArray],
-    signal: tuple[float, float],
+    signal: tuple[float, ...],
     bandwidth: float,
     spacing: float,
     *,
@@ -125,10 +125,11 @@ def choose_filling(
     ----------
     middle
         (n, 2) and (m, 2), coordinates of both slices, warped to halfway.
-    embeddings, states
-        (n, d) and (m, d), shared components; (n, s) and (m, s), states of expression.
+    embeddings
+        (n, d) and (m, d), shared components.
     signal
-        Moran's I of the components of either slice, before they are weighed.
+        Moran's I of the components of either slice, before they are weighed; not needed for large
+        sections.
     bandwidth, spacing
         Width of the mean that spots are placed by, and spot spacing.
     has_grown
@@ -150,6 +151,8 @@ def choose_filling(
             f"{high:.2f}), which a mixture would take over.",
             signal,
         )
+    kinds = expression_states(np.vstack(embeddings), seed=seed)
+    states = np.split(kinds, [len(embeddings[0])])
     gains = [
         _gain(middle, embeddings, states, bandwidth, spacing, [seed, 7, number])
         for number in range(_N_TRIALS)
