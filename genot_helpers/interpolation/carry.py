@@ -251,6 +251,7 @@ def _with_zeros_of(
 
 _LARGEST_WEIGHT = 3.0  # of a label in the vote; the smallest is 1
 _STEPS = np.geomspace(0.5, 0.02, 40)
+_LOST = 0.25  # of the places have another label than the shares say: the vote has failed
 _FLOOR = 1e-3  # share below which nothing is corrected much
 
 
@@ -297,6 +298,18 @@ class CarriedLabels(NamedTuple):
             weights = [float(s.sum() > 0) for s in shares]
         mixed = sum(w * s / max(s.sum(), 1.0) for w, s in zip(weights, shares, strict=True))
         return mixed / mixed.sum()
+
+    def is_lost(self, labels: pd.Categorical, t: float) -> bool:
+        """Whether the vote has lost the mixture of labels: in small, noisy sections one wins all.
+
+        Parameters
+        ----------
+        labels
+            From :meth:`carry` at t.
+        """
+        found = np.bincount(labels.codes[labels.codes >= 0], minlength=len(self.names))
+        shares = found / max(found.sum(), 1)
+        return bool(0.5 * np.abs(shares - self.composition(t)).sum() > _LOST)
 
     def carry(
         self, t: float, around: tuple[sparse.csr_matrix, sparse.csr_matrix]

@@ -197,8 +197,9 @@ def prepare_interpolation(
         unmatched_cost=unmatched_cost, left_mass=None, right_mass=None,
     )  # fmt: skip
     space = shared_space(left, right)
-    signal = tuple(autocorrelation(p, e) for p, e in zip(points, space[:2], strict=True))
+    signal = ()
     if min(left.n_obs, right.n_obs) < LARGE:
+        signal = tuple(autocorrelation(p, e) for p, e in zip(points, space[:2], strict=True))
         weighed = weigh_by_signal(points, space[:2])
         space = space._replace(left=weighed[0], right=weighed[1])
     warp = fit_warp(*points, space.left, space.right, stiffness=stiffness, seed=seed)
@@ -224,10 +225,8 @@ def prepare_interpolation(
     if key is not None:
         labels = prepare_labels(left, right, key, middle, spacing, seed=seed)
     if filling == "auto":
-        states = expression_states(np.vstack([space.left, space.right]), seed=seed)
-        parts = np.split(states, [left.n_obs])
         chosen = choose_filling(
-            middle, space[:2], parts, signal, bandwidth, spacing, has_grown=has_grown, seed=seed
+            middle, space[:2], signal, bandwidth, spacing, has_grown=has_grown, seed=seed
         )
     else:
         chosen = Filling(filling, "So it was asked for.", signal)
@@ -543,10 +542,10 @@ class Interpolation:
         )
 
     def _label(self, around: _Surroundings, chosen: NDArray):
-        """Return labels and their share of the vote; at an end, the labels of that slice itself."""
+        """Return labels and their share of the vote; in a copy, or where it fails, spots' own."""
         weights = tuple(spots.weights(self.labels.bandwidth) for spots in around.nearest)
         labels, shares = self.labels.carry(around.t, weights)
-        if not self._copies(around.t):
+        if not (self._copies(around.t) or self.labels.is_lost(labels, around.t)):
             return labels, shares
         own = np.vstack(self.labels.votes)[chosen]
         known = own.any(axis=1)

@@ -15,7 +15,8 @@ decided by left and right alone:
    the other halves together are a sample of the tissue midway. Spots are placed at the places of a
    random mixture of the given halves. If their local means (ten spots) correlate better with those
    of the kept halves than the local means of the mixture do, on average over several cuts, spots
-   are placed, else mixed.
+   are placed. They are too if both are level: cut in half, sections are even smaller, so trials
+   understate the gain. Else spots are mixed.
 
 Sections of 1,000 spots and more are not tried: placing has been better there on all that was looked
 at (benchmarks/README.md), and takes long enough once.
@@ -29,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ..shared_features import expression_states
 from .local_means import local_weights
 from .placement import autocorrelation, place_spots
 
@@ -41,7 +43,9 @@ LARGE = 1000
 """Spots of the smaller slice from which on nothing here is done: spots are placed."""
 
 _SMALL = 300  # spots of the smaller slice below which one slice may be copied
-_MUCH_NOISIER = 1.5  # ratio of Moran's I
+_MUCH_NOISIER = 1.5  # ratio of Moran's I ...
+_CLEARLY = 0.1  # ... and their difference: both are near 0 in the smallest sections, by chance
+_LOSS = -0.01  # of correlation: a gain below this is a loss; halves understate what placing gains
 _N_TRIALS = 4
 _AROUND = 8  # neighbours for Moran's I
 _NEAREST = 10  # spots that a local mean is over
@@ -108,8 +112,7 @@ def weigh_by_signal(
 def choose_filling(
     middle: tuple[NDArray, NDArray],
     embeddings: tuple[NDArray, NDArray],
-    states: tuple[NDArray, NDArray],
-    signal: tuple[float, float],
+    signal: tuple[float, ...],
     bandwidth: float,
     spacing: float,
     *,
@@ -122,10 +125,11 @@ def choose_filling(
     ----------
     middle
         (n, 2) and (m, 2), coordinates of both slices, warped to halfway.
-    embeddings, states
-        (n, d) and (m, d), shared components; (n, s) and (m, s), states of expression.
+    embeddings
+        (n, d) and (m, d), shared components.
     signal
-        Moran's I of the components of either slice, before they are weighed.
+        Moran's I of the components of either slice, before they are weighed; not needed for large
+        sections.
     bandwidth, spacing
         Width of the mean that spots are placed by, and spot spacing.
     has_grown
@@ -137,7 +141,8 @@ def choose_filling(
     if smaller >= LARGE:
         return Filling("placed", "Spots are placed: the sections are large enough.")
     low, high = np.clip(sorted(signal), 1e-6, None)
-    if smaller < _SMALL and not has_grown and high > _MUCH_NOISIER * low:
+    differ = high > _MUCH_NOISIER * low and high - low > _CLEARLY
+    if smaller < _SMALL and not has_grown and differ:
         side = "left" if signal[0] == max(signal) else "right"
         return Filling(
             "copy",
@@ -146,6 +151,8 @@ def choose_filling(
             f"{high:.2f}), which a mixture would take over.",
             signal,
         )
+    kinds = expression_states(np.vstack(embeddings), seed=seed)
+    states = np.split(kinds, [len(embeddings[0])])
     gains = [
         _gain(middle, embeddings, states, bandwidth, spacing, [seed, 7, number])
         for number in range(_N_TRIALS)
@@ -153,10 +160,10 @@ def choose_filling(
     gain = float(np.mean(gains))
     error = float(np.std(gains, ddof=1) / np.sqrt(_N_TRIALS))
     tried = f"(correlation with local means of kept halves: {gain:+.3f} ± {error:.3f})"
-    if gain > 0:
+    if gain > _LOSS:
         return Filling(
             "placed",
-            f"Spots are placed: they meet kept spots better than mixed ones do {tried}.",
+            f"Spots are placed: mixed ones do not meet kept spots better {tried}.",
             signal,
             gain,
         )
