@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import genot_helpers
 from genot_runner.notebooks import CHECKOUT
@@ -22,17 +23,22 @@ from genot_runner.notebooks import CHECKOUT
 BIN = "Scripts" if os.name == "nt" else "bin"
 
 
+def copy_of_the_source(folder):
+    """Copy what is built, so that building leaves nothing in the checkout."""
+    for name in ("genot_helpers", "genot_runner", "notebooks", "workflow"):
+        ignored = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(CHECKOUT / name, folder / name, ignore=ignored)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "data/registry.tsv"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(CHECKOUT / name, folder / name)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """Build the wheel from a copy of what is built: an older build/ would be mixed into it."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for name in ("genot_helpers", "genot_runner", "notebooks", "workflow"):
-        ignored = shutil.ignore_patterns("__pycache__", ".*")
-        shutil.copytree(CHECKOUT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "data/registry.tsv"):
-        (source / name).parent.mkdir(exist_ok=True)
-        shutil.copy(CHECKOUT / name, source / name)
+    source = copy_of_the_source(folder / "source")
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     build += ["--wheel-dir", str(folder), str(source)]
     run = subprocess.run(build, capture_output=True, text=True)
@@ -186,3 +192,42 @@ def test_the_metadata_invents_nothing():
     assert re.search(rf"^## {re.escape(genot_helpers.__version__)}\b", changes, re.MULTILINE)
     cited = (CHECKOUT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"version: {genot_helpers.__version__}\n" in cited
+
+
+CONDA_NAMES = {
+    "matplotlib": "matplotlib-base",
+    "pot": "pot",
+    "torch": "pytorch-cpu",
+    "torch_geometric": "pytorch_geometric",
+    "igraph": "python-igraph",
+}
+
+
+def conda_environment():
+    text = (CHECKOUT / "environment.yml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)["dependencies"]
+
+
+def test_conda_has_every_dependency_with_the_same_bound():
+    facts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    split = re.compile(r"^([\w.-]+)\s*(?:\[.*\])?\s*(?:>=([\w.]+))?")
+    lines = [one for one in conda_environment() if isinstance(one, str)]
+    conda = dict(split.match(line).groups() for line in lines)
+    for line in facts["project"]["dependencies"]:
+        name, bound = split.match(line).groups()
+        assert conda.get(CONDA_NAMES.get(name.lower(), name.lower()), "is missing") == bound, name
+
+
+def test_the_pip_part_of_the_conda_environment_is_what_pip_takes(tmp_path):
+    """What conda does with it: a file of requirements, installed from the checkout's folder."""
+    (pip,) = (one["pip"] for one in conda_environment() if isinstance(one, dict))
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("\n".join(pip), encoding="utf-8")
+    source = copy_of_the_source(tmp_path / "source")
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps"]
+    command += ["--no-build-isolation", "--quiet", "--report", "-", "-r", str(requirements)]
+    run = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    (found,) = json.loads(run.stdout)["install"]
+    assert found["metadata"]["name"] == "genot-helpers"
+    assert found["download_info"]["dir_info"]["editable"] is True
