@@ -32,9 +32,9 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
+from genot_helpers import spatial_graph, train_encoder
 from genot_helpers.encoder.encoder import DEFAULT, PAPER
-from genot_helpers.encoder.training import train_encoder
-from genot_helpers.preprocessing.graph import nearest_neighbour_graph, spatial_graph
+from genot_helpers.preprocessing import nearest_neighbour_graph
 
 N_COMPONENTS = 200
 

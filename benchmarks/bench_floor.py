@@ -101,10 +101,10 @@ def reweighted(pool: ad.AnnData, seen: ad.AnnData, rng: np.random.Generator) -> 
 
 def placed(pool: ad.AnnData, seen: ad.AnnData, n_left: int, seed: int) -> ad.AnnData:
     """Let the search place spots where ``seen`` has its own, given what it expects itself."""
+    from genot_helpers import spot_spacing
     from genot_helpers.interpolation.local_means import local_weights
     from genot_helpers.interpolation.placement import autocorrelation, place_spots
     from genot_helpers.shared_features import expression_states, shared_space
-    from genot_helpers.slices.geometry import spot_spacing
 
     space = shared_space(pool, seen)
     states = expression_states(np.vstack([space.left, space.right]), seed=seed)
@@ -138,8 +138,9 @@ def placed(pool: ad.AnnData, seen: ad.AnnData, n_left: int, seed: int) -> ad.Ann
 
 def floor_rows(name: str, seed: int) -> dict[str, dict[str, float]]:
     """Score every row for one halving of the held-out section."""
-    from genot_helpers.evaluation.generated_scores import baseline_slices, halves, score_generated
-    from genot_helpers.interpolation.interpolation import interpolate, position_between
+    from genot_helpers import interpolate, position_between, score_generated
+    from genot_helpers.evaluation import baseline_slices
+    from genot_helpers.evaluation.generated_scores import halves
 
     left, right, held_out = load_triple(name)
     t = position_between(left, right, held_out)
@@ -172,9 +173,9 @@ def floor_rows(name: str, seed: int) -> dict[str, dict[str, float]]:
 
 def label_rows(name: str, seed: int) -> dict[str, dict[str, float]]:
     """Score the carried label, the plain vote, and the label of the placed spot itself."""
+    from genot_helpers import position_between, prepare_interpolation
     from genot_helpers.evaluation.generated_scores import halves
     from genot_helpers.evaluation.measures import averaging
-    from genot_helpers.interpolation.interpolation import position_between, prepare_interpolation
     from genot_helpers.interpolation.local_means import local_weights
 
     left, right, held_out = load_triple(name)

@@ -37,8 +37,7 @@ N_GENES = 150
 
 def load_triple(name: str) -> list[AnnData]:
     """Load left, right and held-out section, all in the frame of the left one."""
-    from genot_helpers.alignment.alignment import align, apply_alignment
-    from genot_helpers.datasets.datasets import load_slice
+    from genot_helpers import align, apply_alignment, load_slice
 
     slices = [load_slice(section, data_source="local") for section in TRIPLES[name][:3]]
     for moving in slices[1:]:
@@ -47,8 +46,7 @@ def load_triple(name: str) -> list[AnnData]:
 
 
 def score_triple(name: str, seeds: int, t: float | None) -> None:
-    from genot_helpers.evaluation.generated_scores import gap_closed, score_table
-    from genot_helpers.interpolation.interpolation import interpolate, position_between
+    from genot_helpers import gap_closed, interpolate, position_between, score_table
 
     left, right, held_out = load_triple(name)
     t = position_between(left, right, held_out) if t is None else t
@@ -103,8 +101,7 @@ def timed(function) -> tuple[object, list[float]]:
 
 def measure(step: str, n_spots: int) -> None:
     """Print seconds and memory of one step, in a process of its own."""
-    from genot_helpers.interpolation.interpolation import prepare_interpolation
-    from genot_helpers.transport.transport import sparse_coupling
+    from genot_helpers import prepare_interpolation, sparse_coupling
 
     left, right = (scattered_slice(n_spots, seed) for seed in (0, 1))
     options = {"mean": step == "mean", "progress": False}

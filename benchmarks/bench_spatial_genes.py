@@ -23,11 +23,7 @@ import scanpy as sc
 import squidpy as sq
 from scipy import sparse
 
-from genot_helpers.preprocessing.genes import (
-    select_by_gaussian_process,
-    select_by_moran,
-    select_highly_variable,
-)
+from genot_helpers import select_by_gaussian_process, select_by_moran, select_highly_variable
 
 SELECTIONS = {
     "highly variable": select_highly_variable,

@@ -20,7 +20,7 @@ LARGEST_EXACT = 100_000
 
 
 def measure(way: str, n_spots: int) -> None:
-    from genot_helpers.transport.transport import entropic_coupling, sparse_coupling
+    from genot_helpers import entropic_coupling, sparse_coupling
 
     rng = np.random.default_rng(0)
     left, right = (rng.uniform(0, np.sqrt(n_spots), (n_spots, 2)) for _ in range(2))

@@ -10,11 +10,11 @@ from types import ModuleType
 import genot_helpers
 import genot_runner
 
-# Files that are no rooms: what they are for, and what of them is public.
-SINGLE_FILES = {
-    "files": ("Files are written completely or not at all.", genot_helpers._FILES),
-    "results": ("What a notebook leaves when it is done.", genot_helpers._RESULTS),
-    "report": ("One page to send on, with figures inside.", ["write_report"]),
+# Files that are no rooms, and what of them is public.
+FILES = {
+    "files": ["check_output_dir", "write_json", "write_slice"],
+    "results": ["finish_run", "peak_memory_mb"],
+    "report": ["write_report"],
 }
 
 
@@ -26,14 +26,14 @@ def write_api_pages(folder: Path) -> None:
         name = short(room)
         (folder / f"{name}.rst").write_text(room_page(room), encoding="utf-8")
         (folder / f"{name}_inside.rst").write_text(inside_page(room), encoding="utf-8")
-    for name in SINGLE_FILES:
+    for name in FILES:
         (folder / f"{name}.rst").write_text(file_page(name), encoding="utf-8")
     (folder / "index.rst").write_text(index_page(rooms), encoding="utf-8")
 
 
 def room_names() -> list[str]:
     """Return the rooms in the order the data flows; those without public names where they stand."""
-    public = [short(room) for room in genot_helpers._ROOMS]
+    public = list(genot_helpers._ROOMS)
     packages = [one.name for one in pkgutil.iter_modules(genot_helpers.__path__) if one.ispkg]
     return public + [name for name in packages if name not in public]
 
@@ -59,24 +59,34 @@ def room_page(room: ModuleType) -> str:
     page = f"{heading(name)}.. automodule:: {room.__name__}\n"
     page += f"\n.. toctree::\n   :hidden:\n\n   {name}_inside\n\n"
     if room.__all__:
-        page += table(room.__all__, room)
-        page += "".join(entry(home(one, room)) for one in sorted(room.__all__))
+        page += table(room, room.__all__)
+        page += "".join(entry(home(room, one)) for one in sorted(room.__all__))
     page += f"\n:doc:`What is inside the folder {name} <{name}_inside>`, for readers of the code.\n"
     return page
 
 
-def table(names: list[str], room: ModuleType = genot_helpers) -> str:
+def table(module: ModuleType, names: list[str]) -> str:
     """Return a table of names with links and the first line of what they do."""
     rows = []
     for name in sorted(names):
-        what = first_line(getattr(room, name))
-        rows.append(f"   * - :py:obj:`~{room.__name__}.{name}`\n     - {what}\n")
+        thing = getattr(module, name)
+        what = first_line(thing) if callable(thing) else "A value; see the source."
+        rows.append(f"   * - :py:obj:`~{home(module, name)}`\n     - {what}\n")
     return ".. list-table::\n   :widths: 35 65\n   :class: genot-names\n\n" + "".join(rows) + "\n"
 
 
-def home(name: str, room: ModuleType = genot_helpers) -> str:
+def home(module: ModuleType, name: str) -> str:
     """Return a public name with the file it is defined in, to which its source link leads."""
-    return f"{getattr(room, name).__module__}.{name}"
+    thing = getattr(module, name)
+    if callable(thing):
+        return f"{thing.__module__}.{name}"
+    files = (importlib.import_module(f"{module.__name__}.{found.name}") for found in inside(module))
+    return next(f"{file.__name__}.{name}" for file in files if name in file.__all__)
+
+
+def inside(room: ModuleType) -> list[pkgutil.ModuleInfo]:
+    """Return the files of a room."""
+    return [one for one in pkgutil.iter_modules(room.__path__) if one.name != "__main__"]
 
 
 def entry(name: str) -> str:
@@ -99,9 +109,7 @@ def inside_page(room: ModuleType) -> str:
     page += (
         "The files of this folder. Names here may change without notice; use the public ones.\n\n"
     )
-    for found in pkgutil.iter_modules(room.__path__):
-        if found.name == "__main__":
-            continue
+    for found in inside(room):
         module = importlib.import_module(f"{room.__name__}.{found.name}")
         page += heading(f"{found.name}.py", "-")
         page += f".. automodule:: {module.__name__}\n\n"
@@ -116,37 +124,30 @@ def inside_page(room: ModuleType) -> str:
 
 def file_page(name: str) -> str:
     """Return the page about a file that is no room."""
-    module, names = f"genot_helpers.{name}", SINGLE_FILES[name][1]
-    page = heading(name) + f".. automodule:: {module}\n\n" + table(names)
-    page += "".join(entry(home(one)) for one in sorted(names))
-    inner = [one for one in importlib.import_module(module).__all__ if one not in names]
-    return page + "".join(entry(f"{module}.{one}") for one in inner)
+    file = importlib.import_module(f"genot_helpers.{name}")
+    page = heading(name) + f".. automodule:: {file.__name__}\n\n" + table(file, FILES[name])
+    page += "".join(entry(home(file, one)) for one in sorted(FILES[name]))
+    inner = [one for one in file.__all__ if one not in FILES[name]]
+    return page + "".join(entry(f"{file.__name__}.{one}") for one in inner)
 
 
 def index_page(rooms: list[ModuleType]) -> str:
-    """Return the table of all rooms."""
+    """Return the table of all rooms and files, and of the package that runs the notebooks."""
     page = heading("API reference") + INTRODUCTION
-    lines = [(short(room), first_line(room), room.__all__) for room in rooms if room.__all__]
-    lines += [(name, what, public) for name, (what, public) in SINGLE_FILES.items()]
-    for name, what, public in lines:
-        page += index_entry(name, what, public, "genot_helpers")
-    page += "Outside the module, the package that runs the notebooks:\n\n"
-    runner = (first_line(genot_runner), genot_runner.__all__)
-    page += index_entry("genot_runner", *runner, "genot_runner")
-    names = [*map(short, rooms), *SINGLE_FILES, "genot_runner"]
-    listing = "".join(f"   {name}\n" for name in names)
+    listed = [(room, room.__all__) for room in rooms if room.__all__]
+    listed += [(importlib.import_module(f"genot_helpers.{name}"), FILES[name]) for name in FILES]
+    listed.append((genot_runner, genot_runner.__all__))
+    for module, names in listed:
+        links = ", ".join(f":py:obj:`~{home(module, one)}`" for one in sorted(names))
+        page += f":doc:`{short(module)}`\n   {first_line(module)}\n\n   {links}\n\n"
+    listing = "".join(f"   {short(module)}\n" for module, _ in listed)
     return f"{page}\n.. toctree::\n   :hidden:\n   :maxdepth: 1\n\n{listing}"
 
 
-def index_entry(name: str, what: str, public: list[str], package: str) -> str:
-    """Return what the table says of one room or file."""
-    names = ", ".join(f":py:obj:`~{package}.{one}`" for one in sorted(public))
-    return f":doc:`{name}`\n   {what}\n\n   {names}\n\n"
-
-
 INTRODUCTION = """\
-Everything public is at the top of the package: ``import genot_helpers as gh``, then ``gh.align``,
-``gh.cluster_mixture`` and so on. Each folder of the package, a *room*, does one thing. They
-stand in the order the data flows, and each uses only those above it.
+What notebooks use is at the top of the package: ``import genot_helpers as gh``, then ``gh.align``,
+``gh.cluster_mixture`` and so on. The rest is in its folder: ``gh.alignment.align_icp``. Each
+folder of the package, a *room*, does one thing. Rooms stand in the order the data flows, and
+each imports only from those above it.
 
 """

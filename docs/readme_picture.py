@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import genot_helpers as gh
-from genot_helpers.plotting.plotting import micrometres_per_unit
-from genot_helpers.slices.geometry import spot_spacing
+from genot_helpers import micrometres_per_unit, spot_spacing
 
 RESULTS = CHECKOUT / "results"
 PICTURE = CHECKOUT / "docs" / "_static" / "what_you_get.png"

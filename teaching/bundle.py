@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from genot_helpers.files import check_output_dir, write_json
+from genot_helpers import check_output_dir, write_json
 
 from .editions import make_edition
 from .exercises import CHECKOUT

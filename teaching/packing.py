@@ -6,7 +6,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from genot_helpers.files import atomic_path, check_output_dir
+from genot_helpers import check_output_dir
+from genot_helpers.files import atomic_path
 
 from .exercises import CHECKOUT
 

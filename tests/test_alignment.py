@@ -7,40 +7,36 @@ import warnings
 import anndata as ad
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from genot_helpers.alignment.alignment import Alignment, AlignmentError, align, apply_alignment
-from genot_helpers.alignment.fit import (
-    compare,
-    refine_by_coupling,
-    refine_by_maps,
-    refine_by_outline,
-    residual_shift,
-)
-from genot_helpers.alignment.published import align_icp, align_partial_gromov
-from genot_helpers.alignment.search import search_placements
-from genot_helpers.alignment.transforms import (
-    SimilarityTransform,
-    choose_scale,
-    tissue_area,
+from genot_helpers import (
+    Alignment,
+    AlignmentError,
+    SliceError,
+    align,
+    apply_alignment,
+    holds_logarithms,
+    joint_components,
+    load_slices,
+    normalise,
+    simulate_cortex,
+    spot_spacing,
     weighted_procrustes,
 )
-from genot_helpers.datasets.datasets import load_slices
-from genot_helpers.preprocessing.preprocessing import joint_components, normalise
-from genot_helpers.shared_features import (
-    ExpressionMap,
-    check_pair,
-    expression_maps,
-    holds_logarithms,
+from genot_helpers.alignment import (
+    SimilarityTransform,
+    align_icp,
+    align_partial_gromov,
+    refine_by_coupling,
+    tissue_area,
 )
-from genot_helpers.simulation.brain_regions import simulate_olfactory_bulb
-from genot_helpers.simulation.cortex import simulate_cortex
-from genot_helpers.simulation.embryo import simulate_embryo
-from genot_helpers.slices.geometry import spot_spacing
-from genot_helpers.slices.slices import SliceError
+from genot_helpers.alignment.fit import compare, refine_by_maps, refine_by_outline, residual_shift
+from genot_helpers.alignment.search import search_placements
+from genot_helpers.alignment.transforms import choose_scale
+from genot_helpers.shared_features import ExpressionMap, check_pair, expression_maps
+from genot_helpers.simulation import simulate_embryo, simulate_olfactory_bulb
 
 PITCH = 100.0  # µm between Visium spots
 

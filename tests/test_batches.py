@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from genot_helpers.preprocessing.batches import (
-    anchor_slices,
-    centre_slices,
-    slice_mixing,
-    slice_share,
-)
-from genot_helpers.preprocessing.preprocessing import preprocess
-from genot_helpers.slices.slices import SliceError
+from genot_helpers import SliceError, preprocess
+from genot_helpers.preprocessing import anchor_slices, centre_slices, slice_mixing, slice_share
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import plant_slice
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
 from genot_helpers import (
@@ -16,10 +15,10 @@ from genot_helpers import (
     judge_genes,
     nearest_expression,
     score_carried,
+    score_generated,
     score_transfer,
 )
 from genot_helpers.evaluation.carried_scores import VERDICTS
-from genot_helpers.evaluation.generated_scores import score_generated
 
 SCORES = ["map", "ssim", "rmse", "js"]
 

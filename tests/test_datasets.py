@@ -19,16 +19,17 @@ import squidpy as sq
 from PIL import Image
 from scipy import io, sparse
 
-from genot_helpers.datasets.datasets import (
-    add_labels,
+from genot_helpers import (
+    SliceError,
+    check_slice,
     list_slices,
     load_slice,
     load_slices,
-    read_space_ranger,
+    simulate_cortex,
+    write_slice,
 )
-from genot_helpers.files import write_slice
-from genot_helpers.simulation.cortex import simulate_cortex
-from genot_helpers.slices.slices import SliceError, as_labels, check_slice
+from genot_helpers.datasets.datasets import add_labels, read_space_ranger
+from genot_helpers.slices.slices import as_labels
 
 mpl.use("Agg")
 

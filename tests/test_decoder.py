@@ -11,10 +11,10 @@ from anndata import AnnData
 from random_state import left_alone
 from scipy import sparse, special, stats
 
-from genot_helpers.decoder import data as decoder_data
-from genot_helpers.decoder.decoder import TrainingLoop, train_decoder
+from genot_helpers import SliceError, train_decoder
+from genot_helpers.decoder import decoder as decoder_data
+from genot_helpers.decoder.decoder import TrainingLoop
 from genot_helpers.decoder.model import LIKELIHOODS
-from genot_helpers.slices.slices import SliceError
 
 N_GENES = 12
 FAST = {"learning_rate": 5e-3, "batch_size": 64, "progress": False}
@@ -336,7 +336,7 @@ def nearly_empty(adata):
 )
 def test_unfit_slices_are_refused_before_any_work(spoil, message, monkeypatch):
     monkeypatch.setattr(
-        "genot_helpers.decoder.decoder.stack", None
+        "genot_helpers.decoder.decoder._stack", None
     )  # calling it would be a TypeError
     slices = pair()
     spoil(slices["b"])

@@ -6,14 +6,18 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from genot_helpers.domains.domains import choose_n_domains, cluster_mixture, refine_domains
-from genot_helpers.preprocessing.preprocessing import preprocess, smooth_components
-from genot_helpers.slices.slices import SliceError
+from genot_helpers import (
+    SliceError,
+    choose_n_domains,
+    cluster_mixture,
+    preprocess,
+    refine_domains,
+    smooth_components,
+)
 
 FEW = {"n_starts": 8, "n_kept": 2, "dimensions": (4, 8)}
 

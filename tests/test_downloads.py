@@ -25,9 +25,9 @@ import pytest
 from PIL import Image
 from scipy import sparse
 
-from genot_helpers.datasets.datasets import load_slice
+from genot_helpers import load_slice
+from genot_helpers.datasets import DownloadError
 from genot_helpers.datasets.downloads import (
-    DownloadError,
     download_dir,
     fetch,
     fetch_file,

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from genot_helpers.datasets.datasets import list_slices, load_slice
-from genot_helpers.simulation.embryo import simulate_embryo, simulate_embryo_cells
-from genot_helpers.slices.slices import check_slice
+from genot_helpers import check_slice, list_slices, load_slice
+from genot_helpers.simulation import simulate_embryo, simulate_embryo_cells
 
 SIZE = {"n_bins": 600, "n_genes": 400}
 

@@ -8,27 +8,23 @@ import numpy as np
 import pytest
 import torch
 from anndata import AnnData
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 from torch.nn import functional
 
+from genot_helpers import EncoderConfiguration, row_normalised
+from genot_helpers.encoder import GenOTEncoder
 from genot_helpers.encoder.encoder import (
     DEFAULT,
     PAPER,
-    EncoderConfiguration,
-    GenOTEncoder,
     configuration_named,
     drop,
     propagate,
     sparse_operator,
 )
 from genot_helpers.encoder.training import TrainingData, objective, permutation_within
-from genot_helpers.preprocessing.graph import (
-    nearest_neighbour_graph,
-    row_normalised,
-    symmetric_normalised,
-)
+from genot_helpers.preprocessing import nearest_neighbour_graph
+from genot_helpers.preprocessing.graph import symmetric_normalised
 
 N_SPOTS, N_FEATURES = 40, 7
 

@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from genot_helpers.evaluation.evaluation import (
+from genot_helpers import (
+    SliceError,
     match_domains,
     recall_per_domain,
     score_coherence,
     score_domains,
 )
-from genot_helpers.slices.slices import SliceError
 
 
 def make_slice(truth, found, coords=None):

@@ -13,7 +13,8 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from genot_helpers.files import atomic_path, check_output_dir, write_json, write_slice
+from genot_helpers import check_output_dir, write_json, write_slice
+from genot_helpers.files import atomic_path
 
 
 def small_slice(n: int = 30) -> ad.AnnData:

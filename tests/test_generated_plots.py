@@ -10,21 +10,23 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib_scalebar.scalebar import ScaleBar
 
-from genot_helpers.alignment.alignment import apply_alignment
-from genot_helpers.alignment.transforms import SimilarityTransform
-from genot_helpers.interpolation.warp import fit_warp
-from genot_helpers.plotting.generated_plots import (
-    expression_of,
+from genot_helpers import (
+    PALETTE,
+    apply_alignment,
     plot_alignment,
     plot_coupling,
     plot_generated,
+    plot_scores,
     plot_series,
     plot_sources,
+    plot_trend,
     plot_warp,
+    sparse_coupling,
 )
-from genot_helpers.plotting.plotting import PALETTE, UNANNOTATED
-from genot_helpers.plotting.score_plots import plot_scores, plot_trend
-from genot_helpers.transport.transport import sparse_coupling
+from genot_helpers.alignment import SimilarityTransform
+from genot_helpers.interpolation import fit_warp
+from genot_helpers.plotting.generated_plots import expression_of
+from genot_helpers.plotting.plotting import UNANNOTATED
 
 pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
     pytest.mark.filterwarnings("error"),

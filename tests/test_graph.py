@@ -8,21 +8,12 @@ import anndata
 import numpy as np
 import pytest
 from anndata import AnnData
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
-from genot_helpers.preprocessing.graph import (
-    graph_operator,
-    grid_graph,
-    nearest_neighbour_graph,
-    row_normalised,
-    smooth,
-    spatial_graph,
-    spots_averaged,
-    symmetric_normalised,
-)
-from genot_helpers.slices.slices import SliceError
+from genot_helpers import SliceError, row_normalised, smooth, spatial_graph
+from genot_helpers.preprocessing import grid_graph, nearest_neighbour_graph, spots_averaged
+from genot_helpers.preprocessing.graph import graph_operator, symmetric_normalised
 
 
 def hexagonal_slice(n_rows=8, n_columns=9, pitch=100.0):

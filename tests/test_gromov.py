@@ -5,18 +5,15 @@ from __future__ import annotations
 import numpy as np
 import ot
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import cdist
 
-from genot_helpers.slices.slices import SliceError
-from genot_helpers.transport.gromov import (
-    fused_gromov_wasserstein_barycenter,
+from genot_helpers import SliceError, fused_gromov_wasserstein_barycenter, sparse_coupling
+from genot_helpers.transport import (
+    NotConvergedError,
     fused_gromov_wasserstein_coupling,
     partial_fused_gromov_wasserstein_coupling,
 )
-from genot_helpers.transport.solvers import NotConvergedError
-from genot_helpers.transport.transport import sparse_coupling
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -7,15 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genot_helpers.plotting.cut import (
-    cut_agreement,
-    cut_offset,
-    cut_strip,
-    join_halves,
-    plot_cut,
-)
-from genot_helpers.plotting.plotting import colour_domains
-from genot_helpers.slices.slices import SliceError, check_slice
+from genot_helpers import SliceError, check_slice, colour_domains
+from genot_helpers.plotting.cut import cut_agreement, cut_offset, cut_strip, join_halves, plot_cut
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from conftest import plant_slice
 from scipy import sparse
 
 import genot_helpers as gh
-from genot_helpers.slices.slices import SliceError, check_slice
+from genot_helpers import SliceError, check_slice
 
 
 def status_of(adata: ad.AnnData, check: str, **options) -> tuple[str, str, str]:
@@ -178,17 +178,17 @@ def test_logarithms_are_seen_and_can_be_undone(planted):
     assert status == "look"
     assert "logarithms" in found
     assert "undo_logarithm" in fix
-    gh.undo_logarithm(planted)
+    gh.slices.undo_logarithm(planted)
     np.testing.assert_allclose(planted.X.toarray(), values.toarray(), rtol=1e-5)
     with pytest.raises(ValueError, match="no logarithms"):
-        gh.undo_logarithm(planted)
+        gh.slices.undo_logarithm(planted)
 
 
 def test_the_base_of_a_logarithm_is_read_from_where_scanpy_leaves_it(planted):
     values = planted.X.toarray()
     planted.X = sparse.csr_matrix(np.log2(1 + values))
     planted.uns["log1p"] = {"base": 2}
-    gh.undo_logarithm(planted)
+    gh.slices.undo_logarithm(planted)
     np.testing.assert_allclose(planted.X.toarray(), values, rtol=1e-5)
     assert "log1p" not in planted.uns
 

@@ -6,26 +6,22 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from genot_helpers.files import write_slice
-from genot_helpers.interpolation.carry import (
-    CarriedLabels,
-    keep_composition,
-    prepare_labels,
-)
-from genot_helpers.interpolation.interpolation import (
+from genot_helpers import (
+    SliceError,
+    check_slice,
     interpolate,
     interpolate_many,
     position_between,
     prepare_interpolation,
+    spot_spacing,
+    write_slice,
 )
+from genot_helpers.interpolation.carry import CarriedLabels, keep_composition, prepare_labels
 from genot_helpers.interpolation.local_means import expected_expression, local_weights
-from genot_helpers.slices.geometry import spot_spacing
-from genot_helpers.slices.slices import SliceError, check_slice
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import plant_slice
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import genot_helpers as gh
-from genot_helpers.plotting.plotting import colour_domains
-from genot_helpers.slices.slices import SliceError
+from genot_helpers import SliceError, colour_domains
 
 
 def sections() -> list:

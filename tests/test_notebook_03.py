@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
-from genot_helpers.datasets.datasets import load_slice
-from genot_helpers.files import write_slice
+from genot_helpers import load_slice, write_slice
 from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
-from genot_helpers.files import write_slice
+from genot_helpers import write_slice
 from genot_runner import NotebookError, NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook

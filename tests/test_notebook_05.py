@@ -8,7 +8,7 @@ import anndata as ad
 import pytest
 from notebook_runs import messages, shared_demo_run
 
-from genot_helpers.files import write_slice
+from genot_helpers import write_slice
 from genot_runner import NotebookError, NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from notebook_runs import messages, outputs_of, shared_demo_run
 
-from genot_helpers.files import write_slice
-from genot_helpers.simulation.cortex import simulate_cortex
+from genot_helpers import simulate_cortex, write_slice
 from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook

@@ -9,8 +9,8 @@ import pytest
 from notebook_runs import messages, shared_demo_run
 from PIL import Image
 
-from genot_helpers.files import write_slice
-from genot_helpers.simulation.embryo import simulate_embryo
+from genot_helpers import write_slice
+from genot_helpers.simulation import simulate_embryo
 from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook

@@ -11,8 +11,7 @@ import pytest
 from conftest import plant_slice
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
-from genot_helpers.files import write_slice
-from genot_helpers.simulation.cortex import simulate_cortex
+from genot_helpers import simulate_cortex, write_slice
 from genot_runner import NotebookError, NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import re
 import subprocess
@@ -15,20 +17,64 @@ import genot_helpers
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("name", genot_helpers.__all__)
-def test_public_names_exist_and_say_what_they_are(name):
-    public = getattr(genot_helpers, name)
-    assert callable(public)
+ROOMS = [importlib.import_module(f"genot_helpers.{name}") for name in genot_helpers._ROOMS]
+PUBLIC = [
+    (genot_helpers, name) for name in genot_helpers.__all__ if name not in genot_helpers._ROOMS
+]
+PUBLIC += [(room, name) for room in ROOMS for name in room.__all__]
+TEXTS = ["README.md", "notebooks/*.ipynb", "docs/*.md", "teaching/*.md", "teaching/notes/*.md"]
+
+
+@pytest.mark.parametrize(("room", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+def test_public_names_exist_and_say_what_they_are(room, name):
+    public = getattr(room, name)
+    assert name in dir(room)
+    if not callable(public):
+        assert name.isupper()  # a value, such as the palette
+        return
     assert inspect.getdoc(public)
     assert public.__doc__  # its own, not that of a parent class
     assert public.__module__.startswith("genot_helpers.")
-    assert name in dir(genot_helpers)
+
+
+def test_editors_find_every_public_name_where_it_is_defined():
+    """The stub that editors and type checkers read is also what the package loads its names by."""
+    jedi = pytest.importorskip("jedi")
+    script = jedi.Script("import genot_helpers as gh\ngh.align", project=jedi.Project(CHECKOUT))
+    (found,) = script.goto(2, 5, follow_imports=True)
+    assert found.module_name == "genot_helpers.alignment.alignment"
+    assert (CHECKOUT / "genot_helpers" / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in genot_helpers.__all__])
+def test_every_public_name_is_used_by_a_notebook_the_readme_or_a_guide(name):
+    texts = (path.read_text(encoding="utf-8") for one in TEXTS for path in CHECKOUT.glob(one))
+    assert any(re.search(rf"\b{name}\b", text) for text in texts)
+
+
+def test_no_notebook_imports_from_inside():
+    for path in (CHECKOUT / "notebooks").glob("*.ipynb"):
+        assert not re.search(r"(from|import) genot_helpers\.", path.read_text(encoding="utf-8")), (
+            path.name
+        )
+
+
+def test_no_private_name_is_imported_across_files_and_no_name_from_where_it_is_not_defined():
+    found = []
+    for path in (CHECKOUT / "genot_helpers").rglob("*.py"):
+        if path.name == "__init__.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                found += [f"{path}: {one.name}" for one in node.names if one.name.startswith("_")]
+    assert not found
 
 
 def test_public_functions_name_their_parameters_in_the_signature():
     """Everything after the data is keyword-only or named; nothing hides in *arguments."""
-    for name in genot_helpers.__all__:
-        public = getattr(genot_helpers, name)
+    for room, name in PUBLIC:
+        public = getattr(room, name)
         if inspect.isfunction(public):
             kinds = [one.kind for one in inspect.signature(public).parameters.values()]
             assert inspect.Parameter.VAR_POSITIONAL not in kinds, name
@@ -85,7 +131,7 @@ def test_the_helper_module_knows_nothing_of_the_runner():
 
 def test_rooms_import_only_from_rooms_that_come_before():
     package = CHECKOUT / "genot_helpers"
-    rooms = [room.__name__.split(".")[1] for room in genot_helpers._ROOMS]
+    rooms = list(genot_helpers._ROOMS)
     found = []
     for number, room in enumerate(rooms):
         for file in (package / room).rglob("*.py"):

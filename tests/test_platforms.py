@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from genot_helpers import (
-    SliceError,
-    carry_by_expression,
-    carry_expression,
-    simulate_olfactory_bulb,
-)
+from genot_helpers import SliceError, carry_by_expression, carry_expression
+from genot_helpers.simulation import simulate_olfactory_bulb
 
 
 def test_onto_itself_nothing_changes(planted):

@@ -11,20 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
 from PIL import Image
 
-from genot_helpers.evaluation.evaluation import recall_per_domain
-from genot_helpers.plotting.plotting import (
+from genot_helpers import (
     PALETTE,
-    UNANNOTATED,
     colour_domains,
+    normalise,
     plot_confidence,
     plot_domains,
     plot_eigenvalues,
     plot_genes,
     plot_loss,
     plot_recall,
+    recall_per_domain,
     save_figure,
 )
-from genot_helpers.preprocessing.preprocessing import normalise
+from genot_helpers.plotting.plotting import UNANNOTATED
 
 pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
     pytest.mark.filterwarnings("error"),
@@ -359,7 +359,7 @@ def test_no_domain_is_black_before_all_other_colours_are_used():
 
 @pytest.mark.real_data
 def test_a_real_section_is_drawn_on_its_image(real_data_dir):
-    from genot_helpers.datasets.datasets import load_slice
+    from genot_helpers import load_slice
 
     section = load_slice("151673", data_source="local", data_dir=real_data_dir)
     (ax,) = panels(plot_domains(section, "domain_truth", image=True))

@@ -6,18 +6,17 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
-from genot_helpers.preprocessing.graph import spatial_graph
-from genot_helpers.preprocessing.preprocessing import (
+from genot_helpers import (
+    SliceError,
     joint_components,
     normalise,
     preprocess,
     smooth_components,
+    spatial_graph,
 )
-from genot_helpers.slices.slices import SliceError
 
 
 def dense(matrix):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from genot_helpers.datasets.datasets import list_slices, load_slice, load_slices
-from genot_helpers.simulation.sagittal import SAGITTAL, simulate_sagittal_brain
-from genot_helpers.slices.slices import check_slice
+from genot_helpers import check_slice, list_slices, load_slice, load_slices
+from genot_helpers.simulation import simulate_sagittal_brain
+from genot_helpers.simulation.sagittal import SAGITTAL
 
 ONE_SIDE = {"Olfactory bulb": "anterior", "Striatum": "anterior", "Hindbrain": "posterior"}
 OVER_THE_CUT = ("Upper cortex", "Deep cortex", "Fibre tracts", "Hippocampus", "Thalamus")

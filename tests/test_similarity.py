@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import plant_slice
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 from scipy.spatial.distance import cosine, jensenshannon
 
 import genot_helpers as gh
+from genot_helpers import SliceError
 from genot_helpers.comparable import sparse_log_profiles
 from genot_helpers.evaluation.gene_maps import MapPair, compare_maps
-from genot_helpers.slices.slices import SliceError
 
 MEASURES = ["pearson", "cosine", "rmse", "jensen_shannon", "ssim", "mean"]
 
@@ -77,11 +76,11 @@ def test_order_of_spots_and_unit_of_length_do_not_matter(order, shift, factor):
 def test_by_domain_needs_no_frame_and_no_order():
     one, other = plant_slice(seed=0), plant_slice(seed=1)
     other.obsm["spatial"] = other.obsm["spatial"][::-1] + 1e6
-    table = gh.gene_similarity_by_domain(one, other, key="domain_truth")
+    table = gh.evaluation.gene_similarity_by_domain(one, other, key="domain_truth")
     assert list(table.columns) == [name for name in MEASURES if name != "ssim"]
     planted = [f"gene{i}" for i in range(60) if i % 5 < 4]
     assert table.loc[planted, "pearson"].min() > 0.9
-    again = gh.gene_similarity_by_domain(one, one, key="domain_truth")
+    again = gh.evaluation.gene_similarity_by_domain(one, one, key="domain_truth")
     np.testing.assert_allclose(again["pearson"], 1.0)
 
 
@@ -101,11 +100,11 @@ def test_bad_input_says_what_to_do(planted):
     with pytest.raises(SliceError, match="too few"):
         gh.gene_similarity(planted[:10].copy(), planted)
     with pytest.raises(SliceError, match="find domains first"):
-        gh.gene_similarity_by_domain(planted, planted)
+        gh.evaluation.gene_similarity_by_domain(planted, planted)
     renamed = planted.copy()
     renamed.obs["domain_truth"] = renamed.obs["domain_truth"].astype(str) + "x"
     with pytest.raises(SliceError, match="Match them first"):
-        gh.gene_similarity_by_domain(planted, renamed, key="domain_truth")
+        gh.evaluation.gene_similarity_by_domain(planted, renamed, key="domain_truth")
     logs = planted.copy()
     logs.X = logs.X.log1p()
     with pytest.raises(SliceError, match="same form"):

@@ -6,14 +6,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
+from genot_helpers import SliceError, check_slice, find_labels, holds_counts
 from genot_helpers.slices.geometry import squares
 from genot_helpers.slices.sections import joint_embeddings, named_slices, rows_of_each
-from genot_helpers.slices.slices import SliceError, check_slice, find_labels
-from genot_helpers.slices.values import holds_counts, scan
+from genot_helpers.slices.values import scan
 
 LAYOUTS = {
     "csr": sparse.csr_matrix,

@@ -14,12 +14,12 @@ import squidpy as sq
 from scipy import optimize, sparse, stats
 from scipy.spatial.distance import cdist
 
-from genot_helpers.preprocessing.genes import (
+from genot_helpers import (
+    SliceError,
     select_by_gaussian_process,
     select_by_moran,
     select_highly_variable,
 )
-from genot_helpers.slices.slices import SliceError
 
 SELECTIONS = [select_highly_variable, select_by_moran, select_by_gaussian_process]
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.linalg import eigh
 
-from genot_helpers.encoder.closed_form import spectral_embedding
-from genot_helpers.preprocessing.graph import nearest_neighbour_graph, spatial_graph
-from genot_helpers.slices.slices import SliceError
+from genot_helpers import SliceError, spatial_graph, spectral_embedding
+from genot_helpers.preprocessing import nearest_neighbour_graph
 
 
 def random_slice(n_spots=60, n_features=5, *, seed=0, n_neighbors=6):

@@ -10,17 +10,17 @@ import plotly.io as pio
 import pytest
 from PIL import Image
 
-from genot_helpers.interpolation.interpolation import prepare_interpolation
-from genot_helpers.plotting.stack_film import film, film_as_html
-from genot_helpers.plotting.stack_plots import (
+from genot_helpers import (
     embed_plotly,
+    film,
+    film_as_html,
     gene_along_stack,
     gene_flow_figure,
-    slice_depths,
+    prepare_interpolation,
     stack_figure,
-    stack_values,
     write_page,
 )
+from genot_helpers.plotting.stack_plots import slice_depths, stack_values
 
 pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
     pytest.mark.filterwarnings("error"),

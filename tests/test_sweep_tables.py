@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sweep_runs import write_tiny
 
 from genot_runner.parameters import SweepTableError, notebook_parameters

@@ -14,16 +14,17 @@ from random_state import left_alone
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from genot_helpers.encoder import training as training_module
-from genot_helpers.encoder.encoder import DEFAULT, PAPER, EncoderConfiguration
-from genot_helpers.encoder.training import (
+from genot_helpers import (
+    EncoderConfiguration,
+    SliceError,
     embed,
     load_encoder,
-    permutation_within,
     save_encoder,
     train_encoder,
 )
-from genot_helpers.slices.slices import SliceError
+from genot_helpers.encoder import training as training_module
+from genot_helpers.encoder.encoder import DEFAULT, PAPER
+from genot_helpers.encoder.training import permutation_within
 
 QUICK = dataclasses.replace(DEFAULT, max_epochs=15, tolerance=0.0)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from genot_helpers import (
-    carried_maps,
     judge_genes,
     nearest_expression,
     plot_by_depth,
@@ -17,6 +16,7 @@ from genot_helpers import (
     score_carried,
     score_transfer,
 )
+from genot_helpers.evaluation import carried_maps
 
 
 @pytest.fixture

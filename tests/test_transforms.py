@@ -5,10 +5,10 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from genot_helpers.alignment.transforms import SimilarityTransform, weighted_procrustes
+from genot_helpers import weighted_procrustes
+from genot_helpers.alignment import SimilarityTransform
 
 coordinate = st.floats(-1e4, 1e4)
 transforms = st.builds(

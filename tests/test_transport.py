@@ -6,18 +6,10 @@ import anndata as ad
 import numpy as np
 import ot
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from genot_helpers.slices.slices import SliceError
-from genot_helpers.transport.transport import (
-    NotConvergedError,
-    barycentric_targets,
-    coupling_pairs,
-    entropic_coupling,
-    sparse_coupling,
-    spot_side,
-)
+from genot_helpers import SliceError, entropic_coupling, sparse_coupling, spot_side
+from genot_helpers.transport import NotConvergedError, barycentric_targets, coupling_pairs
 
 seeds = st.integers(0, 2**32 - 1)
 repeat = settings(deadline=None, max_examples=25)

@@ -6,13 +6,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import sparse
 from scipy.interpolate import BSpline
 from scipy.spatial.distance import cdist
 
-from genot_helpers.interpolation import splines
+from genot_helpers import SliceError, normalise
+from genot_helpers.interpolation import fit_warp, splines
 from genot_helpers.interpolation.local_means import (
     BANDWIDTHS,
     choose_bandwidth,
@@ -21,10 +21,8 @@ from genot_helpers.interpolation.local_means import (
     local_mean,
     local_weights,
 )
-from genot_helpers.interpolation.warp import STIFFNESS, fit_warp, make_frame
-from genot_helpers.preprocessing.preprocessing import normalise
+from genot_helpers.interpolation.warp import STIFFNESS, make_frame
 from genot_helpers.shared_features import expression_states, shared_space
-from genot_helpers.slices.slices import SliceError
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -1,23 +1,19 @@
 """Two slices in one coordinate frame, with a verdict on how well they fit."""
 
-import lazy_loader
+from .alignment import Alignment, AlignmentError, align, apply_alignment
+from .fit import refine_by_coupling
+from .published import align_icp, align_partial_gromov
+from .transforms import SimilarityTransform, tissue_area, weighted_procrustes
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "alignment": [
-            "Alignment",
-            "AlignmentError",
-            "align",
-            "apply_alignment",
-        ],
-        "published": [
-            "align_icp",
-            "align_partial_gromov",
-        ],
-        "transforms": [
-            "SimilarityTransform",
-            "weighted_procrustes",
-        ],
-    },
-)
+__all__ = [
+    "Alignment",
+    "AlignmentError",
+    "SimilarityTransform",
+    "align",
+    "align_icp",
+    "align_partial_gromov",
+    "apply_alignment",
+    "refine_by_coupling",
+    "tissue_area",
+    "weighted_procrustes",
+]

@@ -1,15 +1,12 @@
 """A name becomes a slice: simulated, from a local folder, downloaded, or the reader's own file."""
 
-import lazy_loader
+from .datasets import list_slices, load_slice, load_slices, own_slices
+from .downloads import DownloadError
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "datasets": [
-            "list_slices",
-            "load_slice",
-            "load_slices",
-            "own_slices",
-        ],
-    },
-)
+__all__ = [
+    "DownloadError",
+    "list_slices",
+    "load_slice",
+    "load_slices",
+    "own_slices",
+]

@@ -1,12 +1,9 @@
 """From an embedding back to expected expression."""
 
-import lazy_loader
+from .decoder import train_decoder
+from .model import Decoder
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "decoder": [
-            "train_decoder",
-        ],
-    },
-)
+__all__ = [
+    "Decoder",
+    "train_decoder",
+]

@@ -1,20 +1,16 @@
 """From an embedding to spatial domains, with a confidence for each spot."""
 
-import lazy_loader
+from .clusterers import cluster_leiden, cluster_louvain, cluster_mclust, cluster_with
+from .domains import choose_n_domains, cluster_mixture, refine_domains
+from .mixture import Consensus
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "domains": [
-            "choose_n_domains",
-            "cluster_mixture",
-            "refine_domains",
-        ],
-        "clusterers": [
-            "cluster_leiden",
-            "cluster_louvain",
-            "cluster_mclust",
-            "cluster_with",
-        ],
-    },
-)
+__all__ = [
+    "Consensus",
+    "choose_n_domains",
+    "cluster_leiden",
+    "cluster_louvain",
+    "cluster_mclust",
+    "cluster_mixture",
+    "cluster_with",
+    "refine_domains",
+]

@@ -1,22 +1,16 @@
 """From components and graph to an embedding: the contrastive encoder, trained or in closed form."""
 
-import lazy_loader
+from .closed_form import spectral_embedding
+from .encoder import EncoderConfiguration, GenOTEncoder
+from .training import EncoderTraining, embed, load_encoder, save_encoder, train_encoder
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "encoder": [
-            "EncoderConfiguration",
-            "GenOTEncoder",
-        ],
-        "training": [
-            "embed",
-            "load_encoder",
-            "save_encoder",
-            "train_encoder",
-        ],
-        "closed_form": [
-            "spectral_embedding",
-        ],
-    },
-)
+__all__ = [
+    "EncoderConfiguration",
+    "EncoderTraining",
+    "GenOTEncoder",
+    "embed",
+    "load_encoder",
+    "save_encoder",
+    "spectral_embedding",
+    "train_encoder",
+]

@@ -1,46 +1,72 @@
 """Scores: domains against labels, a generated slice against a real one, baselines beside both."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "matching": [
-            "agreement_in_place",
-            "domain_agreement",
-            "domain_markers",
-            "domain_similarity",
-            "marker_matches",
-            "match_domains_by_markers",
-            "name_domains_like",
-            "rename_domains",
-        ],
-        "generated_scores": [
-            "baseline_slices",
-            "flat_scores",
-            "gap_closed",
-            "nearest_expression",
-            "score_generated",
-            "score_table",
-            "with_spread",
-        ],
-        "carried_scores": [
-            "carried_maps",
-            "judge_genes",
-            "score_carried",
-            "score_levels",
-            "score_transfer",
-        ],
-        "evaluation": [
-            "confidence_by_correctness",
-            "match_domains",
-            "recall_per_domain",
-            "score_coherence",
-            "score_domains",
-        ],
-        "gene_maps": [
-            "gene_similarity",
-            "gene_similarity_by_domain",
-        ],
-    },
+from .carried_scores import (
+    CarriedMaps,
+    carried_maps,
+    judge_genes,
+    score_carried,
+    score_levels,
+    score_transfer,
 )
+from .evaluation import (
+    confidence_by_correctness,
+    match_domains,
+    recall_per_domain,
+    score_coherence,
+    score_domains,
+)
+from .gene_maps import gene_similarity, gene_similarity_by_domain
+from .generated_scores import (
+    baseline_slices,
+    flat_scores,
+    gap_closed,
+    nearest_expression,
+    score_generated,
+    score_table,
+    with_spread,
+)
+from .matching import (
+    agreement_in_place,
+    domain_agreement,
+    domain_markers,
+    domain_similarity,
+    marker_matches,
+    match_domains_by_markers,
+    name_domains_like,
+    rename_domains,
+)
+from .stack_scores import score_stack
+from .type_scores import ghost_layers
+
+__all__ = [
+    "CarriedMaps",
+    "agreement_in_place",
+    "baseline_slices",
+    "carried_maps",
+    "confidence_by_correctness",
+    "domain_agreement",
+    "domain_markers",
+    "domain_similarity",
+    "flat_scores",
+    "gap_closed",
+    "gene_similarity",
+    "gene_similarity_by_domain",
+    "ghost_layers",
+    "judge_genes",
+    "marker_matches",
+    "match_domains",
+    "match_domains_by_markers",
+    "name_domains_like",
+    "nearest_expression",
+    "recall_per_domain",
+    "rename_domains",
+    "score_carried",
+    "score_coherence",
+    "score_domains",
+    "score_generated",
+    "score_levels",
+    "score_stack",
+    "score_table",
+    "score_transfer",
+    "with_spread",
+]

@@ -254,7 +254,7 @@ def carried_maps(
 # - what the trivial answer gives: the expression of the nearest source spots, no transport
 #   (:func:`genot_helpers.evaluation.nearest_expression`),
 # - a floor: the same measurement with its spots shuffled,
-# - a ceiling: one random half of the measured spots against the other half. Noise in what is measured
+# - a ceiling: one random half of the measured spots against the other. Noise in what is measured
 #   limits what any method can reach (the attenuation of Spearman 1904, doi 10.2307/1412159): if two
 #   halves agree with correlation r, a carried map free of noise can reach the root of r.
 

@@ -1,23 +1,24 @@
 """Two slices and t become the slice in between."""
 
-import lazy_loader
+from .carry import carry_by_expression, carry_expression
+from .interpolation import Interpolation, interpolate, interpolate_many, prepare_interpolation
+from .positions import position_between
+from .saved import load_alignment, load_interpolation, save_interpolation
+from .stack import interpolate_stack
+from .warp import SmoothWarp, fit_warp
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "warp": [
-            "SmoothWarp",
-            "fit_warp",
-        ],
-        "interpolation": [
-            "interpolate",
-            "interpolate_many",
-            "position_between",
-            "prepare_interpolation",
-        ],
-        "carry": [
-            "carry_by_expression",
-            "carry_expression",
-        ],
-    },
-)
+__all__ = [
+    "Interpolation",
+    "SmoothWarp",
+    "carry_by_expression",
+    "carry_expression",
+    "fit_warp",
+    "interpolate",
+    "interpolate_many",
+    "interpolate_stack",
+    "load_alignment",
+    "load_interpolation",
+    "position_between",
+    "prepare_interpolation",
+    "save_interpolation",
+]

@@ -34,7 +34,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ..decoder.decoder import Decoder, train_decoder
+from ..decoder.decoder import train_decoder
+from ..decoder.model import Decoder
 from ..shared_features import check_pair, expression_states, shared_space
 from ..slices.geometry import nearest_distance, spot_spacing
 from ..slices.slices import SliceError, find_labels
@@ -58,6 +59,7 @@ from .positions import (
     roughen,
     spread,
 )
+from .small_sections import LARGE, WAYS, Filling, choose_filling, weigh_by_signal
 from .warp import SmoothWarp, fit_warp
 
 __all__ = [
@@ -132,6 +134,7 @@ def prepare_interpolation(
     stiffness: float | str = "auto",
     n_neighbors: int = 40,
     unmatched_cost: float | str | None = "auto",
+    filling: str = "auto",
     mean: bool = True,
     decode: bool = False,
     seed: int = 0,
@@ -154,6 +157,12 @@ def prepare_interpolation(
         the warp.
     n_neighbors, unmatched_cost
         Of the coupling, see :func:`genot_helpers.transport.sparse_coupling`.
+    filling
+        What the slice is filled with: "placed", real spots placed one by one; "mixture", spots of
+        both slices at random; "copy", the spots of one slice. "auto" places spots, unless the
+        slices are so small or noisy that trials on halves of both show no gain
+        (:mod:`genot_helpers.interpolation.small_sections`). What was chosen, and why, is in
+        ``uns["genot"]`` of the generated slice.
     mean
         Write ``layers["mean"]``. It is dense: leave it out where spots times genes are too many.
     decode
@@ -169,7 +178,11 @@ def prepare_interpolation(
     SliceError
         If a slice is unsound, no gene is shared, one holds logarithms and the other does not, or
         no spot of one is within reach of the other. Before any work.
+    ValueError
+        If ``filling`` is none of those above.
     """
+    if filling != "auto" and filling not in WAYS:
+        raise ValueError(f'filling is {filling!r}: give "auto", "placed", "mixture" or "copy".')
     check_pair(left, right, spatial_key=spatial_key)
     key = _label_key(left, right, label_key)
     begin = time.perf_counter()
@@ -184,6 +197,10 @@ def prepare_interpolation(
         unmatched_cost=unmatched_cost, left_mass=None, right_mass=None,
     )  # fmt: skip
     space = shared_space(left, right)
+    signal = tuple(autocorrelation(p, e) for p, e in zip(points, space[:2], strict=True))
+    if min(left.n_obs, right.n_obs) < LARGE:
+        weighed = weigh_by_signal(points, space[:2])
+        space = space._replace(left=weighed[0], right=weighed[1])
     warp = fit_warp(*points, space.left, space.right, stiffness=stiffness, seed=seed)
     middle = warp.move_left(points[0], 0.5), warp.move_right(points[1], 0.5)
     ratio = right.n_obs / left.n_obs
@@ -206,6 +223,14 @@ def prepare_interpolation(
     labels = None
     if key is not None:
         labels = prepare_labels(left, right, key, middle, spacing, seed=seed)
+    if filling == "auto":
+        states = expression_states(np.vstack([space.left, space.right]), seed=seed)
+        parts = np.split(states, [left.n_obs])
+        chosen = choose_filling(
+            middle, space[:2], parts, signal, bandwidth, spacing, has_grown=has_grown, seed=seed
+        )
+    else:
+        chosen = Filling(filling, "So it was asked for.", signal)
     prepared = Interpolation(
         left=left,
         right=right,
@@ -218,6 +243,7 @@ def prepare_interpolation(
         spacing=spacing,
         bandwidth=bandwidth,
         mean_bandwidth=mean_bandwidth,
+        filling=chosen,
         labels=labels,
         mean=mean,
         seed=seed,
@@ -294,6 +320,9 @@ class Interpolation:
     spacing, bandwidth, mean_bandwidth
         Spot spacing, width of the mean that says which real spots to expect where, and of the
         narrower one that ``layers["mean"]`` is, all in the unit of the points.
+    filling
+        Whether spots are placed, mixed or copied, and why:
+        :mod:`genot_helpers.interpolation.small_sections`.
     labels
         See :mod:`genot_helpers.interpolation.carried_labels`; None if none are carried.
     mean
@@ -318,6 +347,7 @@ class Interpolation:
     spacing: float
     bandwidth: float
     mean_bandwidth: float
+    filling: Filling
     labels: CarriedLabels | None = None
     mean: bool = True
     seed: int = 0
@@ -355,7 +385,8 @@ class Interpolation:
             - ``obs["genot_domain"]``, ``obs["genot_confidence"]``: carried label, by vote of the
               surroundings of both slices such that each label keeps its share of the slice, and
               its share of the vote, if there are labels;
-            - ``uns["genot"]``: how it was made.
+            - ``uns["genot"]``: how it was made; ``filling`` ("placed", "mixture" or "copy") and
+              ``filling_reason`` say with what, and why. A copy has the spots of one slice, at most.
 
         Raises
         ------
@@ -407,7 +438,7 @@ class Interpolation:
         around = self._look_around(t, positions, moved)
         expected = around.expect(self.left_embedding, self.right_embedding)
         chosen, record = start, {}
-        if 0.0 < t < 1.0:
+        if 0.0 < t < 1.0 and self.filling.way == "placed":
             chosen, record = self._place(around, expected, start)
         generated = self._assemble(around, expected, chosen)
         generated.uns["genot"] |= record  # no times in it: the same run leaves the same file
@@ -419,8 +450,10 @@ class Interpolation:
     ) -> tuple[NDArray, NDArray]:
         """Positions at t and, for each, a real spot to begin with: a row of left, then of right."""
         pool = np.vstack([left, right])
-        if t in (0.0, 1.0):  # the end itself
-            rows = np.arange(len(left)) if t == 0.0 else len(left) + np.arange(len(right))
+        if self._copies(t):  # the end itself
+            rows = np.arange(len(left))
+            if self._copied_side(t):
+                rows = len(left) + np.arange(len(right))
             rows = np.sort(self._rng(1).permutation(rows)[:n_spots])
             return pool[rows], rows
         rng = self._rng(1)
@@ -431,6 +464,13 @@ class Interpolation:
         positions = spread(positions, spacing * density, rng)
         positions = roughen(positions, spacing * density, rng)
         return positions, first_choice(pairs, positions, pool, len(left), t, rng)
+
+    def _copies(self, t: float) -> bool:
+        """Whether the slice at t is one of the two, moved: at the ends, or where that is best."""
+        return t in (0.0, 1.0) or self.filling.way == "copy"
+
+    def _copied_side(self, t: float) -> int:
+        return round(t) if t in (0.0, 1.0) else self.filling.copied_side(t)
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, number])
@@ -506,7 +546,7 @@ class Interpolation:
         """Return labels and their share of the vote; at an end, the labels of that slice itself."""
         weights = tuple(spots.weights(self.labels.bandwidth) for spots in around.nearest)
         labels, shares = self.labels.carry(around.t, weights)
-        if 0.0 < around.t < 1.0:
+        if not self._copies(around.t):
             return labels, shares
         own = np.vstack(self.labels.votes)[chosen]
         known = own.any(axis=1)
@@ -528,4 +568,6 @@ class Interpolation:
             "mean_bandwidth": self.mean_bandwidth,
             "spacing": self.spacing,
             "unmatched_fraction": self.coupling.unmatched_fraction,
+            "filling": self.filling.way,
+            "filling_reason": self.filling.reason,
         }

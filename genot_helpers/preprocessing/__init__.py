@@ -1,27 +1,34 @@
 """Counts become components: depth, logarithm, genes that vary in space, who touches whom."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "preprocessing": [
-            "joint_components",
-            "normalise",
-            "pool_spots",
-            "preprocess",
-            "smooth_components",
-        ],
-        "genes": [
-            "select_by_gaussian_process",
-            "select_by_moran",
-            "select_highly_variable",
-        ],
-        "graph": [
-            "grid_graph",
-            "nearest_neighbour_graph",
-            "spatial_graph",
-            "spots_averaged",
-        ],
-    },
+from .batches import anchor_slices, centre_slices, slice_mixing, slice_share
+from .genes import select_by_gaussian_process, select_by_moran, select_highly_variable
+from .graph import (
+    grid_graph,
+    nearest_neighbour_graph,
+    row_normalised,
+    smooth,
+    spatial_graph,
+    spots_averaged,
 )
+from .preprocessing import joint_components, normalise, pool_spots, preprocess, smooth_components
+
+__all__ = [
+    "anchor_slices",
+    "centre_slices",
+    "grid_graph",
+    "joint_components",
+    "nearest_neighbour_graph",
+    "normalise",
+    "pool_spots",
+    "preprocess",
+    "row_normalised",
+    "select_by_gaussian_process",
+    "select_by_moran",
+    "select_highly_variable",
+    "slice_mixing",
+    "slice_share",
+    "smooth",
+    "smooth_components",
+    "spatial_graph",
+    "spots_averaged",
+]

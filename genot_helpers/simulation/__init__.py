@@ -1,23 +1,17 @@
 """Simulated tissues with known truth: cortex, embryo, hippocampus, olfactory bulb, brain."""
 
-import lazy_loader
+from .brain_regions import simulate_hippocampus, simulate_olfactory_bulb
+from .cortex import simulate_cortex
+from .embryo import simulate_embryo, simulate_embryo_cells
+from .hypothalamus import simulate_hypothalamus
+from .sagittal import simulate_sagittal_brain
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "cortex": [
-            "simulate_cortex",
-        ],
-        "embryo": [
-            "simulate_embryo",
-            "simulate_embryo_cells",
-        ],
-        "brain_regions": [
-            "simulate_hippocampus",
-            "simulate_olfactory_bulb",
-        ],
-        "sagittal": [
-            "simulate_sagittal_brain",
-        ],
-    },
-)
+__all__ = [
+    "simulate_cortex",
+    "simulate_embryo",
+    "simulate_embryo_cells",
+    "simulate_hippocampus",
+    "simulate_hypothalamus",
+    "simulate_olfactory_bulb",
+    "simulate_sagittal_brain",
+]

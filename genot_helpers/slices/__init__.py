@@ -1,23 +1,20 @@
 """What a slice is: the AnnData slots that are needed, checked once, with errors that help."""
 
-import lazy_loader
+from .geometry import micrometres_per_unit, spot_side, spot_spacing
+from .inspection import inspect_slice, set_positions
+from .slices import SliceError, check_slice, find_labels
+from .values import holds_counts, holds_logarithms, undo_logarithm
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "slices": [
-            "SliceError",
-            "check_slice",
-            "find_labels",
-        ],
-        "values": [
-            "holds_counts",
-            "holds_logarithms",
-            "undo_logarithm",
-        ],
-        "inspection": [
-            "inspect_slice",
-            "set_positions",
-        ],
-    },
-)
+__all__ = [
+    "SliceError",
+    "check_slice",
+    "find_labels",
+    "holds_counts",
+    "holds_logarithms",
+    "inspect_slice",
+    "micrometres_per_unit",
+    "set_positions",
+    "spot_side",
+    "spot_spacing",
+    "undo_logarithm",
+]
