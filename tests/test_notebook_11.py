@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
-from genot_helpers.reruns.reruns import CHECKOUT, NotebookRun, run_notebook
+from genot_runner import NotebookRun, run_notebook
+from genot_runner.notebooks import CHECKOUT
 
 NOTEBOOK = CHECKOUT / "notebooks" / "11_inside_the_method.ipynb"
 FIGURES = {"losses", "eigenvalues", "mixture", "plans"}
@@ -48,7 +49,8 @@ def check_text(metrics: dict) -> None:
     chance = 2 * math.log(2)
     assert metrics["contrast.both losses"] < chance < metrics["contrast.without contrast"]
     assert metrics["cut.with neighbours"] < metrics["cut.without neighbours"]
-    correlation = {name: metrics[f"autocorrelation.{name}"] for name in ("λ = 0", "λ = 10", "λ = 100")}
+    names = ("λ = 0", "λ = 10", "λ = 100")
+    correlation = {name: metrics[f"autocorrelation.{name}"] for name in names}
     assert correlation["λ = 0"] < metrics["wanted"] < correlation["λ = 100"]
     assert metrics["on_line"] > 0.8
 
