@@ -100,8 +100,8 @@ def check_output_dir(path: str | Path) -> Path:
     except OSError as error:
         raise _os_error(
             error,
-            f"Cannot write to the folder {folder} ({_reason(error)}). Nothing was computed or "
-            "written. Choose another folder, or change its permissions.",
+            f"Cannot write to the folder {folder} ({_reason(error)}). Choose another folder, make "
+            "room, or change its permissions.",
         ) from error
     return folder
 

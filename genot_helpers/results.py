@@ -74,8 +74,7 @@ def finish_run(
 
     Notes
     -----
-    Wall times that `Interpolation.at` notes in ``uns["genot"]["seconds"]`` are not written with a
-    slice (see :func:`genot_helpers.write_slice`), so that the same run leaves the same file.
+    Times go into `metrics.json` and run.json, not into slices: the same run leaves the same slice.
 
     Examples
     --------

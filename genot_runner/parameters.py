@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from .notebooks import NotebookError, find_notebook, plain_path, text_problem
 
 __all__ = [
@@ -70,10 +72,14 @@ class Rule(NamedTuple):
             return words if self.kind == "text" else f"a list of {words}"
         wanted = {"text": "text", "texts": "a list of text"}.get(self.kind, f"a {self.kind}")
         if self.low > -math.inf:
-            wanted += f" {'above' if self.above else 'of at least'} {self.low:,g}"
+            wanted += f" {'above' if self.above else 'of at least'} {_in_full(self.low)}"
         if self.high < math.inf:
-            wanted = wanted.replace("of at least", "from") + f" to {self.high:,g}"
+            wanted = wanted.replace("of at least", "from") + f" to {_in_full(self.high)}"
         return f"{wanted} or {words}" if self.words else wanted
+
+
+def _in_full(number: float) -> str:
+    return f"{int(number):,}" if float(number).is_integer() else f"{number:g}"
 
 
 _NAME, _NAMES = Rule("text", none=True), Rule("texts", none=True)
@@ -179,19 +185,16 @@ def _guess(text: str) -> Any:
 
 
 def _list_of_text(text: str) -> Any:
-    """Read a list of names; `[1.10, 1_2]` are names too, and stay as they are written."""
+    """Read a list of names, in quotes or not; `[1.10, 1_2]` are names, as they are written."""
+    inside = text.strip()
+    if inside.startswith("(") and inside.endswith(")"):
+        inside = f"[{inside[1:-1]}]"
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = yaml.load(inside, Loader=yaml.BaseLoader)  # which leaves everything text
+    except (ValueError, RecursionError, yaml.YAMLError):
         return text
-    if not isinstance(tree, ast.List | ast.Tuple):
-        return text
-    return [
-        one.value
-        if isinstance(one, ast.Constant) and isinstance(one.value, str)
-        else ast.get_source_segment(text.strip(), one)
-        for one in tree.elts
-    ]
+    names = isinstance(found, list) and all(isinstance(one, str) for one in found)
+    return found if names else text
 
 
 def check_parameters(
