@@ -54,6 +54,7 @@ from .evaluation import (
     flat_scores as flat_scores,
     gap_closed as gap_closed,
     gene_similarity as gene_similarity,
+    ghost_layers as ghost_layers,
     judge_genes as judge_genes,
     marker_matches as marker_matches,
     match_domains as match_domains,
@@ -67,6 +68,7 @@ from .evaluation import (
     score_domains as score_domains,
     score_generated as score_generated,
     score_levels as score_levels,
+    score_stack as score_stack,
     score_table as score_table,
     score_transfer as score_transfer,
     with_spread as with_spread,
@@ -82,8 +84,12 @@ from .interpolation import (
     carry_expression as carry_expression,
     interpolate as interpolate,
     interpolate_many as interpolate_many,
+    interpolate_stack as interpolate_stack,
+    load_alignment as load_alignment,
+    load_interpolation as load_interpolation,
     position_between as position_between,
     prepare_interpolation as prepare_interpolation,
+    save_interpolation as save_interpolation,
 )
 from .plotting import (
     PALETTE as PALETTE,
@@ -132,7 +138,8 @@ from .preprocessing import (
     smooth_components as smooth_components,
     spatial_graph as spatial_graph,
 )
-from .reruns import write_report as write_report
+from .report import write_report as write_report
+from .results import finish_run as finish_run, peak_memory_mb as peak_memory_mb
 from .simulation import simulate_cortex as simulate_cortex
 from .slices import (
     SliceError as SliceError,

@@ -32,40 +32,15 @@ __all__ = [
     "write_slice",
 ]
 
-# A killed process leaves its temporary file behind. One that nobody has written to for an hour
+# A killed process leaves its temporary file behind. One that was not written to for an hour
 # belongs to no running process: transfers and writers touch theirs every few seconds.
 _STALE_SECONDS = 3600.0
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write to; rename it over ``path`` when all went well.
-
-    Parameters
-    ----------
-    path
-        The file to write. Its folder must exist. A symbolic link is followed.
-
-    Yields
-    ------
-    pathlib.Path
-        A new path in the same folder with the same ending. Create the file there.
-
-    Raises
-    ------
-    IsADirectoryError
-        If ``path`` is a folder.
-
-    Notes
-    -----
-    When the block is left by any exception, Ctrl-C included, the temporary file is removed and
-    ``path`` stays as it was.
-
-    Examples
-    --------
-    >>> with atomic_path("scores.txt") as unfinished:
-    ...     _ = unfinished.write_text("ari 0.6")
-    """
+    """Give a temporary path to write to; rename it over ``path`` when all went well."""
+    # After any exception, Ctrl-C included, the temporary file is removed and ``path`` is unchanged.
     path = Path(path).resolve()
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the path of a file.")
@@ -74,9 +49,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield unfinished
         with unfinished.open("rb+") as file:
-            os.fsync(
-                file.fileno()
-            )  # a full disk shows here at the latest, before the old file goes
+            # A full disk shows here at the latest, before the old file is replaced.
+            os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

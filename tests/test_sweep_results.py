@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from genot_helpers.reruns import results
-from genot_helpers.reruns.results import collect_results, summarise_states
-from genot_helpers.reruns.sweep_summary import (
+from genot_runner import sweep_results
+from genot_runner.sweep_results import collect_results, summarise_states
+from genot_runner.sweep_summary import (
     plot_score_by_parameter,
     plot_seed_spread,
     sweep_scores,
@@ -41,7 +41,7 @@ def collected(tmp_path):
 
 
 def test_one_row_for_each_run_of_the_plan(collected, monkeypatch):
-    monkeypatch.setattr(results, "_CHUNK", 2)
+    monkeypatch.setattr(sweep_results, "_CHUNK", 2)
     parquet, table = collect_results(collected)
     frame = pd.read_parquet(parquet).set_index("run")
     assert list(frame.index) == list("abcde")

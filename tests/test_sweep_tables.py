@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sweep_runs import write_tiny
 
-from genot_helpers.reruns.parameters import SweepTableError, notebook_parameters
-from genot_helpers.reruns.sweep_tables import read_sweep, run_id
+from genot_runner.parameters import SweepTableError, notebook_parameters
+from genot_runner.sweep_tables import read_sweep, run_id
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from sweep_runs import (
     write_tiny,
 )
 
-from genot_helpers.reruns import sweeps
-from genot_helpers.reruns.one_run import locked
-from genot_helpers.reruns.parameters import NotebookError
-from genot_helpers.reruns.sweeps import run_sweep
+from genot_runner import sweeps
+from genot_runner.notebooks import NotebookError
+from genot_runner.run_folder import locked
+from genot_runner.sweeps import run_sweep
 
 HEADER = "notebook,seed,fail,wait,threads,timeout_minutes\n"
 

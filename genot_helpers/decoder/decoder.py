@@ -1,7 +1,8 @@
-"""Train the decoder, embedding to expression, on both slices together.
+"""Train the decoder, from embedding to expression, on all slices together.
 
-The equations are in :mod:`.model`, what expression scatters like in :mod:`.likelihoods`, the passes
-over the data in :mod:`.loop`.
+Top to bottom: :func:`train_decoder`; the passes over the data in minibatches; the slices checked
+and stacked, with a part held out. The network, what it predicts and the likelihoods are in
+:mod:`.model`.
 """
 
 from __future__ import annotations
@@ -31,13 +32,7 @@ if TYPE_CHECKING:
     from .model import Gaussian, Poisson
 
 __all__ = [
-    "Decoder",
-    "DecoderData",
-    "Part",
     "TrainingLoop",
-    "check_expression",
-    "check_settings",
-    "stack",
     "train_decoder",
 ]
 
@@ -82,7 +77,7 @@ def train_decoder(
         Width of the hidden layer.
     max_epochs, patience
         At most so many epochs, and stop after so many in a row that did not lower the held-out
-        loss (by more than 1/500 of what has been gained so far: the last crumbs take longest).
+        loss (by more than 1/500 of what has been gained so far).
     held_out_fraction
         Share of each slice's spots that is not trained on but decides when to stop.
     batch_size, learning_rate
@@ -122,7 +117,7 @@ def train_decoder(
     >>> mean = decoder.predict(embedding, slice_weights=(1 - t, t))
     """
     named = named_slices(slices)
-    check_settings(
+    _check_settings(
         likelihood,
         n_hidden=n_hidden,
         max_epochs=max_epochs,
@@ -133,13 +128,13 @@ def train_decoder(
     )
     target = choose_device(device)
     embeddings = joint_embeddings(named, use_rep, dtype=np.float32)
-    counts = check_expression(named, likelihood)
+    counts = _check_expression(named, likelihood)
     if likelihood == "auto":
         likelihood = "negative_binomial" if counts else "gaussian"
 
     start = time.perf_counter()
     rng = np.random.default_rng(seed)
-    data = stack(named, embeddings, held_out_fraction, rng).to(target)
+    data = _stack(named, embeddings, held_out_fraction, rng).to(target)
     sizes = (embeddings[0].shape[1], n_hidden, data.values.shape[1], len(named))
     network = DecoderNetwork(*sizes, seed=seed).to(target)
     network.slice_intercepts.requires_grad_(slice_intercepts)
@@ -147,7 +142,7 @@ def train_decoder(
     mean_only = loop.start_at_mean()
     bar = tqdm(range(max_epochs), desc="decoder", unit="epoch", disable=progress_off(progress))
     outcome = loop.fit(bar, patience, batch_size, learning_rate)
-    held_out_losses = loop.compare(mean_only)
+    held_out_losses = loop.held_out_losses(mean_only)
     loop.calibrate()
     decoder = Decoder(
         network=network.cpu().eval(),
@@ -167,11 +162,9 @@ def train_decoder(
 
 
 # -------------------------------------------------------------------------------------------------
-# The training of the decoder: passes over the data, until the held-out spots gain no more.
-#
-# Minibatches of spots (the only expression that is ever dense), Adam (Kingma and Ba,
-# arXiv:1412.6980), and early stopping (Prechelt 1998, doi:10.1007/3-540-49430-8_3): a part of the
-# spots of every slice is held out, and the weights with the lowest loss on it are kept.
+# The training: minibatches (the only expression that is ever dense), Adam (Kingma and Ba,
+# arXiv:1412.6980), and early stopping (Prechelt 1998, doi:10.1007/3-540-49430-8_3): the weights
+# with the lowest loss on the held-out spots are kept.
 
 _EVALUATION_SPOTS = 1024  # looked at in one go where nothing is learned
 _RAKING_STEPS = 5  # settles the calibration to about a thousandth
@@ -185,7 +178,7 @@ class TrainingLoop:
         self,
         network: DecoderNetwork,
         likelihood: Poisson | Gaussian,
-        data: DecoderData,
+        data: _DecoderData,
         rng: np.random.Generator,
     ) -> None:
         self.network, self.likelihood, self.data, self.rng = network, likelihood, data, rng
@@ -276,7 +269,7 @@ class TrainingLoop:
         return total / (len(spots) * self.data.values.shape[1])
 
     @torch.no_grad()
-    def compare(self, mean_only: torch.Tensor) -> NDArray[np.float64]:
+    def held_out_losses(self, mean_only: torch.Tensor) -> NDArray[np.float64]:
         """Losses (3, genes) of the held-out spots: mean-only, decoder, every value known."""
         likelihood, dispersion, sums = self.likelihood, self.network.dispersion, 0
         for target, output, library in self.batches(self.data.held_out):
@@ -290,10 +283,8 @@ class TrainingLoop:
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Make the mean of each gene right, which the logarithm has shifted (see predict).
-
-        Compositions add up to one for every spot and to the observed mean for every gene: raking.
-        """
+        """Make the mean of each gene right, which the logarithm has shifted (Gaussian only)."""
+        # Raking: compositions sum to one for every spot, and to the observed mean for every gene.
         if self.likelihood.counts:
             return
         factors = self.network.calibration
@@ -318,9 +309,7 @@ def _require_finite(losses: list[float]) -> None:
 
 
 # -------------------------------------------------------------------------------------------------
-# What the decoder is trained on: slices checked, one under the other, a part held out.
-#
-# Expression stays as it comes, sparse or dense; only the spots of one minibatch are made dense.
+# What the decoder is trained on: slices checked, stacked, a part held out. X stays sparse or dense.
 
 _MIN_SPOTS = 20  # with any expression, per slice
 _BLOCK_SPOTS = 1024
@@ -335,7 +324,7 @@ class Part(NamedTuple):
     slice_weights: torch.Tensor
 
 
-class DecoderData(NamedTuple):
+class _DecoderData(NamedTuple):
     """All n spots of all slices, and which of them to train on."""
 
     values: sparse.csr_matrix | NDArray  # (n, genes)
@@ -346,7 +335,7 @@ class DecoderData(NamedTuple):
     training: NDArray[np.intp]  # numbers of the spots, ascending
     held_out: NDArray[np.intp]
 
-    def to(self, device: torch.device) -> DecoderData:
+    def to(self, device: torch.device) -> _DecoderData:
         """Move all but the expression to a device."""
         names = ("embedding", "library", "slice_weights")
         return self._replace(**{name: getattr(self, name).to(device) for name in names})
@@ -358,16 +347,13 @@ class DecoderData(NamedTuple):
         return Part(values, self.embedding[index], self.library[index], self.slice_weights[index])
 
 
-def stack(
+def _stack(
     named: Mapping[str, AnnData],
     embeddings: list[NDArray[np.float32]],
     held_out_fraction: float,
     rng: np.random.Generator,
-) -> DecoderData:
-    """Put the slices one under the other and hold out the same share of each.
-
-    Spots without any expression are in neither part: they say nothing about the composition.
-    """
+) -> _DecoderData:
+    """Stack the slices and hold out the same share of each; empty spots are in neither part."""
     matrices = [adata.X for adata in named.values()]
     if any(sparse.issparse(matrix) for matrix in matrices):
         values = sparse.vstack(matrices, format="csr")
@@ -381,7 +367,7 @@ def stack(
     for column in belongs.T:
         spots = rng.permutation(np.flatnonzero((library > 0) & (column > 0)))
         held_out[spots[: max(1, round(held_out_fraction * len(spots)))]] = True
-    return DecoderData(
+    return _DecoderData(
         values,
         torch.from_numpy(np.concatenate(embeddings)),
         torch.from_numpy(library.astype(np.float32)[:, None]),
@@ -399,16 +385,8 @@ def _dense(values: sparse.csr_matrix | NDArray, spots: NDArray[np.intp] | slice)
     return np.ascontiguousarray(rows, dtype=np.float32)
 
 
-def check_expression(named: Mapping[str, AnnData], likelihood: str) -> bool:
-    """Make sure that the slices can be trained on together; says whether they hold counts.
-
-    Raises
-    ------
-    SliceError
-        Genes differ; ``X`` is missing, not numeric, holds NaN, infinite or negative values; too few
-        spots with expression; counts in one slice and other values in another; or no counts where
-        the likelihood needs them.
-    """
+def _check_expression(named: Mapping[str, AnnData], likelihood: str) -> bool:
+    """Raise unless the slices can be trained on together; returns whether they hold counts."""
     (first_name, first), *others = named.items()
     for name, adata in others:
         if not adata.var_names.equals(first.var_names):
@@ -466,7 +444,7 @@ _RANGES = {
 }
 
 
-def check_settings(likelihood: str, **settings: float) -> None:
+def _check_settings(likelihood: str, **settings: float) -> None:
     """Raise one error that lists all settings that make no sense."""
     problems = [
         f"{name} is {settings[name]}; give a number from {low} to {high}"

@@ -3,17 +3,17 @@
 The generated slice takes unchanged expression from real spots (``X``) and, beside it, the denoised
 expectation (``layers["mean"]``), which this decoder gives for any embedding, also for one between
 those of two slices. The idea is the decoder of scVI (Lopez et al., Nature Methods 2018,
-doi:10.1038/s41592-018-0229-2): a likelihood that fits the kind of values (:mod:`.likelihoods`),
-and the library size as a factor outside the network. With a standardised embedding z (d,)::
+doi:10.1038/s41592-018-0229-2): a likelihood that fits the kind of values (second half of this
+file), and the library size as a factor outside the network. With a standardised embedding z (d,)::
 
     hidden   h = silu(z W + b)
     output   eta = [h, z] V + a + sum_s w_s (u_s - mean u)       one number per gene
 
-The direct way from z to the output makes linear decoding (the inverse of principal components) the
-easy part. u_s is the intercept of slice s, a batch effect: the weights w_s pick the slice in
-training and blend the slices when generating; equal weights leave it out. V starts at zero and a at
-the mean, so the untrained decoder is the mean-only model: every gain over it has been learned.
-:mod:`genot_helpers.decoder.decoder` trains it.
+The direct connection from z to the output makes linear decoding (the inverse of principal
+components) the easy part. u_s is the intercept of slice s, a batch effect: the weights w_s pick the
+slice in training and blend the slices when generating; equal weights leave it out. V starts at zero
+and a at the mean, so the untrained decoder is the mean-only model: every gain over it is learned.
+:mod:`.decoder` trains it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ __all__ = [
     "Decoder",
     "DecoderNetwork",
     "Gaussian",
-    "NegativeBinomial",
     "Poisson",
     "one_thread",
 ]
@@ -47,11 +46,9 @@ _BLOCK_SPOTS = 2048  # predicted in one go
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread: the same bits on any machine with the same instructions.
-
-    The matrices of a minibatch are too small to share anyway, and on a busy machine threads that
-    wait for each other take 20 times as long. (Other libraries change the number under way.)
-    """
+    """Let torch compute on one thread: the same bits on machines with the same instructions."""
+    # The matrices of a minibatch are too small to share; on a busy machine threads that wait for
+    # each other take 20 times as long. (Other libraries change the number of threads meanwhile.)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -61,11 +58,7 @@ def one_thread() -> Iterator[None]:
 
 
 class DecoderNetwork(torch.nn.Module):
-    """The equations at the top of this file; the initial weights come from ``seed`` alone.
-
-    Beside the weights it holds what the likelihood needs: ``dispersion`` and ``calibration``, one
-    number per gene.
-    """
+    """The equations at the top of this file, with dispersion and calibration of each gene."""
 
     def __init__(
         self, n_features: int, n_hidden: int, n_genes: int, n_slices: int, *, seed: int = 0
@@ -280,22 +273,17 @@ class Decoder:
 
 
 # -------------------------------------------------------------------------------------------------
-# How expression scatters about its expectation: negative binomial, Poisson, Gaussian.
-#
-# The decoder gives one number per gene, eta (genes,). With library size L (total of the spot over
-# the genes) and one dispersion per gene:
+# How expression scatters about its expectation, with eta one number per gene, library size L (total
+# of the spot over the genes) and one dispersion per gene:
 #
 #     poisson             x ~ Poisson(m)                   m = L softmax(eta)
 #     negative_binomial   variance m + m^2 / theta         m = L softmax(eta)
 #     gaussian            log(1 + x D / L) ~ N(eta, s^2)   D = median library size
 #
-# Whatever the likelihood, what is predicted in the end is a composition times L, so expected
-# values add up to the library size. The negative binomial with a theta per gene is that of scVI
-# (Lopez et al., Nature Methods 2018, doi:10.1038/s41592-018-0229-2). Dispersions are not learned
-# by gradient but estimated by moments (theta = sum m^2 / sum ((x - m)^2 - m); s^2 the mean
-# square), which needs no derivative of the gamma function and cannot run away.
-#
-# All functions take float32 tensors, (spots, genes) or what broadcasts to it.
+# The prediction is always a composition times L, so expected values add up to the library size.
+# Dispersions are estimated by moments (theta = sum m^2 / sum ((x - m)^2 - m); s^2 the mean square)
+# instead of by gradient: no derivative of the gamma function, and no divergence. All functions take
+# float32 tensors, (spots, genes) or what broadcasts to it.
 
 
 class Poisson:
@@ -416,10 +404,8 @@ class Gaussian:
         return variance.clamp(min=max(1e-4 * float(variance.mean()), 1e-12)).float()
 
     def shares(self, output: torch.Tensor) -> torch.Tensor:
-        """Compute what is proportional to the expected values of each spot (n, genes).
-
-        Gene by gene that holds after calibration only: exp(mean of logarithms) is not the mean.
-        """
+        """Compute what is proportional to the expected values of each spot (n, genes)."""
+        # Gene by gene only after calibration: exp(mean of logarithms) is not the mean.
         return torch.expm1(output.clamp(min=0))
 
 

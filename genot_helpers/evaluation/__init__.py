@@ -36,6 +36,8 @@ from .matching import (
     name_domains_like,
     rename_domains,
 )
+from .stack_scores import score_stack
+from .type_scores import ghost_layers
 
 __all__ = [
     "CarriedMaps",
@@ -54,6 +56,7 @@ __all__ = [
     "gap_closed",
     "gene_similarity",
     "gene_similarity_by_domain",
+    "ghost_layers",
     "judge_genes",
     "marker_matches",
     "match_domains",
@@ -67,6 +70,7 @@ __all__ = [
     "score_domains",
     "score_generated",
     "score_levels",
+    "score_stack",
     "score_table",
     "score_transfer",
     "with_spread",

@@ -75,7 +75,8 @@ def make_grid(points: NDArray, *, spots_per_bin: float = SPOTS_PER_BIN) -> _Grid
     side = np.sqrt(spots_per_bin) * spot_side(points)
     if not side > 0:
         raise SliceError("Most spots of the held-out slice share their position with many others.")
-    corner = points.min(axis=0) - _MARGIN * side
+    # A little more than the margin: rounding must not decide on which side of a line the first is.
+    corner = points.min(axis=0) - (_MARGIN + 1e-6) * side
     n_x, n_y = ((points.max(axis=0) - corner) // side).astype(int) + 1 + _MARGIN
     return _Grid(corner, float(side), (int(n_x), int(n_y)))
 

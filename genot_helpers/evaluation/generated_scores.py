@@ -24,12 +24,13 @@ from ..comparable import (
     coordinates,
     label_codes,
     log_profiles,
-    shared_genes,
 )
+from ..shared_features import shared_genes
 from ..slices.slices import SliceError, find_labels
 from . import measures
 from .gene_maps import compare_maps
 from .measures import averaging, classifier_auc, compare_genes
+from .type_scores import compare_types, excess_bands, soft_spearman
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "baseline_slices",
+    "by_name",
+    "draw_spots",
     "flat_scores",
     "gap_closed",
     "halves",
+    "halves_of",
     "largest_union",
     "nearest_expression",
     "score_generated",
@@ -50,6 +54,7 @@ __all__ = [
 ]
 
 _FEWEST_SPOTS = 20
+_OF_PLACE = ("density", "sliced_wasserstein", "spacing")  # scores that need no expression
 
 
 def score_generated(
@@ -105,7 +110,14 @@ def score_generated(
     - ``variance`` [1], ``gene_gene`` [low]: :func:`.measures.compare_genes`,
     - ``c2st`` [0.5]: :func:`.measures.classifier_auc`,
     - ``sliced_wasserstein`` [low], ``spacing`` [1]: :func:`.measures.compare_points`,
-    - ``moran``, ``moran_correlation`` [1]: :func:`.measures.compare_autocorrelation`.
+    - ``moran``, ``moran_correlation`` [1]: :func:`.measures.compare_autocorrelation`,
+    - ``soft_accuracy`` [high], ``grid_l1``, ``grid_kl``, ``type_abundance`` [low]:
+      :func:`.type_scores.compare_types`, of the column ``niche_key``, or of the labels,
+    - ``soft_spearman`` [high]: :func:`.type_scores.soft_spearman`,
+    - ``ghosts`` [0]: bands of labels beyond those of the held-out slice,
+      :func:`.type_scores.excess_bands`.
+
+    The order of the rows of either slice has no influence: spots are drawn by their names.
 
     Raises
     ------
@@ -125,7 +137,7 @@ def score_generated(
     check_overlap(p, q)
     if niche_key is not None:
         find_labels(held_out, niche_key)  # raises for a misspelt name
-    chosen = subset(held_out.n_obs, n, seed), subset(generated.n_obs, n, seed)
+    chosen = [by_name(a)[subset(a.n_obs, n, seed)] for a in (held_out, generated)]
     p, q = p[chosen[0]], q[chosen[1]]
     real, ours = held_out[chosen[0]], generated[chosen[1]]
     x, y = log_profiles(ours, real, layer=layer, max_genes=max_genes)
@@ -142,6 +154,9 @@ def score_generated(
         "c2st": classifier_auc(x, y, seed=seed),
         **measures.compare_points(p, q, seed=seed),
         **measures.compare_autocorrelation(p, q, x, y),
+        **compare_types(p, q, *kinds),
+        "soft_spearman": soft_spearman(p, q, x, y),
+        "ghosts": excess_bands(p, q, *labels),
     }
 
 
@@ -165,7 +180,13 @@ def score_table(
 
     Every row is scored against the same random half of the held-out slice, with as many spots as
     that half has, or fewer if a slice has fewer; the ceiling is the other half. Genes are those
-    that all four slices have.
+    that all four slices have. The order of the rows of the slices has no influence.
+
+    Two halves of one section never share a place: on a grid, one has its holes where the other has
+    its spots, which no sample of the tissue would. So the ceiling of the scores of place
+    (``density``, ``sliced_wasserstein``, ``spacing``) is that of two independent draws from the
+    whole held-out slice, thinned alike. A quarter of its spots is in both, so no method can do
+    better.
 
     Parameters
     ----------
@@ -218,10 +239,11 @@ def score_table(
         baselines = baseline_slices(left, right, held_out, t=t, n_spots=n, seed=number, **names)
         for name, adata in baselines.items():
             rows[name] = adata, "mean" if name == "neighbour_mean" else None, "genot_domain"
-        real = held_out[halves(held_out.n_obs, number)[0]]
+        real = held_out[halves_of(held_out, number)[0]]
         scores = {
             name: _score(name, real, *row, seed=number, **options) for name, row in rows.items()
         }
+        scores["ceiling"] |= _ceiling_of_place(held_out, spatial_key, n, number)
         tables.append(pd.DataFrame.from_dict(scores, orient="index"))
     table = sum(tables) / n_repeats
     spread = np.std([t.to_numpy() for t in tables], axis=0, ddof=1) if n_repeats > 1 else np.nan
@@ -239,6 +261,18 @@ def _score(
         return score_generated(adata, held_out, layer=layer, generated_label_key=label, **options)
     except SliceError as error:
         raise SliceError(f"Row {row} cannot be scored. {error}") from error
+
+
+def _ceiling_of_place(
+    held_out: AnnData, spatial_key: str, n_spots: int, seed: int
+) -> dict[str, float]:
+    """Score the places of two independent draws from the held-out slice, thinned alike."""
+    rows = by_name(held_out)
+    points = coordinates(held_out, "held-out", spatial_key)[rows]
+    drawn = [points[subset(len(points), n_spots, [seed, number])] for number in (4, 5)]
+    same = np.zeros((n_spots, 1))  # no gene is looked at
+    found = compare_maps(*drawn, same, same) | measures.compare_points(*drawn, seed=seed)
+    return {score: found[score] for score in _OF_PLACE}
 
 
 def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: str) -> AnnData:
@@ -392,11 +426,11 @@ def baseline_slices(
         raise SliceError("the left and the right slice have no gene in common.")
     union = _union(left[:, genes], right[:, genes], t, spatial_key, n_spots, seed)
     slices = {
-        "copy_left": left[subset(left.n_obs, n_spots, seed)].copy(),
-        "copy_right": right[subset(right.n_obs, n_spots, seed + 1)].copy(),
+        "copy_left": left[draw_spots(left, n_spots, seed)].copy(),
+        "copy_right": right[draw_spots(right, n_spots, seed + 1)].copy(),
         "union": union,
         "neighbour_mean": union.copy(),
-        "ceiling": held_out[subset_of(halves(held_out.n_obs, seed)[1], n_spots)].copy(),
+        "ceiling": held_out[subset_of(halves_of(held_out, seed)[1], n_spots)].copy(),
     }
     mean = sum(
         share * (averaging(s.obsm[spatial_key], union.obsm[spatial_key], n_neighbors) @ s.X)
@@ -462,7 +496,7 @@ def halves(n: int, seed: int) -> tuple[NDArray, NDArray]:
     return np.sort(order[: n // 2]), np.sort(order[n // 2 : 2 * (n // 2)])
 
 
-def subset(n: int, n_spots: int | None, seed: int) -> NDArray:
+def subset(n: int, n_spots: int | None, seed: int | list[int]) -> NDArray:
     """Draw ``n_spots`` of the numbers below n, sorted; all of them if there are not more."""
     if n_spots is None or n_spots >= n:
         return np.arange(n)
@@ -472,6 +506,22 @@ def subset(n: int, n_spots: int | None, seed: int) -> NDArray:
 def subset_of(numbers: NDArray, n_spots: int | None) -> NDArray:
     """Draw ``n_spots`` of the given numbers, sorted; all of them if there are not more."""
     return numbers[subset(len(numbers), n_spots, 0)]
+
+
+def by_name(adata: AnnData) -> NDArray:
+    """Return the rows of a slice in the order of its names: what is drawn from them stays drawn."""
+    return np.argsort(adata.obs_names.to_numpy(dtype=str), kind="stable")
+
+
+def draw_spots(adata: AnnData, n_spots: int | None, seed: int) -> NDArray:
+    """Draw rows of a slice, sorted, by the names of its spots; all of them if there are fewer."""
+    return np.sort(by_name(adata)[subset(adata.n_obs, n_spots, seed)])
+
+
+def halves_of(adata: AnnData, seed: int) -> tuple[NDArray, NDArray]:
+    """Split the rows of a slice into two random halves by the names of its spots; each in order."""
+    names = by_name(adata)
+    return tuple(names[half] for half in halves(adata.n_obs, seed))
 
 
 def largest_union(n_left: int, n_right: int, t: float) -> int:
@@ -490,7 +540,7 @@ def _union(
     n_left = min(n - n_right, left.n_obs)
     parts = {}
     for name, adata, size, offset in (("left", left, n_left, 2), ("right", right, n_right, 3)):
-        chosen = adata[subset(adata.n_obs, size, seed + offset)]
+        chosen = adata[draw_spots(adata, size, seed + offset)]
         # Without other slots, which may not fit together.
         parts[name] = ad.AnnData(
             chosen.X, obs=chosen.obs, var=chosen.var[[]], obsm={"spatial": chosen.obsm[spatial_key]}

@@ -32,7 +32,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ..decoder.decoder import Decoder, train_decoder
+from ..decoder.decoder import train_decoder
+from ..decoder.model import Decoder
 from ..shared_features import check_pair, expression_states, shared_space
 from ..slices.geometry import nearest_distance, spot_spacing
 from ..slices.slices import SliceError, find_labels
@@ -61,6 +62,7 @@ from .positions import (
     roughen,
     spread,
 )
+from .small_sections import LARGE, WAYS, Filling, choose_filling, weigh_by_signal
 from .warp import SmoothWarp, fit_warp
 
 __all__ = [
@@ -134,6 +136,7 @@ def prepare_interpolation(
     stiffness: float | str = "auto",
     n_neighbors: int = 40,
     unmatched_cost: float | str | None = "auto",
+    filling: str = "auto",
     mean: bool = True,
     decode: bool = False,
     seed: int = 0,
@@ -143,18 +146,22 @@ def prepare_interpolation(
 
     Parameters
     ----------
-    left, right
-        Slices in one frame; nothing is written to them.
+    left, right, spatial_key
+        Slices in one frame, with coordinates in ``obsm[spatial_key]``; nothing is written to them.
     label_key
         Column of ``obs`` with labels to carry, in both slices; "auto" finds it, None carries none.
         Labels influence nothing but the carried label.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
     stiffness
         Of the warp, see :func:`fit_warp`; infinite means no warp. Choose that where the slices
         share only part of the tissue, because borders would pull the warp.
     n_neighbors, unmatched_cost
         Of the coupling, see :func:`genot_helpers.transport.sparse_coupling`.
+    filling
+        What the slice is filled with: "placed", real spots placed one by one; "mixture", spots of
+        both slices at random; "copy", the spots of one slice. "auto" places spots, unless the
+        slices are so small or noisy that trials on halves of both show no gain
+        (:mod:`genot_helpers.interpolation.small_sections`). What was chosen, and why, is in
+        ``uns["genot"]`` of the generated slice.
     mean
         Write ``layers["mean"]``. It is dense: leave it out where spots times genes are too many.
     decode
@@ -168,7 +175,11 @@ def prepare_interpolation(
     SliceError
         If a slice is unsound, no gene is shared, one holds logarithms and the other does not, or
         no spot of one is within reach of the other. Before any work.
+    ValueError
+        If ``filling`` is none of those above.
     """
+    if filling != "auto" and filling not in WAYS:
+        raise ValueError(f'filling is {filling!r}: give "auto", "placed", "mixture" or "copy".')
     check_pair(left, right, spatial_key=spatial_key)
     key = _label_key(left, right, label_key)
     begin = time.perf_counter()
@@ -183,6 +194,10 @@ def prepare_interpolation(
         unmatched_cost=unmatched_cost, left_mass=None, right_mass=None,
     )  # fmt: skip
     space = shared_space(left, right)
+    signal = tuple(autocorrelation(p, e) for p, e in zip(points, space[:2], strict=True))
+    if min(left.n_obs, right.n_obs) < LARGE:
+        weighed = weigh_by_signal(points, space[:2])
+        space = space._replace(left=weighed[0], right=weighed[1])
     warp = fit_warp(*points, space.left, space.right, stiffness=stiffness, seed=seed)
     middle = warp.move_left(points[0], 0.5), warp.move_right(points[1], 0.5)
     ratio = right.n_obs / left.n_obs
@@ -205,6 +220,14 @@ def prepare_interpolation(
     labels = None
     if key is not None:
         labels = prepare_labels(left, right, key, middle, spacing, seed=seed)
+    if filling == "auto":
+        states = expression_states(np.vstack([space.left, space.right]), seed=seed)
+        parts = np.split(states, [left.n_obs])
+        chosen = choose_filling(
+            middle, space[:2], parts, signal, bandwidth, spacing, has_grown=has_grown, seed=seed
+        )
+    else:
+        chosen = Filling(filling, "So it was asked for.", signal)
     prepared = Interpolation(
         left=left,
         right=right,
@@ -217,6 +240,7 @@ def prepare_interpolation(
         spacing=spacing,
         bandwidth=bandwidth,
         mean_bandwidth=mean_bandwidth,
+        filling=chosen,
         labels=labels,
         mean=mean,
         seed=seed,
@@ -235,25 +259,25 @@ class Interpolation:
 
     Attributes
     ----------
-    left, right
-        The slices.
-    left_points, right_points, left_embedding, right_embedding
-        Their coordinates and shared components.
+    left, right, left_points, right_points, left_embedding, right_embedding
+        The slices, their coordinates and shared components.
     warp, coupling
         The smooth warp and the coupling of the warped coordinates.
     spacing, bandwidth, mean_bandwidth
         Spot spacing; standard deviation of the Gaussian for the expected components; and of the
         narrower one for ``layers["mean"]``. All in the unit of the points.
+    filling
+        Whether spots are placed, mixed or copied, and why:
+        :mod:`genot_helpers.interpolation.small_sections`.
     labels
         Votes of both slices; None if no labels are carried.
-    mean
-        Whether ``layers["mean"]`` is written.
-    seed, progress
+    mean, seed, progress
         Of :func:`prepare_interpolation`.
     decoder
         Trained on both slices; None: ``layers["mean"]`` is a local mean.
     seconds
-        Seconds that the coupling and the whole preparation took.
+        Seconds that the coupling, the whole preparation and the last placing of spots took
+        (keys ``coupling``, ``prepare``, ``place``).
     """
 
     left: AnnData
@@ -267,6 +291,7 @@ class Interpolation:
     spacing: float
     bandwidth: float
     mean_bandwidth: float
+    filling: Filling
     labels: CarriedLabels | None = None
     mean: bool = True
     seed: int = 0
@@ -303,7 +328,8 @@ class Interpolation:
             - ``obs["genot_domain"]``, ``obs["genot_confidence"]``, if there are labels: the label
               carried by a vote of the neighbourhood in both slices, in which each label keeps its
               share of the slice; and that label's share of the vote;
-            - ``uns["genot"]``: how it was made.
+            - ``uns["genot"]``: how it was made; ``filling`` ("placed", "mixture" or "copy") and
+              ``filling_reason`` say with what, and why. A copy has the spots of one slice, at most.
 
         Raises
         ------
@@ -347,11 +373,11 @@ class Interpolation:
         around = self._look_around(t, positions, moved)
         expected = around.expect(self.left_embedding, self.right_embedding)
         chosen, record = start, {}
-        if 0.0 < t < 1.0:
+        if 0.0 < t < 1.0 and self.filling.way == "placed":
             chosen, record = self._place(around, expected, start)
         generated = self._assemble(around, expected, chosen)
-        record["seconds"] = self.seconds | {"place": time.perf_counter() - begin}
-        generated.uns["genot"] |= record
+        generated.uns["genot"] |= record  # no times in it: the same run leaves the same file
+        self.seconds["place"] = time.perf_counter() - begin
         return generated
 
     def _positions(
@@ -359,8 +385,10 @@ class Interpolation:
     ) -> tuple[NDArray, NDArray]:
         """Draw positions, and a first real spot for each: a row of left stacked on right."""
         pool = np.vstack([left, right])
-        if t in (0.0, 1.0):  # the end itself
-            rows = np.arange(len(left)) if t == 0.0 else len(left) + np.arange(len(right))
+        if self._copies(t):  # the end itself
+            rows = np.arange(len(left))
+            if self._copied_side(t):
+                rows = len(left) + np.arange(len(right))
             rows = np.sort(self._rng(1).permutation(rows)[:n_spots])
             return pool[rows], rows
         rng = self._rng(1)
@@ -371,6 +399,13 @@ class Interpolation:
         positions = spread(positions, spacing * density, rng)
         positions = roughen(positions, spacing * density, rng)
         return positions, first_choice(pairs, positions, pool, len(left), t, rng)
+
+    def _copies(self, t: float) -> bool:
+        """Whether the slice at t is one of the two, moved: at the ends, or where that is best."""
+        return t in (0.0, 1.0) or self.filling.way == "copy"
+
+    def _copied_side(self, t: float) -> int:
+        return round(t) if t in (0.0, 1.0) else self.filling.copied_side(t)
 
     def _rng(self, number: int) -> np.random.Generator:
         """Start a random stream of its own for each purpose."""
@@ -447,7 +482,7 @@ class Interpolation:
         """Return labels and their share of the vote; at an end, the labels of that slice itself."""
         weights = tuple(spots.weights(self.labels.bandwidth) for spots in around.nearest)
         labels, shares = self.labels.carry(around.t, weights)
-        if 0.0 < around.t < 1.0:
+        if not self._copies(around.t):
             return labels, shares
         own = np.vstack(self.labels.votes)[chosen]
         known = own.any(axis=1)
@@ -470,6 +505,8 @@ class Interpolation:
             "mean_bandwidth": self.mean_bandwidth,
             "spacing": self.spacing,
             "unmatched_fraction": self.coupling.unmatched_fraction,
+            "filling": self.filling.way,
+            "filling_reason": self.filling.reason,
         }
 
 

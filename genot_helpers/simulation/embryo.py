@@ -1,4 +1,8 @@
-"""Simulated mouse embryos at several stages, in bins of Stereo-seq."""
+"""Simulated mouse embryos: bins of Stereo-seq at several stages, and single cells of seqFISH.
+
+Top to bottom: :func:`simulate_embryo`, its shape and anatomy; :func:`simulate_embryo_cells`, the
+same tissue under another instrument; what the embryo is made of.
+"""
 
 from __future__ import annotations
 
@@ -29,133 +33,9 @@ from .simulation import (
 )
 
 __all__ = [
-    "embryo_anatomy",
-    "embryo_shape",
-    "embryonic_day",
     "simulate_embryo",
     "simulate_embryo_cells",
 ]
-
-EMBRYO = Recipe(
-    domains={
-        **{"Mesenchyme": 0.8, "Brain": 1.2, "Spinal cord": 1.2, "Heart": 1.1, "Liver": 1.4},
-        **{"Somite": 0.9, "Branchial arch": 0.9, "Limb bud": 0.9, "Gut": 1, "Lung": 1},
-        "Dorsal root ganglion": 1.1,
-    },
-    cell_types="""
-    Neural progenitor | neural | Brain 45, Spinal cord 38, elsewhere 1 | Sox2 Nes Pax6 Hes5 Fabp7
-    Brain neuron | neural | Brain 28, Spinal cord 4 | Tbr1 Neurod1 Otx2 Foxg1 En2
-    Spinal neuron | neural | Spinal cord 32, Brain 3 | Isl1 Lhx3 Chat Hoxb8 Hoxc6
-    Sensory neuron | neural | Dorsal root ganglion 50, elsewhere 1 | Ntrk1 Pou4f1 Prph Six1 Sox10
-    Cardiomyocyte | muscle | Heart 60, elsewhere 1 | Myh6 Myh7 Myl4 Myl7 Tnnt2 Nppa
-    Myotome | muscle | Somite 40, Limb bud 5, elsewhere 2 | Myog Myf5 Meox1 Tcf15
-    Hepatoblast | endoderm | Liver 42, Gut 5 | Afp Alb Apoa1 Fgb
-    Gut epithelium | endoderm | Gut 40, Lung 6, elsewhere 1 | Cdx2 Shh Foxa1 Epcam
-    Lung epithelium | endoderm | Lung 40, Gut 5 | Nkx2-1 Sftpc Etv5 Foxf1
-    Erythroid | blood | Liver 36, Heart 12, elsewhere 6 | Hbb-y Hba-x Alas2 Gypa
-    Limb mesenchyme | mesenchyme | Limb bud 55, elsewhere 2 | Prrx1 Tbx5 Hoxd13 Lhx9
-    Arch mesenchyme | mesenchyme | Branchial arch 55, elsewhere 2 | Dlx5 Dlx2 Hand2 Barx1
-    Chondroprogenitor | mesenchyme | Somite 25, Limb bud 15, elsewhere 5 | Sox9 Pax1 Col2a1 Nkx3-2
-    Fibroblast | mesenchyme | Mesenchyme 70, elsewhere 18 | Col1a1 Col3a1 Dcn Postn Pdgfra
-    Endothelial | vascular | elsewhere 9 | Cdh5 Pecam1 Kdr Emcn Cldn5
-    """,
-    gradient="Hoxa5 Hoxa7 Hoxb9 Hoxc9 Hoxd9 Hoxa10 Cdx4",
-    ramp={},
-    strength={"neural": 1.5, "blood": 1.5},
-    own=0.35,
-)
-"""What the tissue is made of; the codes of its shape follow the order of its domains."""
-
-# x, y, half-widths at embryonic day 9.5, what each gains a day, and the day the organ appears.
-# The frame is the circle of radius 1 that the curled-up body fills; later rows lie over earlier.
-_ORGANS = (
-    (6, (-0.52, -0.28, 0.17, 0.15), (0.02, 0.00, -0.03, -0.02), 9.0),  # branchial arch
-    (3, (-0.38, 0.06, 0.20, 0.19), (0.01, 0.03, 0.01, 0.02), 9.0),  # heart
-    (4, (-0.18, 0.34, 0.11, 0.10), (-0.02, 0.03, 0.08, 0.05), 9.0),  # liver
-    (8, (0.10, 0.36, 0.08, 0.20), (-0.02, 0.04, 0.01, 0.02), 9.0),  # gut
-    (9, (0.00, -0.02, 0.07, 0.09), (0.01, 0.02, 0.04, 0.03), 10.8),  # lung
-    (7, (0.24, 0.02, 0.06, 0.09), (0.02, 0.03, 0.05, 0.05), 9.8),  # forelimb bud
-    (7, (0.20, 0.56, 0.04, 0.06), (0.00, 0.01, 0.05, 0.05), 10.2),  # hindlimb bud
-)
-BODY_AREA = 2.35  # where the radius of the body is 1
-GROWTH = 1.45  # of the area, a day
-
-
-def embryo_shape(rng: np.random.Generator, age: float, *, n_bins: int) -> Shape:
-    """Draw one embryo, curled up, on a square grid of bins 25 µm wide.
-
-    Brain and spinal cord follow the back, somites (and, from day 10, dorsal root ganglia) lie
-    inside them, and the inner organs are ellipses that grow and move with age. No bins lie in the
-    brain ventricle, which widens.
-
-    Parameters
-    ----------
-    rng
-        Draws the outline and how the embryo lies on the chip.
-    age
-        Embryonic day, 9 to 12.5.
-    n_bins
-        Bins in the tissue, about, at this age.
-
-    Returns
-    -------
-    Shape
-        Codes: 0 mesenchyme, 1 brain, 2 spinal cord, 3 heart, 4 liver, 5 somite, 6 branchial arch,
-        7 limb bud, 8 gut, 9 lung, 10 dorsal root ganglion. ``gradient`` runs from head to tail.
-    """
-    radius = BIN_UM * np.sqrt(n_bins / BODY_AREA)
-    grid, spatial = square_grid(1.35 * radius)
-    common = rotate(spatial - spatial.mean(axis=0), rng.uniform(-10, 10))
-    outline = [smooth_field(rng, 0.25) for _ in range(2)]
-    inside, domain, gradient = embryo_anatomy(common / radius, age, outline)
-    return Shape(spatial[inside], common[inside], domain[inside], gradient[inside], grid[inside])
-
-
-def embryo_anatomy(
-    places: np.ndarray, age: float, outline: list[Field]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tell what lies where in an embryo, whichever instrument looks at it.
-
-    Parameters
-    ----------
-    places
-        (n, 2), in the frame that the body fills: head up, radius about 1.
-    age
-        Embryonic day, 9 to 12.5.
-    outline
-        Two smooth functions that bend the body a little: what makes an animal of its own.
-
-    Returns
-    -------
-    inside : ndarray of bool, shape (n,)
-        Whether there is tissue.
-    domain, gradient : ndarray, shape (n,)
-        As in :func:`embryo_shape`; meaningless outside.
-    """
-    points = places + 0.025 * np.column_stack([field(places) for field in outline])
-    days = age - 9.5
-    # Angle along the back: 0 at the crown, a quarter turn at the shoulder, more towards the tail.
-    turn = np.rad2deg(np.arctan2(points[:, 0], -points[:, 1]))
-    turn = np.where(turn < -110, turn + 360, turn)
-    head = np.exp(-(((turn + 8) / 48) ** 2))
-    height = np.hypot(points[:, 0], points[:, 1]) / (0.86 + (0.22 + 0.03 * days) * head)
-    belly = ((points[:, 0] + 0.20) / 0.44) ** 2 + ((points[:, 1] - 0.20) / 0.42) ** 2 < 1
-    hollow = np.clip((turn - 180) / 40, 0, 1) * 0.72  # the tail is a thin strip
-    inside = (height < 1) & (turn < 250) & (((height > hollow) & (turn > -80)) | belly)
-
-    domain = np.zeros(len(points), dtype=int)
-    for code, start, growth, born in _ORGANS:
-        if age >= born:
-            x, y, a, b = np.array(start) + days * np.array(growth)
-            domain[((points[:, 0] - x) / a) ** 2 + ((points[:, 1] - y) / b) ** 2 < 1] = code
-    domain[(turn > 58) & (turn < 238) & (height > 0.70)] = 5
-    if age >= 10:
-        domain[(turn > 62) & (turn < 190) & (height > 0.81)] = 10
-    domain[(turn > 52) & (height > 0.87)] = 2
-    domain[(turn > -42 - 4 * days) & (turn <= 52) & (height > 0.50 - 0.02 * days)] = 1
-    ventricle = ((turn - 5) / 30) ** 2 + ((height - 0.74) / (0.06 + 0.02 * days)) ** 2 < 1
-    gradient = np.clip((turn + 88) / 338, 0, 1)
-    return inside & ~ventricle, domain, gradient
 
 
 def simulate_embryo(
@@ -206,7 +86,7 @@ def simulate_embryo(
     """
     check_whole(n_bins=(n_bins, 500), n_genes=(n_genes, 1), seed=(seed, 0))
     stages = [stages] if isinstance(stages, str) else list(stages)
-    ages = {stage: embryonic_day(stage) for stage in stages}
+    ages = {stage: _embryonic_day(stage) for stage in stages}
     if len(ages) < max(len(stages), 1):
         raise ValueError(f"stages is {stages!r}: give one stage or more, each once.")
     assay = Assay(depth=1100, cells=4, spread=0.35, dropout=0.1)
@@ -214,7 +94,7 @@ def simulate_embryo(
     embryos = {}
     for stage, age in ages.items():
         key, grown = round(100 * age), round(n_bins * GROWTH ** (age - 9.5))
-        shape = embryo_shape(generator(seed, 3, key), age, n_bins=grown)
+        shape = _embryo_shape(generator(seed, 3, key), age, n_bins=grown)
         fields = draw_fields(generator(seed, 2, key))
         adata = measure(generator(seed, 5, key), shape, EMBRYO, genes, fields, assay)
         parameters = {"n_bins": n_bins, "n_genes": n_genes, "embryonic_day": age}
@@ -222,7 +102,7 @@ def simulate_embryo(
     return embryos
 
 
-def embryonic_day(stage: object) -> float:
+def _embryonic_day(stage: object) -> float:
     """Read the embryonic day from a name such as "E9.5"."""
     try:
         age = float(str(stage).removeprefix("E")) if str(stage).startswith("E") else math.nan
@@ -233,16 +113,102 @@ def embryonic_day(stage: object) -> float:
     return age
 
 
+def _embryo_shape(rng: np.random.Generator, age: float, *, n_bins: int) -> Shape:
+    """Draw one curled-up embryo on a square grid of bins; ``gradient`` runs from head to tail."""
+    # Codes: 0 mesenchyme, 1 brain, 2 spinal cord, 3 heart, 4 liver, 5 somite, 6 branchial arch,
+    # 7 limb bud, 8 gut, 9 lung, 10 dorsal root ganglion.
+    radius = BIN_UM * np.sqrt(n_bins / BODY_AREA)
+    grid, spatial = square_grid(1.35 * radius)
+    common = rotate(spatial - spatial.mean(axis=0), rng.uniform(-10, 10))
+    outline = [smooth_field(rng, 0.25) for _ in range(2)]
+    inside, domain, gradient = _embryo_anatomy(common / radius, age, outline)
+    return Shape(spatial[inside], common[inside], domain[inside], gradient[inside], grid[inside])
+
+
+def _embryo_anatomy(
+    places: np.ndarray, age: float, outline: list[Field]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return tissue or not, domain and gradient (n,) at places (n, 2) of a body of radius 1."""
+    # Brain and spinal cord follow the back, somites (and ganglia from day 10) lie inside them,
+    # organs are ellipses that grow and move, the ventricle widens. Two smooth functions
+    # (``outline``) bend the body.
+    points = places + 0.025 * np.column_stack([field(places) for field in outline])
+    days = age - 9.5
+    # Angle along the back: 0 at the crown, a quarter turn at the shoulder, more towards the tail.
+    turn = np.rad2deg(np.arctan2(points[:, 0], -points[:, 1]))
+    turn = np.where(turn < -110, turn + 360, turn)
+    head = np.exp(-(((turn + 8) / 48) ** 2))
+    height = np.hypot(points[:, 0], points[:, 1]) / (0.86 + (0.22 + 0.03 * days) * head)
+    belly = ((points[:, 0] + 0.20) / 0.44) ** 2 + ((points[:, 1] - 0.20) / 0.42) ** 2 < 1
+    hollow = np.clip((turn - 180) / 40, 0, 1) * 0.72  # the tail is a thin strip
+    inside = (height < 1) & (turn < 250) & (((height > hollow) & (turn > -80)) | belly)
+
+    domain = np.zeros(len(points), dtype=int)
+    for code, start, growth, born in _ORGANS:
+        if age >= born:
+            x, y, a, b = np.array(start) + days * np.array(growth)
+            domain[((points[:, 0] - x) / a) ** 2 + ((points[:, 1] - y) / b) ** 2 < 1] = code
+    domain[(turn > 58) & (turn < 238) & (height > 0.70)] = 5
+    if age >= 10:
+        domain[(turn > 62) & (turn < 190) & (height > 0.81)] = 10
+    domain[(turn > 52) & (height > 0.87)] = 2
+    domain[(turn > -42 - 4 * days) & (turn <= 52) & (height > 0.50 - 0.02 * days)] = 1
+    ventricle = ((turn - 5) / 30) ** 2 + ((height - 0.74) / (0.06 + 0.02 * days)) ** 2 < 1
+    gradient = np.clip((turn + 88) / 338, 0, 1)
+    return inside & ~ventricle, domain, gradient
+
+
+EMBRYO = Recipe(
+    domains={
+        **{"Mesenchyme": 0.8, "Brain": 1.2, "Spinal cord": 1.2, "Heart": 1.1, "Liver": 1.4},
+        **{"Somite": 0.9, "Branchial arch": 0.9, "Limb bud": 0.9, "Gut": 1, "Lung": 1},
+        "Dorsal root ganglion": 1.1,
+    },
+    cell_types="""
+    Neural progenitor | neural | Brain 45, Spinal cord 38, elsewhere 1 | Sox2 Nes Pax6 Hes5 Fabp7
+    Brain neuron | neural | Brain 28, Spinal cord 4 | Tbr1 Neurod1 Otx2 Foxg1 En2
+    Spinal neuron | neural | Spinal cord 32, Brain 3 | Isl1 Lhx3 Chat Hoxb8 Hoxc6
+    Sensory neuron | neural | Dorsal root ganglion 50, elsewhere 1 | Ntrk1 Pou4f1 Prph Six1 Sox10
+    Cardiomyocyte | muscle | Heart 60, elsewhere 1 | Myh6 Myh7 Myl4 Myl7 Tnnt2 Nppa
+    Myotome | muscle | Somite 40, Limb bud 5, elsewhere 2 | Myog Myf5 Meox1 Tcf15
+    Hepatoblast | endoderm | Liver 42, Gut 5 | Afp Alb Apoa1 Fgb
+    Gut epithelium | endoderm | Gut 40, Lung 6, elsewhere 1 | Cdx2 Shh Foxa1 Epcam
+    Lung epithelium | endoderm | Lung 40, Gut 5 | Nkx2-1 Sftpc Etv5 Foxf1
+    Erythroid | blood | Liver 36, Heart 12, elsewhere 6 | Hbb-y Hba-x Alas2 Gypa
+    Limb mesenchyme | mesenchyme | Limb bud 55, elsewhere 2 | Prrx1 Tbx5 Hoxd13 Lhx9
+    Arch mesenchyme | mesenchyme | Branchial arch 55, elsewhere 2 | Dlx5 Dlx2 Hand2 Barx1
+    Chondroprogenitor | mesenchyme | Somite 25, Limb bud 15, elsewhere 5 | Sox9 Pax1 Col2a1 Nkx3-2
+    Fibroblast | mesenchyme | Mesenchyme 70, elsewhere 18 | Col1a1 Col3a1 Dcn Postn Pdgfra
+    Endothelial | vascular | elsewhere 9 | Cdh5 Pecam1 Kdr Emcn Cldn5
+    """,
+    gradient="Hoxa5 Hoxa7 Hoxb9 Hoxc9 Hoxd9 Hoxa10 Cdx4",
+    ramp={},
+    strength={"neural": 1.5, "blood": 1.5},
+    own=0.35,
+)
+"""What the tissue is made of; the codes of its shape follow the order of its domains."""
+
+# x, y, half-widths at embryonic day 9.5, what each gains a day, and the day the organ appears.
+# The frame is the circle of radius 1 that the curled-up body fills; later rows lie over earlier.
+_ORGANS = (
+    (6, (-0.52, -0.28, 0.17, 0.15), (0.02, 0.00, -0.03, -0.02), 9.0),  # branchial arch
+    (3, (-0.38, 0.06, 0.20, 0.19), (0.01, 0.03, 0.01, 0.02), 9.0),  # heart
+    (4, (-0.18, 0.34, 0.11, 0.10), (-0.02, 0.03, 0.08, 0.05), 9.0),  # liver
+    (8, (0.10, 0.36, 0.08, 0.20), (-0.02, 0.04, 0.01, 0.02), 9.0),  # gut
+    (9, (0.00, -0.02, 0.07, 0.09), (0.01, 0.02, 0.04, 0.03), 10.8),  # lung
+    (7, (0.24, 0.02, 0.06, 0.09), (0.02, 0.03, 0.05, 0.05), 9.8),  # forelimb bud
+    (7, (0.20, 0.56, 0.04, 0.06), (0.00, 0.01, 0.05, 0.05), 10.2),  # hindlimb bud
+)
+BODY_AREA = 2.35  # where the radius of the body is 1
+GROWTH = 1.45  # of the area, a day
+
+
 # -------------------------------------------------------------------------------------------------
-# A simulated mouse embryo under another instrument: single cells, a panel of genes, other units.
-#
-# The tissue is that of :func:`genot_helpers.simulation.simulate_embryo`: the same cell types
-# express the same genes, and an embryo of a stage has the same outline and organs. What differs is
-# how it is measured. Imaging by seqFISH (the real set: Lohoff et al. 2022,
-# https://doi.org/10.1038/s41587-021-01006-2) sees cells instead of bins and catches more molecules
-# of a gene in a cell, but only those of a panel that was chosen beforehand. Positions come in
-# units of a field of view, the section lies turned on its slide and with its other side up, and
-# every gene has an efficiency of its own. No measured value is copied.
+# The same tissue under another instrument: an embryo of a stage has the same outline, organs and
+# cell types. Imaging by seqFISH (the real set: Lohoff et al. 2022,
+# https://doi.org/10.1038/s41587-021-01006-2) sees cells instead of bins and catches more molecules,
+# but only of a panel of genes. Positions are in fields of view, the section is turned and mirrored,
+# and every gene has an efficiency of its own. No measured value is copied.
 
 FIELD_OF_VIEW_UM = 210.0  # what the unit of the positions really is
 PANEL_UMIS = 200.0  # of the panel in the median cell
@@ -301,7 +267,7 @@ def simulate_embryo_cells(
     >>> cells.n_vars
     350
     """
-    age = embryonic_day(stage)
+    age = _embryonic_day(stage)
     check_whole(n_cells=(n_cells, 500), n_panel=(n_panel, 100), n_bins=(n_bins, 500))
     check_whole(n_genes=(n_genes, 2 * n_panel), seed=(seed, 0))
     grown, key = round(n_bins * GROWTH ** (age - 9.5)), round(100 * age)
@@ -363,13 +329,13 @@ def _cells(
     n_cells: int,
     size: int,
 ) -> Shape:
-    """Scatter cells over the body that ``embryo_shape`` draws with the same first generator."""
+    """Scatter cells over the body that ``_embryo_shape`` draws with the same first generator."""
     body_rng.uniform()  # there: how the embryo lies on the chip
     outline = [smooth_field(body_rng, 0.25) for _ in range(2)]
     radius = BIN_UM * np.sqrt(size / BODY_AREA)
     common = scatter_beads(
-        slide_rng, n_cells, lambda p: embryo_anatomy(p / radius, age, outline)[0], 1.35 * radius
+        slide_rng, n_cells, lambda p: _embryo_anatomy(p / radius, age, outline)[0], 1.35 * radius
     )
-    _, domain, gradient = embryo_anatomy(common / radius, age, outline)
+    _, domain, gradient = _embryo_anatomy(common / radius, age, outline)
     turned = rotate(common * [-1.0, 1.0], slide_rng.uniform(90, 270)) / FIELD_OF_VIEW_UM
     return Shape(turned - turned.mean(axis=0), common, domain, gradient)

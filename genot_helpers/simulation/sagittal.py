@@ -2,10 +2,10 @@
 
 A sagittal section of the mouse brain is longer than the capture area of a Visium slide. The public
 sections of 10x Genomics therefore come as an anterior and a posterior half, each on its own slide,
-two sections of each. Here such a brain is simulated, with the machinery of
-:mod:`genot_helpers.simulation.simulation`: the layout follows, schematically, the sagittal plates
-of the Allen mouse brain atlas (Wang et al. 2020, https://doi.org/10.1016/j.cell.2020.04.007). No
-measured value is copied.
+two sections of each. Here such a brain is simulated; the layout follows, schematically, the
+sagittal plates of the Allen mouse brain atlas (Wang et al. 2020,
+https://doi.org/10.1016/j.cell.2020.04.007). No measured value is copied. Top to bottom:
+:func:`simulate_sagittal_brain`, the shapes, the anatomy, what the brain is made of.
 """
 
 from __future__ import annotations
@@ -30,141 +30,8 @@ from .simulation import (
 
 __all__ = [
     "SAGITTAL",
-    "sagittal_shapes",
     "simulate_sagittal_brain",
 ]
-
-SAGITTAL = Recipe(
-    domains={
-        **{"Hypothalamus": 1.0, "Upper cortex": 1.15, "Deep cortex": 1.2, "Fibre tracts": 0.7},
-        **{"Striatum": 1.0, "Hippocampus": 1.15, "Thalamus": 1.05, "Midbrain": 0.95},
-        **{"Hindbrain": 0.85, "Cerebellar molecular layer": 0.75},
-        **{"Cerebellar granular layer": 1.3, "Olfactory bulb": 1.2},
-    },
-    cell_types="""
-    Upper layer neuron | pallial | Upper cortex 48, Deep cortex 9, Hippocampus 3 |\
-    Cux2 Rasgrf2 Lamp5 Calb1 Stard8
-    Deep layer neuron | pallial | Deep cortex 46, Upper cortex 7, Hippocampus 3 |\
-    Fezf2 Foxp2 Tle4 Rprm Etv1
-    Hippocampal neuron | pallial | Hippocampus 52 | Wfs1 Prox1 Fibcd1 C1ql2 Spink8
-    Medium spiny neuron | inhibitory | Striatum 52 | Drd1 Drd2 Adora2a Ppp1r1b Rgs9
-    Interneuron | inhibitory | Upper cortex 10, Deep cortex 10, elsewhere 5 |\
-    Gad1 Gad2 Sst Pvalb Vip
-    Molecular layer neuron | inhibitory | Cerebellar molecular layer 46,\
-    Cerebellar granular layer 6 | Pcp2 Car8 Ppp1r17 Itpr1 Calb2
-    Cerebellar granule neuron | granule | Cerebellar granular layer 64,\
-    Cerebellar molecular layer 14 | Gabra6 Cbln1 Cbln3 Zic2 Neurod1
-    Bulb granule neuron | granule | Olfactory bulb 58 | Meis2 Synpr Tshz1 Eomes Doc2g
-    Thalamic neuron | subcortical | Thalamus 48, Midbrain 5 | Tcf7l2 Prkcd Lef1 Rora Slc17a6
-    Hypothalamic neuron | subcortical | Hypothalamus 46, Striatum 3 | Hcrt Pmch Avp Pomc Baiap3
-    Midbrain neuron | subcortical | Midbrain 42, Hindbrain 8 | Th Slc6a3 Pou4f1 Tfap2d Gata3
-    Hindbrain neuron | subcortical | Hindbrain 40, Midbrain 6 | Slc6a5 Phox2b Slc6a2 Hoxb5 Spx
-    Astrocyte | astroglia | Hypothalamus 20, Cerebellar molecular layer 24, elsewhere 13 |\
-    Gfap Aqp4 Slc1a3 Gja1 Aldoc
-    Oligodendrocyte | myelin | Fibre tracts 62, Hindbrain 30, Midbrain 20, Thalamus 16,\
-    Deep cortex 11, elsewhere 7 | Mbp Plp1 Mobp Mag Mog
-    Microglia | immune | elsewhere 5 | C1qa C1qb Csf1r Cx3cr1 P2ry12
-    Endothelial | vascular | elsewhere 7 | Cldn5 Flt1 Pecam1 Itm2a
-    """,
-    gradient="Nrgn Camk2n1 Snap25 Syt1 Thy1 Atp1b1 Chn1 Ncdn",
-    ramp={},
-    strength={"granule": 2.0, "myelin": 2.0, "pallial": 1.5, "astroglia": 1.5},
-    own=0.6,
-)
-"""What the simulated brain is made of; the codes of :func:`sagittal_shapes` follow its order."""
-
-HALVES = ("anterior", "posterior")
-SLIDE_UM = 6400.0  # width of a capture area; the brain is two of them long, one high
-LOST_UM = 100.0  # of tissue, at the cut
-
-# Ellipses in units of a slide, nose to the left, y down: middle and half-widths.
-_CEREBRUM = (0.92, 0.45, 0.72, 0.37)
-_BULB = (0.21, 0.60, 0.17, 0.14)
-_CEREBELLUM = (1.58, 0.40, 0.29, 0.29)
-_HINDBRAIN = (1.50, 0.74, 0.46, 0.15)
-_THALAMUS = (1.02, 0.52, 0.26, 0.14)
-_STRIATUM = (0.62, 0.53, 0.27, 0.23)
-
-
-def _radius(points: np.ndarray, ellipse: tuple[float, ...]) -> np.ndarray:
-    """Return how far out points (n, 2) lie: 0 in the middle of the ellipse, 1 on its border."""
-    x, y, a, b = ellipse
-    return np.hypot((points[:, 0] - x) / a, (points[:, 1] - y) / b)
-
-
-def _anatomy(points: np.ndarray) -> np.ndarray:
-    """Return the domain at each point (n, 2), in units of a slide; -1 outside the brain."""
-    x, y = points.T
-    domain = np.full(len(points), -1)
-    domain[_radius(points, _HINDBRAIN) < 1] = 8
-    domain[_radius(points, _BULB) < 1] = 11
-    # The cerebellum: a leaf-shaped surface, granule cells under it, white matter inside.
-    folds = 1 + 0.10 * np.cos(11 * np.arctan2(y - _CEREBELLUM[1], x - _CEREBELLUM[0]))
-    leaf = _radius(points, _CEREBELLUM)
-    for limit, code in ((1.0, 9), (0.76, 10), (0.36, 3)):
-        domain[(leaf < 1) & (leaf * np.where(code == 9, 1, folds) < limit)] = code
-    # The cerebrum: cortex over white matter over the hippocampus, nuclei below.
-    depth = _radius(points, _CEREBRUM)
-    inside = depth < 1
-    dorsal = y < 0.62 - 0.10 * x  # ventrally there is no cortex
-    domain[inside] = np.select([x < 0.74, x > 1.17], [4, 7], 0)[inside]
-    domain[(_radius(points, _STRIATUM) < 1) & inside] = 4
-    domain[(depth < 0.62) & dorsal & (x > 0.74)] = 5
-    domain[(_radius(points, _THALAMUS) < 1) & inside] = 6
-    for limit, code in ((0.62, 3), (0.70, 2), (0.86, 1)):
-        domain[(depth >= limit) & inside & dorsal] = code
-    return domain
-
-
-def sagittal_shapes(
-    brain_rng: np.random.Generator, slice_rngs: list, *, n_spots: int, gap_um: float
-) -> list[Shape]:
-    """Cut sections of one brain lengthwise, halve them, and lay each half on a Visium slide.
-
-    Outline and domains are deformed by smooth functions of (x, y, z), so the sections resemble
-    each other. Each half lies on its slide a little rotated and shifted: no two grids coincide, and
-    no coordinate says where the halves join.
-
-    Parameters
-    ----------
-    brain_rng
-        Draws the brain.
-    slice_rngs
-        Draw how each slice lies: anterior and posterior half of the first section, of the second …
-    n_spots
-        Spots under tissue of a whole section, about. The pitch stays 100 µm.
-    gap_um
-        Distance between consecutive sections, µm.
-
-    Returns
-    -------
-    list of Shape
-        One a slice; codes as in ``SAGITTAL.domains``. ``gradient`` runs from nose to tail,
-        ``common`` is the frame of the whole brain.
-    """
-    scale = np.sqrt(n_spots / 5600)
-    slide = SLIDE_UM * scale
-    grid, spatial = visium_grid(round(78 * scale), round(64 * scale))
-    shift = [smooth_field(brain_rng, 0.35, 3) for _ in range(2)]
-    fine = [smooth_field(brain_rng, 0.10, 3) for _ in range(2)]
-    tilt = brain_rng.uniform(-0.04, 0.04)  # of the cut
-    shapes = []
-    for i, rng in enumerate(slice_rngs):
-        section, posterior = divmod(i, 2)
-        angle, moved = np.deg2rad(rng.uniform(-3, 3)), rng.uniform(-0.015, 0.015, 2)
-        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        points = (spatial - spatial.mean(axis=0)) / slide @ turn + 0.5 + moved
-        points[:, 0] += 0.98 if posterior else 0.02  # the slide reaches a little over the cut
-        deep = np.column_stack([points, np.full(len(points), section * gap_um / 1000)])
-        seen = points + 0.02 * np.column_stack([field(deep) for field in shift])
-        seen = seen + 0.006 * np.column_stack([field(deep) for field in fine])
-        domain = _anatomy(seen)
-        to_cut = (points[:, 0] - 1 - tilt * (points[:, 1] - 0.5)) * (1 if posterior else -1)
-        keep = (domain >= 0) & (to_cut > 0.5 * LOST_UM / slide)
-        common = points[keep] * slide
-        gradient = np.clip(points[keep, 0] / 2, 0, 1)
-        shapes.append(Shape(spatial[keep], common, domain[keep], gradient, grid[keep]))
-    return shapes
 
 
 def simulate_sagittal_brain(
@@ -212,10 +79,9 @@ def simulate_sagittal_brain(
 
     Notes
     -----
-    Unlike the cortex, this brain was not calibrated on measured sections, and how much its domains
-    differ was set after looking at what was found in it: how well a method does here says nothing
-    about real brains. The batch effect is stronger than that between real neighbouring sections on
-    one slide.
+    Unlike the cortex, this brain was not calibrated on measured sections, and the differences
+    between its domains were set after looking at results: scores here say nothing about real ones.
+    The batch effect is stronger than that between real neighbouring sections on one slide.
 
     Examples
     --------
@@ -229,7 +95,7 @@ def simulate_sagittal_brain(
     genes = draw_genes(generator(seed, 1), SAGITTAL, n_genes, 0.4 * n_spots * assay.depth)
     fields = draw_fields(generator(seed, 2))
     placing = [generator(seed, 3, i) for i in range(2 * n_sections)]
-    shapes = sagittal_shapes(generator(seed, 4), placing, n_spots=n_spots, gap_um=section_gap_um)
+    shapes = _sagittal_shapes(generator(seed, 4), placing, n_spots=n_spots, gap_um=section_gap_um)
     size = SLIDE_UM * np.sqrt(n_spots / 5600)  # patches as large as those of the cortex
     given = {"n_sections": n_sections, "n_spots": n_spots, "n_genes": n_genes}
     given |= {"section_gap_um": float(section_gap_um), "batch": float(batch)}
@@ -243,3 +109,116 @@ def simulate_sagittal_brain(
         adata.obs["in_tissue"] = 1
         slices[name] = label(adata, name, seed, given | {"position_um": position})
     return slices
+
+
+def _sagittal_shapes(
+    brain_rng: np.random.Generator, slice_rngs: list, *, n_spots: int, gap_um: float
+) -> list[Shape]:
+    """Cut sections of one brain lengthwise, halve them, lay each half on a slide."""
+    # Outline and domains are deformed by smooth functions of (x, y, z). ``gradient`` runs from nose
+    # to tail; ``common`` is the frame of the whole brain.
+    scale = np.sqrt(n_spots / 5600)
+    slide = SLIDE_UM * scale
+    grid, spatial = visium_grid(round(78 * scale), round(64 * scale))
+    shift = [smooth_field(brain_rng, 0.35, 3) for _ in range(2)]
+    fine = [smooth_field(brain_rng, 0.10, 3) for _ in range(2)]
+    tilt = brain_rng.uniform(-0.04, 0.04)  # of the cut
+    shapes = []
+    for i, rng in enumerate(slice_rngs):
+        section, posterior = divmod(i, 2)
+        angle, moved = np.deg2rad(rng.uniform(-3, 3)), rng.uniform(-0.015, 0.015, 2)
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        points = (spatial - spatial.mean(axis=0)) / slide @ turn + 0.5 + moved
+        points[:, 0] += 0.98 if posterior else 0.02  # the slide reaches a little over the cut
+        deep = np.column_stack([points, np.full(len(points), section * gap_um / 1000)])
+        seen = points + 0.02 * np.column_stack([field(deep) for field in shift])
+        seen = seen + 0.006 * np.column_stack([field(deep) for field in fine])
+        domain = _anatomy(seen)
+        to_cut = (points[:, 0] - 1 - tilt * (points[:, 1] - 0.5)) * (1 if posterior else -1)
+        keep = (domain >= 0) & (to_cut > 0.5 * LOST_UM / slide)
+        common = points[keep] * slide
+        gradient = np.clip(points[keep, 0] / 2, 0, 1)
+        shapes.append(Shape(spatial[keep], common, domain[keep], gradient, grid[keep]))
+    return shapes
+
+
+def _anatomy(points: np.ndarray) -> np.ndarray:
+    """Return the domain at each point (n, 2), in units of a slide; -1 outside the brain."""
+    x, y = points.T
+    domain = np.full(len(points), -1)
+    domain[_radius(points, _HINDBRAIN) < 1] = 8
+    domain[_radius(points, _BULB) < 1] = 11
+    # The cerebellum: a leaf-shaped surface, granule cells under it, white matter inside.
+    folds = 1 + 0.10 * np.cos(11 * np.arctan2(y - _CEREBELLUM[1], x - _CEREBELLUM[0]))
+    leaf = _radius(points, _CEREBELLUM)
+    for limit, code in ((1.0, 9), (0.76, 10), (0.36, 3)):
+        domain[(leaf < 1) & (leaf * np.where(code == 9, 1, folds) < limit)] = code
+    # The cerebrum: cortex over white matter over the hippocampus, nuclei below.
+    depth = _radius(points, _CEREBRUM)
+    inside = depth < 1
+    dorsal = y < 0.62 - 0.10 * x  # ventrally there is no cortex
+    domain[inside] = np.select([x < 0.74, x > 1.17], [4, 7], 0)[inside]
+    domain[(_radius(points, _STRIATUM) < 1) & inside] = 4
+    domain[(depth < 0.62) & dorsal & (x > 0.74)] = 5
+    domain[(_radius(points, _THALAMUS) < 1) & inside] = 6
+    for limit, code in ((0.62, 3), (0.70, 2), (0.86, 1)):
+        domain[(depth >= limit) & inside & dorsal] = code
+    return domain
+
+
+def _radius(points: np.ndarray, ellipse: tuple[float, ...]) -> np.ndarray:
+    """Return how far out points (n, 2) lie: 0 in the middle of the ellipse, 1 on its border."""
+    x, y, a, b = ellipse
+    return np.hypot((points[:, 0] - x) / a, (points[:, 1] - y) / b)
+
+
+SAGITTAL = Recipe(
+    domains={
+        **{"Hypothalamus": 1.0, "Upper cortex": 1.15, "Deep cortex": 1.2, "Fibre tracts": 0.7},
+        **{"Striatum": 1.0, "Hippocampus": 1.15, "Thalamus": 1.05, "Midbrain": 0.95},
+        **{"Hindbrain": 0.85, "Cerebellar molecular layer": 0.75},
+        **{"Cerebellar granular layer": 1.3, "Olfactory bulb": 1.2},
+    },
+    cell_types="""
+    Upper layer neuron | pallial | Upper cortex 48, Deep cortex 9, Hippocampus 3 |\
+    Cux2 Rasgrf2 Lamp5 Calb1 Stard8
+    Deep layer neuron | pallial | Deep cortex 46, Upper cortex 7, Hippocampus 3 |\
+    Fezf2 Foxp2 Tle4 Rprm Etv1
+    Hippocampal neuron | pallial | Hippocampus 52 | Wfs1 Prox1 Fibcd1 C1ql2 Spink8
+    Medium spiny neuron | inhibitory | Striatum 52 | Drd1 Drd2 Adora2a Ppp1r1b Rgs9
+    Interneuron | inhibitory | Upper cortex 10, Deep cortex 10, elsewhere 5 |\
+    Gad1 Gad2 Sst Pvalb Vip
+    Molecular layer neuron | inhibitory | Cerebellar molecular layer 46,\
+    Cerebellar granular layer 6 | Pcp2 Car8 Ppp1r17 Itpr1 Calb2
+    Cerebellar granule neuron | granule | Cerebellar granular layer 64,\
+    Cerebellar molecular layer 14 | Gabra6 Cbln1 Cbln3 Zic2 Neurod1
+    Bulb granule neuron | granule | Olfactory bulb 58 | Meis2 Synpr Tshz1 Eomes Doc2g
+    Thalamic neuron | subcortical | Thalamus 48, Midbrain 5 | Tcf7l2 Prkcd Lef1 Rora Slc17a6
+    Hypothalamic neuron | subcortical | Hypothalamus 46, Striatum 3 | Hcrt Pmch Avp Pomc Baiap3
+    Midbrain neuron | subcortical | Midbrain 42, Hindbrain 8 | Th Slc6a3 Pou4f1 Tfap2d Gata3
+    Hindbrain neuron | subcortical | Hindbrain 40, Midbrain 6 | Slc6a5 Phox2b Slc6a2 Hoxb5 Spx
+    Astrocyte | astroglia | Hypothalamus 20, Cerebellar molecular layer 24, elsewhere 13 |\
+    Gfap Aqp4 Slc1a3 Gja1 Aldoc
+    Oligodendrocyte | myelin | Fibre tracts 62, Hindbrain 30, Midbrain 20, Thalamus 16,\
+    Deep cortex 11, elsewhere 7 | Mbp Plp1 Mobp Mag Mog
+    Microglia | immune | elsewhere 5 | C1qa C1qb Csf1r Cx3cr1 P2ry12
+    Endothelial | vascular | elsewhere 7 | Cldn5 Flt1 Pecam1 Itm2a
+    """,
+    gradient="Nrgn Camk2n1 Snap25 Syt1 Thy1 Atp1b1 Chn1 Ncdn",
+    ramp={},
+    strength={"granule": 2.0, "myelin": 2.0, "pallial": 1.5, "astroglia": 1.5},
+    own=0.6,
+)
+"""What the simulated brain is made of; the codes of its shapes follow its order."""
+
+HALVES = ("anterior", "posterior")
+SLIDE_UM = 6400.0  # width of a capture area; the brain is two of them long, one high
+LOST_UM = 100.0  # of tissue, at the cut
+
+# Ellipses in units of a slide, nose to the left, y down: middle and half-widths.
+_CEREBRUM = (0.92, 0.45, 0.72, 0.37)
+_BULB = (0.21, 0.60, 0.17, 0.14)
+_CEREBELLUM = (1.58, 0.40, 0.29, 0.29)
+_HINDBRAIN = (1.50, 0.74, 0.46, 0.15)
+_THALAMUS = (1.02, 0.52, 0.26, 0.14)
+_STRIATUM = (0.62, 0.53, 0.27, 0.23)

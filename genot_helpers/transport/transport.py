@@ -1,9 +1,9 @@
 r"""Couplings between two slices: how much of the mass of each left spot goes to which right spot.
 
 The cost of a pair of spots is their squared distance in space, in squared spot spacings, plus a
-weight times their squared distance in an embedding. Only neighbours are looked at, so memory is
-proportional to the number of spots, and mass may stay unmatched at a price, for tissue that grows
-or is cut off.
+weight times their squared distance in an embedding. Only nearest neighbours can be partners
+(:mod:`.support`), so memory is proportional to the number of spots, and mass may stay unmatched at
+a price, for tissue that grows or is cut off.
 
 =========================  =====================================================================
 function                   what it solves
@@ -13,9 +13,10 @@ function                   what it solves
                            it runs on a GPU
 =========================  =====================================================================
 
-Optimal transport in general: Peyré and Cuturi, Computational Optimal Transport, 2019, doi
-10.1561/2200000073. For couplings of slices whose coordinates cannot be compared see
-:mod:`genot_helpers.transport.gromov`.
+The programme and its solvers are in :mod:`.solvers`. Below the two functions: the
+:class:`Coupling` and what to read from it. Optimal transport in general: Peyré and Cuturi,
+Computational Optimal Transport, 2019, doi 10.1561/2200000073. For slices whose coordinates cannot
+be compared see :mod:`.gromov`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from ..slices.geometry import spot_side
-from .solvers import NotConvergedError, solve_exactly, solve_in_tiles, solve_with_entropy
+from .solvers import solve_exactly, solve_in_tiles, solve_with_entropy
 from .support import neighbour_support
 
 if TYPE_CHECKING:
@@ -38,13 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Coupling",
-    "NotConvergedError",
-    "as_coupling",
     "barycentric_targets",
     "coupling_pairs",
     "entropic_coupling",
     "sparse_coupling",
-    "spot_side",
     "unmatched_mass",
 ]
 
@@ -65,7 +62,7 @@ def sparse_coupling(
 ) -> Coupling:
     r"""Couple two slices by exact partial optimal transport between neighbouring spots.
 
-    The problem solved is at the top of :mod:`genot_helpers.transport.exact`, with the cost
+    The problem solved is at the top of :mod:`genot_helpers.transport.solvers`, with the cost
 
     .. math::
 
@@ -153,7 +150,7 @@ def sparse_coupling(
         flow, kind = solve_exactly(support), "exact"
     else:
         flow, kind = solve_in_tiles(support, tile_spots), "tiled"
-    return as_coupling(support, flow, kind, n_neighbors, begin)
+    return _as_coupling(support, flow, kind, n_neighbors, begin)
 
 
 def entropic_coupling(
@@ -227,13 +224,11 @@ def entropic_coupling(
     flow, error = solve_with_entropy(
         support, epsilon, max_iterations=max_iterations, tolerance=tolerance, device=device
     )
-    return as_coupling(support, flow, "entropic", n_neighbors, begin, error)
+    return _as_coupling(support, flow, "entropic", n_neighbors, begin, error)
 
 
 # -------------------------------------------------------------------------------------------------
 # A coupling of two slices (transport plan), and what to read from it.
-#
-# Made by :mod:`genot_helpers.transport` and :mod:`genot_helpers.transport.gromov`.
 
 _NOTHING = 1e-9  # of the mean mass of a spot: what rounding leaves over
 
@@ -358,7 +353,7 @@ def barycentric_targets(coupling: Coupling, right_points: ArrayLike) -> NDArray:
     return np.divide(sums, mass, out=np.full_like(sums, np.nan), where=mass > 0)
 
 
-def as_coupling(
+def _as_coupling(
     support: Support,
     flow: NDArray,
     kind: str,
@@ -392,22 +387,7 @@ def as_coupling(
 
 
 def unmatched_mass(mass: NDArray, spots: NDArray, flow: NDArray) -> tuple[NDArray, float]:
-    """Return the mass that a plan leaves to each spot, and how far it misses the masses given.
-
-    Parameters
-    ----------
-    mass
-        (n,) mass of each spot of one slice.
-    spots, flow
-        (pairs,) the spot of that slice in each pair, and the mass that the pair moves.
-
-    Returns
-    -------
-    unmatched : ndarray
-        (n,) never negative.
-    error : float
-        Largest deviation relative to the mean mass.
-    """
+    """Return the mass (n,) left to each spot, and the largest deviation over the mean mass."""
     mean = mass.sum() / mass.size
     left_over = mass - np.bincount(spots, flow, mass.size)
     unmatched = np.where(left_over > _NOTHING * mean, left_over, 0.0)
