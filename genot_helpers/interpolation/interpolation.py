@@ -276,8 +276,7 @@ class Interpolation:
     decoder
         Trained on both slices; None: ``layers["mean"]`` is a local mean.
     seconds
-        Seconds that the coupling, the whole preparation and the last placing of spots took
-        (keys ``coupling``, ``prepare``, ``place``).
+        Of the keys ``coupling``, ``prepare`` (all of it) and ``place`` (the last time).
     """
 
     left: AnnData
