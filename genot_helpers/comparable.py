@@ -1,6 +1,6 @@
 """Two slices made comparable: one frame, the same genes on one scale, one code for each label.
 
-Top to bottom: :func:`comparable_places` (coordinates that overlap), :func:`shared_genes`,
+Top to bottom: :func:`comparable_places` (coordinates that overlap),
 :func:`log_profiles` (log expression on one scale), :func:`label_codes`, and
 :func:`_both_logarithms`, which judges from the values alone what a matrix holds: a layer, or a
 generated slice, lacks the mark that :func:`genot_helpers.slices.holds_logarithms` looks for.
@@ -8,13 +8,13 @@ generated slice, lacks the mark that :func:`genot_helpers.slices.holds_logarithm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from .shared_features import column_moments, shared_genes
 from .slices.slices import SliceError
 from .slices.values import LARGEST_LOGARITHM, is_numeric, scan
 
@@ -25,16 +25,12 @@ if TYPE_CHECKING:
 __all__ = [
     "LogProfiles",
     "check_overlap",
-    "column_moments",
     "comparable_places",
     "coordinates",
     "label_codes",
     "log_profiles",
-    "shared_genes",
     "sparse_log_profiles",
 ]
-
-_CONTROL_PROBES = "blank"  # what control probes of multiplexed imaging are called
 
 
 def comparable_places(
@@ -87,27 +83,6 @@ def check_overlap(
         )
 
 
-def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
-    """Return the genes that all slices have, in the order of the last, without control probes."""
-    names = [adata.var_names for adata in slices.values()]
-    for name, genes in zip(slices, names, strict=True):
-        if not genes.is_unique:
-            raise SliceError(f"The {name} slice has genes twice: `adata.var_names_make_unique()`.")
-    shared = names[-1]
-    shared = shared[~shared.str.lower().str.startswith(_CONTROL_PROBES)]
-    for genes in names[:-1]:
-        shared = shared[shared.isin(genes)]
-    if not len(shared):
-        first = "; ".join(
-            f"{name}: {', '.join(g[:3])}" for name, g in zip(slices, names, strict=True)
-        )
-        raise SliceError(
-            f"The slices have no gene in common (first genes: {first}). Use the same kind of gene "
-            "name, symbols or identifiers, in all of them."
-        )
-    return shared
-
-
 class LogProfiles(NamedTuple):
     """Log expression of the same genes in two slices, from :func:`sparse_log_profiles`."""
 
@@ -153,12 +128,6 @@ def sparse_log_profiles(
     return LogProfiles(
         genes, _log_values(real, depth / totals), _log_values(ours, depth / _totals(ours))
     )
-
-
-def column_moments(values: sparse.csr_matrix) -> tuple[NDArray, NDArray]:
-    """Mean and variance of each column of a sparse matrix."""
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    return mean, np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
 
 
 def _totals(matrix: Any) -> NDArray:

@@ -15,6 +15,7 @@ Nothing here writes to a slice.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import anndata as ad
@@ -26,7 +27,6 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
 
-from .comparable import column_moments, shared_genes
 from .preprocessing.genes import select_highly_variable
 from .preprocessing.preprocessing import joint_components, normalise
 from .slices.geometry import spot_spacing
@@ -37,13 +37,43 @@ __all__ = [
     "ExpressionMap",
     "SharedSpace",
     "check_pair",
+    "column_moments",
     "expression_maps",
     "expression_states",
+    "shared_genes",
     "shared_space",
 ]
 
+_CONTROL_PROBES = "blank"  # what control probes of multiplexed imaging are called
 _N_GENES = 300
 _N_COMPONENTS = 20
+
+
+def column_moments(values: sparse.csr_matrix) -> tuple[NDArray, NDArray]:
+    """Mean and variance of each column of a sparse matrix."""
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    return mean, np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
+
+
+def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
+    """Return the genes that all slices have, in the order of the last, without control probes."""
+    names = [adata.var_names for adata in slices.values()]
+    for name, genes in zip(slices, names, strict=True):
+        if not genes.is_unique:
+            raise SliceError(f"The {name} slice has genes twice: `adata.var_names_make_unique()`.")
+    shared = names[-1]
+    shared = shared[~shared.str.lower().str.startswith(_CONTROL_PROBES)]
+    for genes in names[:-1]:
+        shared = shared[shared.isin(genes)]
+    if not len(shared):
+        first = "; ".join(
+            f"{name}: {', '.join(g[:3])}" for name, g in zip(slices, names, strict=True)
+        )
+        raise SliceError(
+            f"The slices have no gene in common (first genes: {first}). Use the same kind of gene "
+            "name, symbols or identifiers, in all of them."
+        )
+    return shared
 
 
 def check_pair(

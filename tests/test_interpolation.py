@@ -20,8 +20,13 @@ from genot_helpers import (
     spot_spacing,
     write_slice,
 )
-from genot_helpers.interpolation.carry import CarriedLabels, keep_composition, prepare_labels
-from genot_helpers.interpolation.local_means import expected_expression, local_weights
+from genot_helpers.interpolation.local_means import (
+    CarriedLabels,
+    expected_expression,
+    keep_composition,
+    local_weights,
+    prepare_labels,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 

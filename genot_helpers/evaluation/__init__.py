@@ -8,6 +8,7 @@ from .carried_scores import (
     score_levels,
     score_transfer,
 )
+from .cut import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .evaluation import (
     confidence_by_correctness,
     match_domains,
@@ -40,10 +41,14 @@ from .type_scores import ghost_layers
 
 __all__ = [
     "CarriedMaps",
+    "CutAgreement",
     "agreement_in_place",
     "baseline_slices",
     "carried_maps",
     "confidence_by_correctness",
+    "cut_agreement",
+    "cut_offset",
+    "cut_strip",
     "domain_agreement",
     "domain_markers",
     "domain_similarity",

@@ -1,12 +1,12 @@
 """Score a generated slice against a real one that was held out, beside baselines and a ceiling.
 
-One number hides more than it shows: an average over neighbours wins on every correlation and has
-lost all variance; a copy has perfect variance and the wrong tissue. So a row holds many scores, and
-a table the rows that say what each is worth: :func:`score_table`. All slices are compared at the
-same number of spots, as every score depends on it. The measures are explained in
-:mod:`genot_helpers.evaluation.grid_maps`, :mod:`genot_helpers.evaluation.slice_measures` and
-:mod:`genot_helpers.evaluation.profile_measures`, the other rows in
-:mod:`genot_helpers.evaluation.baselines`.
+One number is not enough: an average over neighbours has the best correlations and has lost all
+variance; a copy of a neighbouring slice has perfect variance and the wrong tissue, and often scores
+well. So :func:`score_generated` returns many scores, and :func:`score_table` puts baselines and a
+ceiling beside them, all compared at the same number of spots, because every score depends on it.
+The measures are in ``gene_maps.py`` and ``measures.py``.
+
+Top to bottom: the scores of one slice, the table, how to read it, and the baselines.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ..comparable import (
     coordinates,
     label_codes,
     log_profiles,
-    shared_genes,
 )
+from ..shared_features import shared_genes
 from ..slices.slices import SliceError, find_labels
-from . import measures as measures
+from . import measures
 from .gene_maps import compare_maps
 from .measures import averaging, classifier_auc, compare_genes
 from .type_scores import compare_types, excess_bands, soft_spearman
@@ -103,15 +103,14 @@ def score_generated(
     -------
     ``n_spots``, ``n_genes``, and (in brackets what two samples of one tissue would give):
 
-    - ``map``, ``ssim``, ``density`` [high]:
-      :func:`genot_helpers.evaluation.grid_maps.compare_maps`,
-    - ``nearest``, ``knn`` [high], ``knn_rmse`` [low]: :func:`.slice_measures.compare_nearest`,
-    - ``ari``, ``accuracy`` [high]: :func:`.slice_measures.compare_labels`,
-    - ``niche`` [low]: :func:`.slice_measures.compare_niches`,
-    - ``variance`` [1], ``gene_gene`` [low]: :func:`.profile_measures.compare_genes`,
-    - ``c2st`` [0.5]: :func:`.profile_measures.classifier_auc`,
-    - ``sliced_wasserstein`` [low], ``spacing`` [1]: :func:`.slice_measures.compare_points`,
-    - ``moran``, ``moran_correlation`` [1]: :func:`.slice_measures.compare_autocorrelation`,
+    - ``map``, ``ssim``, ``density`` [high]: :func:`.gene_maps.compare_maps`,
+    - ``nearest``, ``knn`` [high], ``knn_rmse`` [low]: :func:`.measures.compare_nearest`,
+    - ``ari``, ``accuracy`` [high]: :func:`.measures.compare_labels`,
+    - ``niche`` [low]: :func:`.measures.compare_niches`,
+    - ``variance`` [1], ``gene_gene`` [low]: :func:`.measures.compare_genes`,
+    - ``c2st`` [0.5]: :func:`.measures.classifier_auc`,
+    - ``sliced_wasserstein`` [low], ``spacing`` [1]: :func:`.measures.compare_points`,
+    - ``moran``, ``moran_correlation`` [1]: :func:`.measures.compare_autocorrelation`,
     - ``soft_accuracy`` [high], ``grid_l1``, ``grid_kl``, ``type_abundance`` [low]:
       :func:`.type_scores.compare_types`, of the column ``niche_key``, or of the labels,
     - ``soft_spearman`` [high]: :func:`.type_scores.soft_spearman`,
@@ -137,7 +136,7 @@ def score_generated(
         raise SliceError(f"{n} spots are too few to score: at least {_FEWEST_SPOTS} are needed.")
     check_overlap(p, q)
     if niche_key is not None:
-        find_labels(held_out, niche_key)  # a misspelt name is an error
+        find_labels(held_out, niche_key)  # raises for a misspelt name
     chosen = [by_name(a)[subset(a.n_obs, n, seed)] for a in (held_out, generated)]
     p, q = p[chosen[0]], q[chosen[1]]
     real, ours = held_out[chosen[0]], generated[chosen[1]]
@@ -194,15 +193,14 @@ def score_table(
     generated
         The slice under test, made from ``left`` and ``right`` at ``t``, in their frame.
     left, right, held_out, t
-        See :func:`genot_helpers.evaluation.baselines.baseline_slices`. Nothing is written.
+        See :func:`baseline_slices`. Nothing is written.
     niche_key
         As in :func:`score_generated`; a column of ``left``, ``right`` and ``held_out``. If the
         generated slice does not have it, its spots take the values of the real spots that they come
         from (``obs["genot_source"]``, ``obs["genot_source_spot"]``).
     n_repeats
         How often to halve and draw anew, with seeds ``seed``, ``seed + 1``, ...; the table holds
-        the means, and remembers how far the repetitions spread: :func:`.score_reading.with_spread`
-        shows both.
+        the means and the standard deviations; :func:`with_spread` shows both.
     label_key, generated_label_key, spatial_key, n_spots, max_genes, seed
         As in :func:`score_generated`.
 
@@ -211,11 +209,10 @@ def score_table(
     One row each for ``genot``, ``genot_mean`` (if there is ``layers["mean"]``), ``copy_left``,
     ``copy_right``, ``union``, ``neighbour_mean``, ``ceiling``; columns as in
     :func:`score_generated`. ``attrs["n_repeats"]``, and ``attrs["spread"]``: score -> row ->
-    standard deviation over the repetitions (divisor n - 1; NaN for one). What differs between
-    repetitions is which half of the held-out slice is scored against, which spots are drawn for
-    the rows, and the draws of the scores; the generated slice is the same. So it is the noise of
-    scoring, for telling rows apart. How much another seed of the interpolation changes, or another
-    tissue, is not in it.
+    standard deviation over the repetitions (divisor n - 1; NaN for one). Repetitions differ in
+    the half of the held-out slice that is scored against and in all random draws of spots; the
+    generated slice is the same. So it measures the noise of scoring, for telling rows apart, and
+    not what another seed of the interpolation or another tissue would change.
 
     Raises
     ------
@@ -295,7 +292,7 @@ def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: 
 
 
 # -------------------------------------------------------------------------------------------------
-# Read a table of scores: means with their spread, the gap that is closed, figures for a file.
+# Reading a table of scores: means with their spread, the gap that is closed, figures for a file.
 
 
 def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
@@ -304,14 +301,14 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     Parameters
     ----------
     table
-        From :func:`.generated_scores.score_table`, or some of its rows and columns.
+        From :func:`score_table`, or some of its rows and columns.
     digits
         Decimal places. Numbers of spots and genes have none.
 
     Returns
     -------
-    Text in the same rows and columns; what the deviation is one of is said there.
-    Means alone where there was one repetition only, or the table has lost its ``attrs["spread"]``.
+    Text in the same rows and columns. Means alone if there was only one repetition, or the table
+    has lost its ``attrs["spread"]``. :func:`score_table` says which draws the repetitions vary.
     """
     spread = pd.DataFrame(table.attrs.get("spread", {})).reindex_like(table)
     text = table.astype(object)
@@ -325,21 +322,21 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
 
 def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
-    """Tell how much of the way from the better copy to the ceiling a generated slice has gone.
+    """Compute the share of the gap between the better copy and the ceiling that is closed.
 
     (genot - best copy) / (ceiling - best copy): 0 is as good as a copy, 1 as good as possible.
 
     Parameters
     ----------
     table
-        From :func:`.generated_scores.score_table`.
+        From :func:`score_table`.
     score
         A column in which more is better.
 
     Returns
     -------
-    NaN if the ceiling is not above the better copy by 0.01 or more: there is no gap to close then,
-    and the ratio would be noise. So it is for sections 10 µm apart, as pairs of the cortex are.
+    NaN if the ceiling is less than 0.01 above the better copy, where the ratio would be noise, as
+    for sections of the cortex that are 10 µm apart.
     """
     copy = table.loc[["copy_left", "copy_right"], score].max()
     gap = table.loc["ceiling", score] - copy
@@ -352,7 +349,7 @@ def flat_scores(table: pd.DataFrame) -> dict[str, float]:
     Parameters
     ----------
     table
-        From :func:`.generated_scores.score_table`.
+        From :func:`score_table`.
 
     Returns
     -------
@@ -363,13 +360,8 @@ def flat_scores(table: pd.DataFrame) -> dict[str, float]:
 
 
 # -------------------------------------------------------------------------------------------------
-# What a generated slice has to beat, and what nobody can beat, as slices.
-#
-# Without any method one can take the left or the right slice as it is, a random mixture of both,
-# or the mean of the nearest spots of both. A fresh sample of the very tissue, the best that any
-# method could hope for, is a random half of the held-out slice, scored against its other half. A
-# generated slice means nothing without these beside it: neighbouring sections are often so alike
-# that a copy scores well.
+# Baselines: the left or the right slice as it is, a random mixture of both, the mean of the nearest
+# spots of both; and as a ceiling a fresh sample of the held-out tissue itself.
 
 
 def baseline_slices(
@@ -414,8 +406,8 @@ def baseline_slices(
     - ``neighbour_mean``: the places of the union; ``X`` and ``layers["mean"]`` are (1 - t) times
       the mean over the nearest left spots plus t times that over the nearest right ones. No counts
       any more: score it with ``layer="mean"``,
-    - ``ceiling``: half of the held-out slice. Score it against the other half
-      (:func:`genot_helpers.evaluation.generated_scores.score_table` does), never against the whole.
+    - ``ceiling``: half of the held-out slice. Score it against the other half, as
+      :func:`score_table` does, never against the whole.
 
     Raises
     ------
@@ -549,7 +541,7 @@ def _union(
     parts = {}
     for name, adata, size, offset in (("left", left, n_left, 2), ("right", right, n_right, 3)):
         chosen = adata[draw_spots(adata, size, seed + offset)]
-        # A clean slice: what else the two carry may not fit together.
+        # Without other slots, which may not fit together.
         parts[name] = ad.AnnData(
             chosen.X, obs=chosen.obs, var=chosen.var[[]], obsm={"spatial": chosen.obsm[spatial_key]}
         )

@@ -1,24 +1,22 @@
-"""Two slices and a position between them: the slice in between.
+"""The slice in between: two slices and a position t between them become a third slice.
 
-After the displacement interpolation of McCann (Advances in Mathematics 1997,
-doi 10.1006/aima.1997.1634): mass that the optimal coupling sends from x to y is at (1 - t) x + t y
-at position t. On top of it the steps that make the result a slice and not a cloud:
+:func:`prepare_interpolation` does once what does not depend on t; :meth:`Interpolation.at` then
+generates the slice at any t. After the displacement interpolation of McCann (Advances in
+Mathematics 1997, doi 10.1006/aima.1997.1634): mass that an optimal coupling sends from x to y is
+at (1 - t) x + t y at position t. The steps, in the order in which the functions stand here:
 
-1. components of expression that both slices share (:mod:`genot_helpers.pairs.shared_space`);
-2. a smooth warp of both towards each other (:mod:`genot_helpers.interpolation.warp`);
-3. positions: an exact sparse coupling of the warped coordinates (:mod:`genot_helpers.transport`),
-   and each coupled pair on the straight line between its ends. Expression has no say here: it would
-   pull spots of a grid on top of each other;
-4. what to expect at each position: the mean of the surroundings in both slices
-   (:mod:`genot_helpers.interpolation.local_means`);
-5. ``X``: a real spot for each position, such that the surroundings are as expected
-   (:mod:`genot_helpers.interpolation.placement`); ``layers["mean"]``: the expectation of every
-   gene, as a local mean or from a decoder (:mod:`genot_helpers.decoder`).
+1. components of expression that both slices share (:mod:`genot_helpers.shared_features`);
+2. a smooth warp of both slices towards each other (``warp.py``);
+3. an exact sparse coupling of the warped coordinates (:mod:`genot_helpers.transport`). Expression
+   does not enter: it would pull spots of a grid on top of each other;
+4. positions: each coupled pair on the straight line between its ends (``positions.py``);
+5. local means of both slices, and a vote on the label, at each position (``local_means.py``);
+6. ``X``: one real spot for each position, chosen to reproduce the local means (``placement.py``);
+   ``layers["mean"]``: every gene's local mean, or from a decoder (:mod:`genot_helpers.decoder`).
 
 Every width and weight is set from the two slices; the slice in between is never looked at. The
 GenOT paper (Wang et al. 2026, doi 10.1186/s13059-026-04166-z) interpolates by fused
-Gromov-Wasserstein barycenters instead; for small slices that is in
-:mod:`genot_helpers.transport.gromov`.
+Gromov-Wasserstein barycenters instead: see :mod:`genot_helpers.transport`.
 """
 
 from __future__ import annotations
@@ -41,8 +39,14 @@ from ..slices.geometry import nearest_distance, spot_spacing
 from ..slices.slices import SliceError, find_labels
 from ..transport.support import neighbour_support
 from ..transport.transport import Coupling, sparse_coupling
-from .carry import CarriedLabels, prepare_labels
-from .local_means import Nearest, choose_bandwidth, expected_expression, local_mean
+from .local_means import (
+    CarriedLabels,
+    Nearest,
+    choose_bandwidth,
+    expected_expression,
+    local_mean,
+    prepare_labels,
+)
 from .placement import autocorrelation, place_spots
 from .positions import (
     as_given,
@@ -55,7 +59,6 @@ from .positions import (
     genes_of_both,
     order_of_spots,
     place_between,
-    position_between,
     roughen,
     spread,
 )
@@ -66,7 +69,6 @@ __all__ = [
     "Interpolation",
     "interpolate",
     "interpolate_many",
-    "position_between",
     "prepare_interpolation",
 ]
 
@@ -144,17 +146,14 @@ def prepare_interpolation(
 
     Parameters
     ----------
-    left, right
-        Slices in one frame; nothing is written to them.
+    left, right, spatial_key
+        Slices in one frame, with coordinates in ``obsm[spatial_key]``; nothing is written to them.
     label_key
         Column of ``obs`` with labels to carry, in both slices; "auto" finds it, None carries none.
-        Labels decide nothing but the carried label.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+        Labels influence nothing but the carried label.
     stiffness
-        Of the warp, see :func:`genot_helpers.interpolation.warp.fit_warp`; infinite means no warp,
-        which is advisable where the slices hold the same tissue in part only: borders then pull
-        the warp.
+        Of the warp, see :func:`fit_warp`; infinite means no warp. Choose that where the slices
+        share only part of the tissue, because borders would pull the warp.
     n_neighbors, unmatched_cost
         Of the coupling, see :func:`genot_helpers.transport.sparse_coupling`.
     filling
@@ -166,12 +165,10 @@ def prepare_interpolation(
     mean
         Write ``layers["mean"]``. It is dense: leave it out where spots times genes are too many.
     decode
-        Take it from a decoder that is trained on both slices, not from local means. Takes longer
-        than all the rest.
-    seed
-        Decides every random choice.
-    progress
-        Show progress bars; None decides by whether anyone can see them.
+        Take the mean from a decoder that is trained on both slices instead of from local means.
+        Training takes longer than all other steps together.
+    seed, progress
+        The seed decides every random choice. Progress bars: None shows them where someone can see.
 
     Raises
     ------
@@ -191,7 +188,7 @@ def prepare_interpolation(
     orders = [order_of_spots(*spots) for spots in zip(given, points, strict=True)]
     left, right = left[orders[0]], right[orders[1]]
     points = [p[order] for p, order in zip(points, orders, strict=True)]
-    # Made again after the warp; here it finds out whether the slices are within reach at all.
+    # Made again after the warp. Here it raises if the slices are out of each other's reach.
     neighbour_support(
         *points, None, None, embedding_weight=0.0, n_neighbors=n_neighbors,
         unmatched_cost=unmatched_cost, left_mass=None, right_mass=None,
@@ -206,8 +203,8 @@ def prepare_interpolation(
     middle = warp.move_left(points[0], 0.5), warp.move_right(points[1], 0.5)
     ratio = right.n_obs / left.n_obs
     has_grown = not 1 / _SAME_SIZE < ratio < _SAME_SIZE
-    # One spot is one unit of mass, so that spots are coupled whole; unless the tissue has grown:
-    # then each slice is as much as the other, and spots have several partners.
+    # One spot is one unit of mass, so that spots are coupled whole. If the tissue has grown, both
+    # slices have the same total mass instead, and a spot has several partners.
     masses = {} if has_grown else {
         f"{side}_mass": np.ones(a.n_obs) for side, a in (("left", left), ("right", right))
     }  # fmt: skip
@@ -250,58 +247,9 @@ def prepare_interpolation(
     )
     if mean and decode:
         prepared.decoder = _train(prepared)
-    seconds = {"coupling": coupling_seconds, "prepare": time.perf_counter() - begin}
-    prepared.seconds |= seconds
+    prepared.seconds |= {"coupling": coupling_seconds, "prepare": time.perf_counter() - begin}
     prepared = prepared.reordered(*map(np.argsort, orders))
     return replace(prepared, left=given[0], right=given[1])
-
-
-def _label_key(left: AnnData, right: AnnData, label_key: str | None) -> str | None:
-    """Find the column of labels; "auto" takes it only if both slices have it."""
-    key = find_labels(left, label_key)
-    if key is None or key in right.obs:
-        return key
-    if label_key == "auto":
-        return None
-    raise SliceError(
-        f"obs[{key!r}] is in the left slice only. Name a column that both have, or pass "
-        "label_key=None to carry no labels."
-    )
-
-
-def _train(prepared: Interpolation) -> Decoder:
-    """Train the decoder on what each slice expects at its own spots."""
-    slices = []
-    for adata, points, values in (
-        (prepared.left, prepared.left_points, prepared.left_embedding),
-        (prepared.right, prepared.right_points, prepared.right_embedding),
-    ):
-        smooth = local_mean(points, values, points, prepared.bandwidth, prepared.spacing)
-        slices.append(AnnData(adata[:, prepared.genes].X, var=pd.DataFrame(index=prepared.genes)))
-        slices[-1].obsm["X_genot"] = smooth.astype(np.float32)
-    return train_decoder(slices, use_rep="X_genot", seed=prepared.seed, progress=prepared.progress)
-
-
-# -------------------------------------------------------------------------------------------------
-# Two slices, coupled, and the slice at any position between them.
-#
-# :func:`genot_helpers.interpolation.prepare_interpolation` makes the pair; here a slice is put
-# together from it. What each step does is said in :mod:`genot_helpers.interpolation`.
-
-
-class _Surroundings(NamedTuple):
-    """What lies around the generated positions: found once, used for all that is expected there."""
-
-    t: float
-    positions: NDArray[np.float64]
-    moved: tuple[NDArray[np.float64], NDArray[np.float64]]
-    nearest: tuple[Nearest, Nearest]
-    weights: tuple[sparse.csr_matrix, sparse.csr_matrix]
-
-    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float32]:
-        """Average values over the surroundings in both slices."""
-        left, right = self.weights
-        return (1.0 - self.t) * (left @ left_values) + self.t * (right @ right_values)
 
 
 @dataclass(eq=False)
@@ -310,29 +258,24 @@ class Interpolation:
 
     Attributes
     ----------
-    left, right
-        The slices.
-    left_points, right_points, left_embedding, right_embedding
-        Their coordinates and shared components.
+    left, right, left_points, right_points, left_embedding, right_embedding
+        The slices, their coordinates and shared components.
     warp, coupling
-        See :mod:`genot_helpers.interpolation.warp` and :mod:`genot_helpers.transport`.
+        The smooth warp and the coupling of the warped coordinates.
     spacing, bandwidth, mean_bandwidth
-        Spot spacing, width of the mean that says which real spots to expect where, and of the
-        narrower one that ``layers["mean"]`` is, all in the unit of the points.
+        Spot spacing; standard deviation of the Gaussian for the expected components; and of the
+        narrower one for ``layers["mean"]``. All in the unit of the points.
     filling
         Whether spots are placed, mixed or copied, and why:
         :mod:`genot_helpers.interpolation.small_sections`.
     labels
-        See :mod:`genot_helpers.interpolation.carried_labels`; None if none are carried.
-    mean
-        Whether ``layers["mean"]`` is written.
-    seed, progress
-        Of :func:`genot_helpers.interpolation.prepare_interpolation`.
+        Votes of both slices; None if no labels are carried.
+    mean, seed, progress
+        Of :func:`prepare_interpolation`.
     decoder
-        See :mod:`genot_helpers.decoder`; None: the mean is a local one.
+        Trained on both slices; None: ``layers["mean"]`` is a local mean.
     seconds
-        How long the coupling, the whole preparation and, last time, the placing of spots took
-        (keys ``coupling``, ``prepare``, ``place``).
+        Of the keys ``coupling``, ``prepare`` (all of it) and ``place`` (the last time).
     """
 
     left: AnnData
@@ -365,58 +308,49 @@ class Interpolation:
         Parameters
         ----------
         t
-            0 gives the left slice back, 1 the right one (moved into the left's frame by no more
-            than was done to it before).
+            0 returns the left slice, 1 the right one, in the coordinates they were given with.
         n_spots
-            Fewer spots than the (1 - t) n + t m that the slices have there on average; drawn
-            before real spots are placed.
+            Number of spots, at most (1 - t) n + t m, which is the default; drawn before real spots
+            are placed.
 
         Returns
         -------
         AnnData
             - ``X``: unchanged expression of real spots; genes that both slices have;
-            - ``layers["mean"]`` (float32): denoised expectation in the unit of ``X``, if
-              one is wanted. Use it for maps of single genes. Use ``X`` for everything that lives on
-              variation between spots: clustering, correlation, differential expression;
+            - ``layers["mean"]`` (float32), if wanted: denoised expectation in the unit of ``X``,
+              for maps of single genes. Use ``X`` for all that needs the variation between spots:
+              clustering, correlation, differential expression;
             - ``obsm["spatial"]``; ``obsm["X_genot"]`` (float32), the expected shared components;
-            - ``obs["genot_source"]`` ("left" or "right") and ``obs["genot_source_spot"]``: which
-              real spot; other columns of ``obs`` that both slices have are those of that spot;
-            - ``obs["genot_domain"]``, ``obs["genot_confidence"]``: carried label, by vote of the
-              surroundings of both slices such that each label keeps its share of the slice, and
-              its share of the vote, if there are labels;
+            - ``obs["genot_source"]`` ("left" or "right") and ``obs["genot_source_spot"]``: the real
+              spot; other columns of ``obs`` that both slices have are taken from that spot;
+            - ``obs["genot_domain"]``, ``obs["genot_confidence"]``, if there are labels: the label
+              carried by a vote of the neighbourhood in both slices, in which each label keeps its
+              share of the slice; and that label's share of the vote;
             - ``uns["genot"]``: how it was made; ``filling`` ("placed", "mixture" or "copy") and
               ``filling_reason`` say with what, and why. A copy has the spots of one slice, at most.
 
         Raises
         ------
         SliceError
-            If t is not in [0, 1] or ``n_spots`` is not between 20 and what there is.
+            If t is not in [0, 1], or ``n_spots`` is below 20 or above (1 - t) n + t m.
         """
         check_position(t)
         n_spots = count_spots(self.left, self.right, t, n_spots)
-        orders = (
-            order_of_spots(self.left, self.left_points),
-            order_of_spots(self.right, self.right_points),
-        )
-        generated = self.reordered(*orders)._generate(t, n_spots)
+        left_order = order_of_spots(self.left, self.left_points)
+        right_order = order_of_spots(self.right, self.right_points)
+        generated = self.reordered(left_order, right_order)._generate(t, n_spots)
         if t in (0.0, 1.0):
             generated = as_given(generated, (self.left, self.right)[round(t)])
         return generated
 
     def reordered(self, left_order: NDArray, right_order: NDArray) -> Interpolation:
-        """Return the same pair with the spots of both slices in another order.
-
-        Parameters
-        ----------
-        left_order, right_order
-            (n,) and (m,) int, a row for each place.
-        """
+        """Return the same pair with the spots of both slices in another order: (n,), (m,) int."""
         if all((np.diff(order) == 1).all() for order in (left_order, right_order)):
             return self
         labels = self.labels
         if labels is not None:
-            votes = labels.votes[0][left_order], labels.votes[1][right_order]
-            labels = labels._replace(votes=votes)
+            left_votes, right_votes = labels.votes
+            labels = labels._replace(votes=(left_votes[left_order], right_votes[right_order]))
         return replace(
             self,
             left=self.left[left_order],
@@ -430,7 +364,7 @@ class Interpolation:
         )
 
     def _generate(self, t: float, n_spots: int) -> AnnData:
-        """Generate, the spots being in an order of their own."""
+        """Generate from spots sorted by :func:`order_of_spots`: positions, means, real spots."""
         begin = time.perf_counter()
         moved = self.warp.move_left(self.left_points, t), self.warp.move_right(self.right_points, t)
         positions, start = self._positions(t, n_spots, *moved)
@@ -447,7 +381,7 @@ class Interpolation:
     def _positions(
         self, t: float, n_spots: int, left: NDArray, right: NDArray
     ) -> tuple[NDArray, NDArray]:
-        """Positions at t and, for each, a real spot to begin with: a row of left, then of right."""
+        """Draw positions, and a first real spot for each: a row of left stacked on right."""
         pool = np.vstack([left, right])
         if self._copies(t):  # the end itself
             rows = np.arange(len(left))
@@ -472,18 +406,19 @@ class Interpolation:
         return round(t) if t in (0.0, 1.0) else self.filling.copied_side(t)
 
     def _rng(self, number: int) -> np.random.Generator:
+        """Start a random stream of its own for each purpose."""
         return np.random.default_rng([self.seed, number])
 
-    def _look_around(self, t, positions, moved) -> _Surroundings:
-        """Weigh what lies around the positions in either slice."""
+    def _look_around(self, t, positions, moved) -> _Neighbourhood:
+        """Find and weigh the spots of both slices around the positions."""
         widths = [self.bandwidth, self.mean_bandwidth]
         widest = max(widths + ([self.labels.bandwidth] if self.labels else []))
         nearest = tuple(Nearest(points, positions, widest, self.spacing) for points in moved)
         weights = tuple(spots.weights(self.bandwidth) for spots in nearest)
-        return _Surroundings(t, positions, moved, nearest, weights)
+        return _Neighbourhood(t, positions, moved, nearest, weights)
 
-    def _place(self, around: _Surroundings, expected: NDArray, start: NDArray):
-        """Real spots for the positions, and a record of how that went."""
+    def _place(self, around: _Neighbourhood, expected: NDArray, start: NDArray):
+        """Choose real spots for the positions; return them and a record of the search."""
         t, positions = around.t, around.positions
         embedding = np.vstack([self.left_embedding, self.right_embedding])
         n_left = self.left.n_obs
@@ -505,7 +440,7 @@ class Interpolation:
             states=states,
             expected_states=around.expect(states[:n_left], states[n_left:]),
             target=target,
-            # Halfway between the slices a spot has no place of its own; near an end it has.
+            # Near an end spots should stay where they are; halfway they are free to move.
             anchor=1.0 / (4.0 * t * (1.0 - t)) - 1.0,
             seed=self.seed,
             progress=self.progress,
@@ -517,8 +452,8 @@ class Interpolation:
         }
         return placement.chosen, record
 
-    def _assemble(self, around: _Surroundings, expected: NDArray, chosen: NDArray):
-        """Put the slots together."""
+    def _assemble(self, around: _Neighbourhood, expected: NDArray, chosen: NDArray):
+        """Write the slots of the generated slice."""
         generated = gather_spots(self.left, self.right, chosen, hidden=self._hidden)
         generated.obsm["spatial"] = around.positions
         generated.obsm["X_genot"] = np.asarray(expected, dtype=np.float32)
@@ -530,7 +465,7 @@ class Interpolation:
         generated.uns["genot"] = self._facts(around.t)
         return generated
 
-    def _mean(self, around: _Surroundings, expected: NDArray) -> NDArray[np.float32]:
+    def _mean(self, around: _Neighbourhood, expected: NDArray) -> NDArray[np.float32]:
         """Return the denoised expectation of every gene, in the unit of ``X``."""
         shares = 1.0 - around.t, around.t
         if self.decoder is not None:
@@ -541,7 +476,7 @@ class Interpolation:
             shares,
         )
 
-    def _label(self, around: _Surroundings, chosen: NDArray):
+    def _label(self, around: _Neighbourhood, chosen: NDArray):
         """Return labels and their share of the vote; in a copy, or where it fails, spots' own."""
         weights = tuple(spots.weights(self.labels.bandwidth) for spots in around.nearest)
         labels, shares = self.labels.carry(around.t, weights)
@@ -555,10 +490,11 @@ class Interpolation:
 
     @property
     def _hidden(self) -> set[str]:
-        """Columns that are not carried along: labels are voted on."""
+        """Columns of ``obs`` that are not copied from the real spot: labels are voted on."""
         return {"domain_truth"} | ({self.labels.key} if self.labels else set())
 
     def _facts(self, t: float) -> dict:
+        """Collect ``uns["genot"]``."""
         return facts_between(self.left, self.right, t) | {
             "t": float(t),
             "seed": self.seed,
@@ -570,3 +506,44 @@ class Interpolation:
             "filling": self.filling.way,
             "filling_reason": self.filling.reason,
         }
+
+
+def _label_key(left: AnnData, right: AnnData, label_key: str | None) -> str | None:
+    """Find the column of labels; "auto" takes it only if both slices have it."""
+    key = find_labels(left, label_key)
+    if key is None or key in right.obs:
+        return key
+    if label_key == "auto":
+        return None
+    raise SliceError(
+        f"obs[{key!r}] is in the left slice only. Name a column that both have, or pass "
+        "label_key=None to carry no labels."
+    )
+
+
+def _train(prepared: Interpolation) -> Decoder:
+    """Train the decoder on what each slice expects at its own spots."""
+    slices = []
+    for adata, points, values in (
+        (prepared.left, prepared.left_points, prepared.left_embedding),
+        (prepared.right, prepared.right_points, prepared.right_embedding),
+    ):
+        smooth = local_mean(points, values, points, prepared.bandwidth, prepared.spacing)
+        slices.append(AnnData(adata[:, prepared.genes].X, var=pd.DataFrame(index=prepared.genes)))
+        slices[-1].obsm["X_genot"] = smooth.astype(np.float32)
+    return train_decoder(slices, use_rep="X_genot", seed=prepared.seed, progress=prepared.progress)
+
+
+class _Neighbourhood(NamedTuple):
+    """Spots of both slices around the generated positions, with their weights."""
+
+    t: float
+    positions: NDArray[np.float64]
+    moved: tuple[NDArray[np.float64], NDArray[np.float64]]
+    nearest: tuple[Nearest, Nearest]
+    weights: tuple[sparse.csr_matrix, sparse.csr_matrix]
+
+    def expect(self, left_values: NDArray, right_values: NDArray) -> NDArray[np.float32]:
+        """Average values over the surroundings in both slices."""
+        left, right = self.weights
+        return (1.0 - self.t) * (left @ left_values) + self.t * (right @ right_values)

@@ -39,8 +39,8 @@ from ..decoder.model import DecoderNetwork
 from ..files import atomic_path
 from ..slices.slices import SliceError
 from ..transport.transport import Coupling
-from .carry import CarriedLabels
 from .interpolation import Interpolation
+from .local_means import CarriedLabels
 from .small_sections import Filling
 from .warp import SmoothWarp
 
