@@ -46,7 +46,6 @@ __all__ = [
     "consensus_of",
     "mixture_consensus",
     "paired_with",
-    "paired_with",
     "seen_by",
     "view_of",
 ]
