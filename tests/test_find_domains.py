@@ -168,3 +168,10 @@ def test_slices_together_share_domains(tmp_path):
 def test_bad_arguments_are_named(changed, match):
     with pytest.raises((TypeError, ValueError), match=match):
         gh.find_domains(tissue(0.5, n=60), **{"n_domains": 2, "progress": False, **changed})
+
+
+def test_simulated_tissue_goes_where_real_tissue_goes():
+    cells = gh.simulation.simulate_hypothalamus(1, n_cells=800)["hypothalamus_1"]
+    assert gh.neighbour_agreement(cells) < 0.45  # MERFISH: .24 to .27
+    (spots,) = gh.simulate_cortex(1).values()
+    assert gh.neighbour_agreement(spots) > 0.7  # Visium: .84 to .86
