@@ -15,10 +15,11 @@ at position t. On top of it the steps that make the result a slice and not a clo
    (:mod:`genot_helpers.interpolation.placement`); ``layers["mean"]``: the expectation of every
    gene, as a local mean or from a decoder (:mod:`genot_helpers.decoder`).
 
-Every width and weight is set from the two slices; the slice in between is never looked at. The
-GenOT paper (Wang et al. 2026, doi 10.1186/s13059-026-04166-z) interpolates by fused
-Gromov-Wasserstein barycenters instead; for small slices that is in
-:mod:`genot_helpers.transport.gromov`.
+Small or noisy sections are treated with more caution, and the result says so
+(:mod:`genot_helpers.interpolation.small_sections`). Every width and weight is set from the two
+slices; the slice in between is never looked at. The GenOT paper (Wang et al. 2026,
+doi 10.1186/s13059-026-04166-z) interpolates by fused Gromov-Wasserstein barycenters instead; for
+small slices that is in :mod:`genot_helpers.transport.gromov`.
 """
 
 from __future__ import annotations
