@@ -95,8 +95,8 @@ def banksy(adata: ad.AnnData, settings: dict) -> ad.AnnData:
     """Run BANKSY: own values, means and azimuthal gradients of 15 neighbours, 20 components.
 
     The weight of the neighbourhood is that of its authors: 0.8 for domains of cells, 0.2 in their
-    lesson on the Visium sections. That lesson uses 6 neighbours, no gradient and no logarithm, which
-    did worse here (151673: .129 for .388), so the gradient and the logarithm stay.
+    lesson on the Visium sections. That lesson uses 6 neighbours, no gradient and no logarithm,
+    which did worse here (151673: .129 for .388), so the gradient and the logarithm stay.
     """
     from banksy.embed_banksy import generate_banksy_matrix
     from banksy.initialize_banksy import initialize_banksy
