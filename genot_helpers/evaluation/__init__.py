@@ -8,7 +8,6 @@ from .carried_scores import (
     score_levels,
     score_transfer,
 )
-from .cut import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .evaluation import (
     confidence_by_correctness,
     match_domains,
@@ -36,6 +35,7 @@ from .matching import (
     name_domains_like,
     rename_domains,
 )
+from .measures import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .stack_scores import score_stack
 from .type_scores import ghost_layers
 

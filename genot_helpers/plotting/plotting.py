@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from ..evaluation.cut import cut_strip, domains_by_height
 from ..evaluation.evaluation import match_domains
+from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
 from ..runtime import sq
 from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_side
