@@ -13,8 +13,8 @@ idea of BASS, Li and Zhou 2022, doi 10.1186/s13059-022-02734-7, here without sam
 
 It is fitted by mean field from many starts (:mod:`genot_helpers.domains.composition_field` has the
 bound and its updates). No one set of found types is right, so there are several (codebooks), each
-from another start. The best distinct maxima vote, and their consensus is the result. Types are found in ``composition_field.py`` too. Last comes how many
-domains to ask for.
+from another start. The best distinct maxima vote, and their consensus is the result.
+How many domains to ask for stands at the end of this file.
 """
 
 from __future__ import annotations
