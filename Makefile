@@ -29,7 +29,7 @@ export RPY2_CFFI_MODE := ABI
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: help install demo run sweep test check live lab notebooks site site-serve bench lint student instructor offline-bundle clean
+.PHONY: help install demo run sweep test check lab notebooks site site-serve bench lint student instructor live offline-bundle clean
 
 help: ## Show this list
 	@echo "GenOT notebooks. Targets:"
@@ -93,6 +93,9 @@ student: $(BIN)/.installed-all ## Notebooks without solutions, with their checks
 
 instructor: $(BIN)/.installed-all ## Notebooks with solutions and notes for teachers, and a course folder for nbgrader
 	@$(BIN)/python -m teaching.editions instructor
+
+live: $(BIN)/.installed-all ## Notebooks to code along with: text kept, code cells empty but for their first comment
+	@$(BIN)/python -m teaching.editions live
 
 offline-bundle: $(BIN)/.installed-all ## A folder for a USB stick: wheels, student edition, install script
 	@$(BIN)/python -m teaching.bundle $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")

@@ -146,7 +146,7 @@ from .preprocessing import (
     smooth_components as smooth_components,
     spatial_graph as spatial_graph,
 )
-from .report import write_report as write_report
+from .report import colour_checklist as colour_checklist, write_report as write_report
 from .results import (
     finish_run as finish_run,
     peak_memory_mb as peak_memory_mb,
