@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the packages carry the notebooks, the workflow and the registry.
+"""What pyproject.toml cannot say: the packages carry notebooks, workflow, registry and scores.
 
 Their one copy stays where readers of the repository look for it.
 """
@@ -14,6 +14,7 @@ CARRIED = {
     "genot_runner.shipped.notebooks": ("notebooks", ["*.ipynb"]),
     "genot_runner.shipped.workflow": ("workflow", WORKFLOW),
     "genot_helpers.data": ("data", ["registry.tsv"]),
+    "genot_helpers.scores": ("benchmarks/results", ["real_*.json"]),
 }
 carried = {name: what for name, what in CARRIED.items() if (HERE / what[0]).is_dir()}
 own = find_packages(str(HERE), include=["genot_helpers*", "genot_runner*"])

@@ -3,6 +3,8 @@
 Needs the real slices: GENOT_DATA_DIR=<folder> python benchmarks/bench_domains.py
 Options: --slices 151673 merfish_9 osmfish   --methods baseline composition find_domains   --seeds 5
          --together   sections of one tissue share embedding and domains (`together_with` in 01)
+         --keep 01    write the scores where notebook 01 finds them (gh.real_scores)
+The slice "simulated" is the cortex that notebook 01 shows without data, drawn anew for each seed.
 Prints one Markdown row per slice and method: mean and standard deviation over seeds; agreement of
 the solutions of one run, and of the domains of all slices between seeds (adjusted Rand index).
 """
@@ -18,11 +20,13 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+from real_scores import keep, row
 from sklearn.metrics import adjusted_rand_score
 
 import genot_helpers as gh
 
 SLICES = ("151673", "151674", "151675", "merfish_4", "merfish_9", "merfish_14")
+SAID = {"spectral": "closed form"}  # in words
 METHODS = ("baseline", "spectral", "composition", "find_domains", "default")
 
 
@@ -38,15 +42,20 @@ def osmfish() -> ad.AnnData:
     return adata
 
 
-def prepared(names: list[str]):
+def prepared(names: list[str], seed: int = 0):
     """Load slices and take them to joint components and graphs, as notebook 01 does."""
-    own = {"osmfish": osmfish} if "osmfish" in names else {}
+    own = {"osmfish": osmfish, "simulated": lambda: simulated(seed)}
     others = [name for name in names if name not in own]
     slices = dict(gh.load_slices(others, data_source="local")) if others else {}
-    slices |= {name: read() for name, read in own.items()}
+    slices |= {name: read() for name, read in own.items() if name in names}
     n_genes = min(adata.n_vars for adata in slices.values())
     gh.preprocess(slices, n_genes=3000, n_components=min(30, n_genes - 1))
     return slices
+
+
+def simulated(seed: int) -> ad.AnnData:
+    """Simulate the cortex that stands in for 151673 where there is no data."""
+    return gh.load_slice("151673", data_source="demo", seed=seed)
 
 
 def found_by(slices, method: str, n_domains: int, seed: int):
@@ -67,19 +76,22 @@ def found_by(slices, method: str, n_domains: int, seed: int):
     return gh.cluster_mixture(slices, n_domains, **options)
 
 
-def measure(names: list[str], method: str, seeds: int) -> None:
-    """Cluster slices together, once for every seed, and print a row for each of them."""
+def measure(names: list[str], method: str, seeds: int) -> dict[str, list[dict[str, float]]]:
+    """Cluster slices together, once for every seed; print a row for each, return their scores."""
     slices = prepared(names)
     labels = [set(adata.obs["domain_truth"].cat.categories) for adata in slices.values()]
     begin, runs, scores = time.process_time(), [], {name: [] for name in slices}
     for seed in range(seeds):
+        if names == ["simulated"]:  # another seed, another tissue
+            slices = prepared(names, seed)
         runs.append(found_by(slices, method, len(set.union(*labels)), seed))
         for name, adata in slices.items():
             scores[name].append(gh.score_domains(adata))
     seconds = (time.process_time() - begin) / seeds
     within = np.mean([run.agreement for run in runs])
     pairs = itertools.combinations([run.labels for run in runs], 2)
-    between = np.mean([adjusted_rand_score(*pair) for pair in pairs]) if seeds > 1 else 1.0
+    alike = seeds > 1 and names != ["simulated"]
+    between = np.mean([adjusted_rand_score(*pair) for pair in pairs]) if alike else np.nan
     for name, found in scores.items():
         ari = [score["ari"] for score in found]
         f1 = np.mean([score["macro_f1"] for score in found])
@@ -88,6 +100,7 @@ def measure(names: list[str], method: str, seeds: int) -> None:
             f"| {within:.2f} | {between:.2f} | {seconds:.1f} |",
             flush=True,
         )
+    return scores
 
 
 def main() -> None:
@@ -96,6 +109,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--together", action="store_true")
+    parser.add_argument("--keep", metavar="NOTEBOOK")
     chosen = parser.parse_args()
     if "GENOT_DATA_DIR" not in os.environ:
         sys.exit("Set GENOT_DATA_DIR to the folder with the real slices (see data/README.md).")
@@ -107,7 +121,16 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for names in filter(None, groups):
         for method in chosen.methods:
-            measure(names, method, chosen.seeds)
+            scores = measure(names, method, chosen.seeds)
+            rows = [
+                row(name, SAID.get(method, method), score, [one[score] for one in found])
+                for name, found in scores.items()
+                for score in ("ari", "macro_f1")
+            ]
+            if chosen.keep:
+                keep(
+                    chosen.keep, rows, f"python benchmarks/bench_domains.py --seeds {chosen.seeds}"
+                )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import genot_runner
 # Files that are no rooms, and what of them is public.
 FILES = {
     "files": ["check_output_dir", "write_json", "write_slice"],
-    "results": ["finish_run", "peak_memory_mb"],
+    "results": ["finish_run", "peak_memory_mb", "real_scores"],
     "report": ["write_report"],
 }
 

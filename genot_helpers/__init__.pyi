@@ -149,7 +149,11 @@ from .preprocessing import (
     spatial_graph as spatial_graph,
 )
 from .report import write_report as write_report
-from .results import finish_run as finish_run, peak_memory_mb as peak_memory_mb
+from .results import (
+    finish_run as finish_run,
+    peak_memory_mb as peak_memory_mb,
+    real_scores as real_scores,
+)
 from .simulation import simulate_cortex as simulate_cortex
 from .slices import (
     SliceError as SliceError,

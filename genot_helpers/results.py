@@ -7,6 +7,7 @@ systems have.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import sys
 import textwrap
 import time
@@ -19,10 +20,15 @@ import psutil
 
 from .files import check_output_dir, write_json, write_slice
 
-if TYPE_CHECKING:  # the command line starts without waiting for it
+if TYPE_CHECKING:  # the command line starts without waiting for them
+    import pandas as pd
     from anndata import AnnData
 
-__all__ = ["PACKAGES", "finish_run", "package_versions", "peak_memory_mb"]
+__all__ = ["PACKAGES", "finish_run", "package_versions", "peak_memory_mb", "real_scores"]
+
+HERE = Path(__file__).resolve().parent
+# Where benchmarks write the scores, and the copy that an installed package carries.
+SCORES = (HERE.parent / "benchmarks" / "results", HERE / "scores")
 
 PACKAGES = (
     *("genot-helpers", "anndata", "numpy", "scipy", "pandas", "scikit-learn", "scanpy", "squidpy"),
@@ -183,3 +189,39 @@ def _peak_of_linux(pid: int) -> int:
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration, ValueError, IndexError):
         return 0
+
+
+def real_scores(notebook: str) -> pd.DataFrame:
+    """Return the scores of a notebook on measured tissue, which benchmarks have written.
+
+    Simulated tissue is easier than measured tissue: a notebook that runs on simulated tissue shows
+    these beside its own scores.
+
+    Parameters
+    ----------
+    notebook : str
+        Its number: "01".
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per score: `slice`, `method`, `score`, its `mean` and `sd` over as many `seeds`, and
+        when (`date`) and how (`command`) it was measured. Some files have more columns.
+
+    Raises
+    ------
+    ValueError
+        If there are no scores for this notebook; the message lists those there are.
+
+    Examples
+    --------
+    >>> gh.real_scores("01")[["slice", "method", "mean"]]  # doctest: +SKIP
+    """
+    import pandas as pd  # the command line starts without waiting for it
+
+    folders = [folder for folder in SCORES if folder.is_dir()]
+    files = {path.stem[5:]: path for folder in folders for path in folder.glob("real_*.json")}
+    if str(notebook) not in files:
+        known = ", ".join(sorted(files)) or "none"
+        raise ValueError(f"notebook: there are no scores for {notebook!r}, only for: {known}.")
+    return pd.DataFrame(json.loads(files[str(notebook)].read_text(encoding="utf-8")))

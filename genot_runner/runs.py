@@ -82,6 +82,7 @@ def run_notebook(
     progress: bool = True,
     timeout_minutes: float | None = None,
     memory_mb: float | None = None,
+    exercises: bool | None = None,
 ) -> NotebookRun:
     """Execute a notebook with parameters and keep everything it makes in one folder.
 
@@ -101,6 +102,10 @@ def run_notebook(
         Stop the run when it takes longer.
     memory_mb : float, optional
         Stop the run when its kernel uses more memory than this, in 10⁶ bytes.
+    exercises : bool, optional
+        Run the solutions of the exercises and their checks too. Default: on simulated tissue only
+        (`data_source="demo"`), which they were written for; on other slices a run ends with the
+        lesson, and the cells of the exercises stay as they are.
 
     Returns
     -------
@@ -140,10 +145,12 @@ def run_notebook(
             f"The results would overwrite {source.name}: {folder} is the notebook's own folder. "
             "Choose another output_dir."
         )
+    if exercises is None:
+        usual = known.get("data_source", {}).get("default", "demo")
+        exercises = chosen.get("data_source", usual) == "demo"
+    watch = KernelWatch(timeout_minutes, memory_mb)
     with only_run_in(folder):
-        return _run_in(
-            folder, source, chosen, known, KernelWatch(timeout_minutes, memory_mb), progress
-        )
+        return _run_in(folder, source, chosen, known, watch, progress, exercises)
 
 
 def _run_in(
@@ -153,6 +160,7 @@ def _run_in(
     known: Mapping[str, Mapping[str, Any]],
     watch: KernelWatch,
     progress: bool,
+    exercises: bool,
 ) -> NotebookRun:
     """Run a notebook whose parameters are checked, in a folder that nobody else writes to."""
     results = RunFolder(folder, source.name)
@@ -162,7 +170,8 @@ def _run_in(
         with _recorded(record, results, watch):
             executed = results.place / source.name
             here = named | ({"output_dir": str(results.place)} if "output_dir" in known else {})
-            _execute(source, executed, here, watch, progress=progress, record=record)
+            form = "" if exercises else LESSON
+            _execute(source, executed, here, watch, progress=progress, record=record, form=form)
             if results.staged:
                 _call_place(executed, results.place, folder)
             record["seconds"] = _finish(executed)
@@ -282,6 +291,25 @@ WHOLE = "whole-file:"
 papermill_io.register(WHOLE, _WholeFiles())
 
 
+class _Lessons:
+    """How papermill reads a notebook whose exercises are not to be run."""
+
+    def read(self, path: str) -> str:
+        notebook = nbformat.read(path.removeprefix(LESSON), as_version=4)
+        for cell in notebook.cells:
+            course = cell.metadata.get("nbgrader", {})
+            if cell.cell_type == "code" and (course.get("solution") or course.get("grade")):
+                cell.metadata["tags"] = [*cell.metadata.get("tags", []), "skip-execution"]
+        return nbformat.writes(notebook)
+
+    def pretty_path(self, path: str) -> str:
+        return path.removeprefix(LESSON)
+
+
+LESSON = "lesson-of:"
+papermill_io.register(LESSON, _Lessons())
+
+
 def _execute(
     source: Path,
     executed: Path,
@@ -290,13 +318,14 @@ def _execute(
     *,
     progress: bool,
     record: dict[str, Any],
+    form: str,
 ) -> None:
     """Execute the notebook; say in words which cell failed, and why."""
     unfinished = executed.with_suffix(".unfinished.ipynb")
     try:
         with watch:
             papermill.execute_notebook(
-                plain_path(source),
+                form + plain_path(source),
                 WHOLE + plain_path(unfinished),
                 parameters=parameters,
                 cwd=str(source.parent),

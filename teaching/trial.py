@@ -145,7 +145,7 @@ def run_trial(
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         nbformat.write(trial, copy)
-        return run_notebook(copy, parameters, output_dir=output_dir, progress=False)
+        return run_notebook(copy, parameters, output_dir=output_dir, progress=False, exercises=True)
 
 
 def read_attempts(run: NotebookRun) -> list[Attempt]:

@@ -28,8 +28,10 @@ def copy_of_the_source(folder):
     for name in ("genot_helpers", "genot_runner", "notebooks", "workflow"):
         ignored = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(CHECKOUT / name, folder / name, ignore=ignored)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "data/registry.tsv"):
-        (folder / name).parent.mkdir(exist_ok=True)
+    scores = sorted(CHECKOUT.glob("benchmarks/results/real_*.json"))
+    carried = ["data/registry.tsv", *(path.relative_to(CHECKOUT) for path in scores)]
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", *carried):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CHECKOUT / name, folder / name)
     return folder
 
@@ -89,6 +91,8 @@ def test_the_wheel_carries_what_readers_need(wheel):
     for one in ("Snakefile", "summary.ipynb", "profiles/local/config.yaml"):
         assert f"genot_runner/shipped/workflow/{one}" in names
     assert "genot_helpers/data/registry.tsv" in names
+    for scores in (CHECKOUT / "benchmarks" / "results").glob("real_*.json"):
+        assert f"genot_helpers/scores/{scores.name}" in names
     assert "genot_helpers/py.typed" in names
     for module in (CHECKOUT / "genot_helpers").rglob("*.py"):
         assert module.relative_to(CHECKOUT).as_posix() in names

@@ -69,3 +69,22 @@ def test_peak_memory_is_a_peak():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(run.stdout) > 200
     assert gh.peak_memory_mb(psutil.Process()) > 1
+
+
+def test_scores_on_measured_tissue_say_when_and_how(tmp_path, monkeypatch):
+    row = {"slice": "a", "method": "baseline", "score": "ari", "mean": 0.5, "sd": 0.1, "seeds": 5}
+    row |= {"date": "2026-12-01", "command": "python measure.py 01"}
+    (tmp_path / "real_01.json").write_text(json.dumps([row]))
+    monkeypatch.setattr("genot_helpers.results.SCORES", (tmp_path / "none", tmp_path))
+    assert gh.real_scores("01").to_dict("records") == [row]
+    with pytest.raises(ValueError, match=r"no scores for '07', only for: 01\."):
+        gh.real_scores("07")
+
+
+def test_every_kept_score_was_measured_more_than_once():
+    with pytest.raises(ValueError, match="no scores for 'none'"):
+        gh.real_scores("none")
+    table = gh.real_scores("01")
+    assert {"slice", "method", "score", "mean", "sd", "seeds"} <= set(table.columns)
+    assert (table["seeds"] >= 2).all()
+    assert table["mean"].between(-1, 1).all()
