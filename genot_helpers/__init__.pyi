@@ -53,12 +53,14 @@ from .encoder import (
 )
 from .evaluation import (
     agreement_in_place as agreement_in_place,
+    beside_rivals as beside_rivals,
     confidence_by_correctness as confidence_by_correctness,
     domain_agreement as domain_agreement,
     domain_markers as domain_markers,
     domain_similarity as domain_similarity,
     flat_scores as flat_scores,
     gap_closed as gap_closed,
+    gap_in_words as gap_in_words,
     gene_similarity as gene_similarity,
     ghost_layers as ghost_layers,
     judge_genes as judge_genes,

@@ -328,11 +328,24 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path, *, note: str = "") -> None:
     """Write a figure as PNG, completely or not at all.
 
     A large one, of many thousand spots, in 256 colours: that takes a third of the room.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        It is drawn as it is, with the note.
+    path : str or Path
+        File to write, ending in ".png".
+    note : str
+        Small text below the lower right corner, such as "simulated tissue" for curves and bars,
+        which do not say so themselves as maps do. It stays in the figure.
     """
+    if note:
+        style = {"fontsize": 8, "color": "0.35", "ha": "right", "va": "top"}
+        figure.text(1.0, 0.0, note, **style)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=150, bbox_inches="tight", format="png")
     if drawn.tell() > _LARGE:
