@@ -40,6 +40,7 @@ __all__ = [
     "find_labels",
     "holds_counts",
     "record",
+    "remark",
 ]
 
 LABEL_COLUMNS = (
@@ -306,6 +307,20 @@ def record(adata: AnnData, **facts: Any) -> None:
         Name → numbers, strings, arrays, or dictionaries of them, which ``.h5ad`` files can hold.
     """
     adata.uns["genot"] = {**adata.uns.get("genot", {}), **facts}
+
+
+def remark(adata: AnnData, text: str) -> None:
+    """Add a sentence to ``uns["genot"]["read_as"]``: what a reader decided on the way.
+
+    Parameters
+    ----------
+    adata
+        The slice.
+    text
+        The sentence, without a full stop.
+    """
+    before = str(adata.uns.get("genot", {}).get("read_as", ""))
+    record(adata, read_as=f"{before}; {text}" if before else text)
 
 
 # -------------------------------------------------------------------------------------------------
