@@ -33,6 +33,8 @@ __all__ = [
     "in_memory",
     "is_spatialdata",
     "is_zarr",
+    "make_plain",
+    "mend_positions",
     "read_anndata",
     "read_zarr",
     "regions_of",
@@ -416,17 +418,23 @@ def in_memory(adata: AnnData) -> AnnData:
         A copy of what was not in memory; ``csr_array`` and ``csc_array`` become matrices, float16
         and half-precision layers float32; a DataFrame in ``obsm["spatial"]`` an array.
     """
-    if getattr(adata, "isbacked", False) or _lazy(adata):
-        adata = adata.to_memory()
-    else:
-        adata = adata.copy()
-    if adata.X is not None:
-        adata.X = _plain(adata.X)
-    for key in list(adata.layers):
-        adata.layers[key] = _plain(adata.layers[key])
-    for key in list(adata.obsp):
-        adata.obsp[key] = _plain(adata.obsp[key])
+    backed = getattr(adata, "isbacked", False)
+    adata = adata.to_memory() if backed or _lazy(adata) else adata.copy()
+    make_plain(adata)
     return adata
+
+
+def make_plain(adata: AnnData) -> None:
+    """Turn matrices of a slice, in place, into kinds that scanpy and scikit-learn know."""
+    if adata.X is not None:
+        plain = _plain(adata.X)
+        if plain is not adata.X:
+            adata.X = plain
+    for slot in (adata.layers, adata.obsp):
+        for key in list(slot):
+            plain = _plain(slot[key])
+            if plain is not slot[key]:
+                slot[key] = plain
 
 
 def _lazy(adata: AnnData) -> bool:

@@ -28,7 +28,13 @@ from ..slices.geometry import columns_exchanged
 from ..slices.slices import SliceError, remark
 from .tables import is_10x_h5, open_unpacked, read_10x_h5, read_10x_mtx, read_table
 
-__all__ = ["find_visium", "is_visium", "read_visium", "sections_beside"]
+__all__ = [
+    "hd_choices",
+    "is_space_ranger",
+    "read_space_ranger",
+    "sections_beside",
+    "space_ranger_folder",
+]
 
 _MATRIX = re.compile(
     r"(?P<prefix>.*?)(?P<kind>filtered|raw)_(feature|gene)_(bc|cell)_(matrix|matrices)(_h5)?"
@@ -78,12 +84,12 @@ class Matrix(NamedTuple):
     rank: int
 
 
-def is_visium(folder: str | Path) -> bool:
+def is_space_ranger(folder: str | Path) -> bool:
     """Say whether a folder holds a count matrix as Space Ranger writes it, and is no Xenium one."""
     return any(True for _ in _matrices(Path(folder)))
 
 
-def find_visium(path: str | Path, bin_size: int | str | None = None) -> Path | None:
+def space_ranger_folder(path: str | Path, bin_size: int | str | None = None) -> Path | None:
     """Find the folder with the matrix: a sample, ``outs``, ``binned_outputs``, or one of its bins.
 
     Parameters
@@ -108,7 +114,7 @@ def find_visium(path: str | Path, bin_size: int | str | None = None) -> Path | N
     choices = hd_choices(path)
     if choices:
         return _choose_bin(path, choices, bin_size)
-    return next((place for place in (path, path / "outs") if is_visium(place)), None)
+    return next((place for place in (path, path / "outs") if is_space_ranger(place)), None)
 
 
 def hd_choices(path: Path) -> dict[str, Path]:
@@ -118,7 +124,7 @@ def hd_choices(path: Path) -> dict[str, Path]:
         if place.is_dir():
             for folder in sorted(place.iterdir()):
                 usable = _BIN_FOLDER.fullmatch(folder.name) or folder.name == _CELLS
-                if usable and folder.is_dir() and is_visium(folder):
+                if usable and folder.is_dir() and is_space_ranger(folder):
                     found.setdefault(folder.name, folder)
     return found
 
@@ -167,9 +173,14 @@ def _matrices(folder: Path) -> Iterator[Matrix]:
                 yield Matrix(inside[0], found["prefix"], False, 2 * raw + 1)
         elif loose and path.is_file() and _position_file(folder, loose["prefix"]):
             yield Matrix(folder, loose["prefix"], True, 4)
-        elif path.suffix.lower() == ".h5" and path.is_file() and _position_file(folder, ""):
-            if path.name != "cell_feature_matrix.h5" and is_10x_h5(path):
-                yield Matrix(path, "", False, 5)
+        elif _other_h5(path):
+            yield Matrix(path, "", False, 5)
+
+
+def _other_h5(path: Path) -> bool:
+    """Say whether a file that is called otherwise is a 10x matrix with positions beside it."""
+    usable = path.suffix.lower() == ".h5" and path.name != "cell_feature_matrix.h5"
+    return usable and _position_file(path.parent, "") is not None and is_10x_h5(path)
 
 
 def _mtx_inside(folder: Path) -> tuple[Path, str] | None:
@@ -182,7 +193,7 @@ def _mtx_inside(folder: Path) -> tuple[Path, str] | None:
     return None
 
 
-def read_visium(folder: str | Path, *, name: str | None = None) -> AnnData:
+def read_space_ranger(folder: str | Path, *, name: str | None = None) -> AnnData:
     """Read the output folder of Space Ranger, versions 1 to 4, of Visium or Visium HD.
 
     Parameters
