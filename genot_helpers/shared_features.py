@@ -26,7 +26,7 @@ from .preprocessing.genes import select_highly_variable
 from .preprocessing.preprocessing import joint_components, normalise
 from .slices.geometry import spot_spacing
 from .slices.slices import Problem, SliceError, check_slice
-from .slices.values import holds_logarithms
+from .slices.values import holds_logarithms, plain_matrix
 
 __all__ = [
     "ExpressionMap",
@@ -247,7 +247,7 @@ def _components(slices, pools) -> list[np.ndarray]:
     copies = []
     for adata, pool in zip(slices, pools, strict=True):
         columns = adata.var_names.get_indexer(shared)
-        values = sparse.csr_matrix(adata.X, dtype=np.float32)[:, columns]
+        values = sparse.csr_matrix(plain_matrix(adata.X), dtype=np.float32)[:, columns]
         copies.append(ad.AnnData(sparse.csr_matrix(pool.astype(np.float32) @ values)))
         copies[-1].var_names = shared
     if holds_logarithms(slices[0]):
@@ -321,7 +321,7 @@ def shared_space(
     """
     genes = shared_genes({"right": right, "left": left})
     plain = [
-        AnnData(sparse.csr_matrix(a[:, genes].X), var=pd.DataFrame(index=genes))
+        AnnData(sparse.csr_matrix(plain_matrix(a[:, genes].X)), var=pd.DataFrame(index=genes))
         for a in (left, right)
     ]
     if holds_logarithms(left):

@@ -1,7 +1,7 @@
 """Capture arrays other than Visium: Stereo-seq (GEF, GEM) and Slide-seq folders.
 
 A GEF file is HDF5: for every gene a run of (x, y, count) at the finest level, DNA nanoballs 0.5 µm
-apart. Bins are sums of n × n nanoballs, made here as a sparse product, so that no dense array of the
+apart. Bins are sums of n × n nanoballs, made here as a sparse sum, so that no dense array of the
 chip is needed. A GEM file is the same as text. In a cell-bin file counts are those of cells. The
 formats are those of the Stereo-seq Analysis Workflow, https://github.com/STOmics/SAW, and of
 Stereopy. A Slide-seq folder holds a table of bead locations and one of counts, genes × beads.
@@ -288,7 +288,8 @@ def read_gem(path: Path, bin_size: int | str | None = None) -> AnnData:
     also = "; bin_size='cells' for its cells" if cell is not None else ""
     _say(
         adata,
-        f"Stereo-seq, bins of {side} nanoballs ({side * scale:g} µm); bin_size=... for others{also}",
+        f"Stereo-seq, bins of {side} nanoballs ({side * scale:g} µm); bin_size=... for others"
+        f"{also}",
     )
     return adata
 

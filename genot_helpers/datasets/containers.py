@@ -1,9 +1,10 @@
 """Containers: AnnData files of any packing, AnnData and SpatialData in zarr, and objects in memory.
 
-A SpatialData object (Marconato et al. 2025, https://doi.org/10.1038/s41592-024-02212-x) keeps counts
-in tables and places in elements (circles, polygons, labels, points) that the tables annotate. A
-slice is one table's rows of one region, at the centroids of its elements, in one coordinate system.
-What was found can be written back as a table of the same object: :func:`add_table`.
+A SpatialData object (Marconato et al. 2025, https://doi.org/10.1038/s41592-024-02212-x) keeps
+counts in tables and places in elements (circles, polygons, labels, points) that the tables
+annotate. A slice is one table's rows of one region, at the centroids of its elements, in one
+coordinate system. What was found can be written back as a table of the same object
+(:func:`add_table`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import h5py
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
 from ..slices.slices import SliceError, record, remark
+from ..slices.values import plain_matrix
 from .tables import check_structure, unpacked_file
 
 __all__ = [
@@ -47,8 +48,8 @@ _FOREIGN = {  # what other files are, and the way to an .h5ad
     ".rda": "R objects: load them in R and write an .h5ad with zellkonverter::writeH5AD",
     ".qs": "an R object: read it in R and write an .h5ad with zellkonverter::writeH5AD",
     ".h5seurat": "a Seurat object on disk: in R, `SeuratDisk::Convert(file, dest = 'h5ad')`",
-    ".loom": "a loom file: `anndata.io.read_loom(path).write_h5ad('slice.h5ad')`, and its positions "
-    "into obsm['spatial']",
+    ".loom": "a loom file: `anndata.io.read_loom(path).write_h5ad('slice.h5ad')`, and its "
+    "positions into obsm['spatial']",
     ".h5mu": "several modalities: `mudata.read(path)['rna'].write_h5ad('slice.h5ad')`",
     ".csv": "a table; a slice needs counts and positions: read it with pandas, make an "
     "anndata.AnnData, put x and y into obsm['spatial'] and write_h5ad",
@@ -427,12 +428,12 @@ def in_memory(adata: AnnData) -> AnnData:
 def make_plain(adata: AnnData) -> None:
     """Turn matrices of a slice, in place, into kinds that scanpy and scikit-learn know."""
     if adata.X is not None:
-        plain = _plain(adata.X)
+        plain = plain_matrix(adata.X)
         if plain is not adata.X:
             adata.X = plain
     for slot in (adata.layers, adata.obsp):
         for key in list(slot):
-            plain = _plain(slot[key])
+            plain = plain_matrix(slot[key])
             if plain is not slot[key]:
                 slot[key] = plain
 
@@ -444,18 +445,6 @@ def _lazy(adata: AnnData) -> bool:
         hasattr(part, "compute") or type(part).__module__.startswith("anndata.exp")
         for part in parts
     )
-
-
-def _plain(matrix: Any) -> Any:
-    """Return a matrix in memory that scanpy and scikit-learn know."""
-    if hasattr(matrix, "compute"):
-        matrix = matrix.compute()
-    if isinstance(matrix, sparse.sparray):
-        kind = sparse.csc_matrix if matrix.format == "csc" else sparse.csr_matrix
-        matrix = kind(matrix)
-    if getattr(matrix, "dtype", None) == np.float16:
-        matrix = matrix.astype(np.float32)
-    return matrix
 
 
 def mend_positions(adata: AnnData) -> None:

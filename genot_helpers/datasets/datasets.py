@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -24,8 +25,8 @@ from ..simulation.sagittal import simulate_sagittal_brain
 from ..slices.features import match_genes, share_of_genes
 from ..slices.sections import split_sections
 from ..slices.slices import add_labels, as_labels, check_slice, find_labels, remark
-from .downloads import DownloadError, fetch, public_slices, read_registry
 from .containers import from_spatialdata, in_memory, is_spatialdata, is_zarr, regions_of
+from .downloads import DownloadError, fetch, public_slices, read_registry
 from .readers import find_slices, names_in, read_slice, slice_folder, slices_inside, tidy
 from .visium import read_space_ranger
 
@@ -164,6 +165,8 @@ def load_slice(
 
 def _as_source(name: Any) -> tuple[str, Any]:
     """Tell a name from what stands for a source: a path that exists, or an object."""
+    if isinstance(name, int | np.integer):
+        return str(name), "demo"
     if isinstance(name, str | Path):
         path = Path(name).expanduser()
         known = {pair[1] for pair in DEMO_SLICES}
@@ -248,7 +251,8 @@ def _load_sections(names: Any, section_key: str, options: dict) -> dict[str, Ann
     sections = split_sections(whole, section_key)
     if wanted is not None and not set(wanted) <= set(sections):
         missing = sorted(set(wanted) - set(sections))
-        raise ValueError(unknown("section", missing[0], list(sections), f"obs[{section_key!r}]"))
+        where = f"obs[{section_key!r}]"
+        raise ValueError(unknown("section", missing[0], list(sections), where))
     chosen = {name: sections[name] for name in wanted or sections}
     found = {}
     for name, adata in chosen.items():
@@ -418,9 +422,9 @@ def own_slices(path: str | Path) -> list[str]:
             f"{path} is neither a Space Ranger folder nor holds slices. A Space Ranger folder has "
             "filtered_feature_bc_matrix.h5 and spatial/ in it; a Xenium folder has "
             "cell_feature_matrix.h5 and cells.parquet, a MERSCOPE one cell_by_gene.csv and "
-            "cell_metadata.csv, a CosMx one *_exprMat_file.csv and *_metadata_file.csv, a Slide-seq "
-            "one bead locations and digital expression; other slices are .h5ad, .zarr, .gef or "
-            f".gem files. There: {there}."
+            "cell_metadata.csv, a CosMx one *_exprMat_file.csv and *_metadata_file.csv, a "
+            "Slide-seq one bead locations and digital expression; other slices are .h5ad, .zarr, "
+            f".gef or .gem files. There: {there}."
         )
     return list(found)
 

@@ -6,8 +6,8 @@ one folder. ``squidpy.read.visium`` stops at most of these (squidpy 1.8.2), so t
 scanpy and the small files here.
 
 Bins of Visium HD lie in ``binned_outputs/square_002um`` (and 008, 016), its cells in
-``segmented_outputs`` (Space Ranger 4). Positions of HD are turned into µm by the scale factors; those
-of Visium stay in pixels of the full-size image, and the pitch of the grid tells the scale.
+``segmented_outputs`` (Space Ranger 4). Positions of HD are turned into µm by the scale factors;
+those of Visium stay in pixels of the full-size image, and the pitch of the grid tells the scale.
 """
 
 from __future__ import annotations
@@ -341,7 +341,12 @@ def _place_spots(adata: AnnData, found: Matrix, folder: Path) -> AnnData:
     known = names.isin(positions.index)
     if not known.any():  # one of the two may lack the "-1" of the well
         short = positions.index.str.replace(r"-\d+$", "", regex=True)
-        if short.is_unique and names.str.replace(r"-\d+$", "", regex=True).isin(short).all():
+        bare = short.equals(positions.index) or not names.str.contains(r"-\d+$").any()
+        if (
+            bare
+            and short.is_unique
+            and names.str.replace(r"-\d+$", "", regex=True).isin(short).all()
+        ):
             positions.index = short
             names = names.str.replace(r"-\d+$", "", regex=True)
             known = np.ones(len(names), dtype=bool)

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 import anndata as ad
 import numpy as np
 import scanpy as sc
+from scipy import sparse
 from sklearn.base import ClusterMixin, DensityMixin, clone
+from sklearn.neighbors import KNeighborsTransformer
 
 from ..slices.sections import Slices, named_slices
 from .domains import stacked_embedding, write_domains
@@ -24,6 +26,9 @@ __all__ = [
     "cluster_mclust",
     "cluster_with",
 ]
+
+
+_MANY_SPOTS = 8192  # from here on scanpy asks a searcher for neighbours
 
 
 def cluster_with(
@@ -75,8 +80,19 @@ def _community_graph(
         raise ValueError("Give either n_domains or resolution, not both and not neither.")
     embedding = stacked_embedding(named, use_rep, n_domains)
     holder = ad.AnnData(obsm={"X": embedding}, shape=(len(embedding), 0))
-    sc.pp.neighbors(holder, n_neighbors=n_neighbors, use_rep="X", random_state=seed)
+    search = _ExactNeighbours(n_neighbors=n_neighbors) if len(embedding) >= _MANY_SPOTS else None
+    sc.pp.neighbors(
+        holder, n_neighbors=n_neighbors, use_rep="X", random_state=seed, transformer=search
+    )
     return holder
+
+
+class _ExactNeighbours(KNeighborsTransformer):
+    """Exact neighbours for scanpy, which cannot read the sparse array of scikit-learn 1.9."""
+
+    def fit_transform(self, X: np.ndarray, y: None = None) -> sparse.csr_matrix:
+        """Return the distances to the nearest spots, (n, n) sparse."""
+        return sparse.csr_matrix(super().fit_transform(X))
 
 
 def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:

@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 
 from ..preprocessing.preprocessing import normalise
 from ..shared_features import holds_logarithms
+from ..slices.values import plain_matrix
 
 __all__ = [
     "Nearest",
@@ -223,7 +224,7 @@ def expected_expression(
     ndarray of float32, shape (m, genes)
         In the unit of ``X``, for a spot of the median depth.
     """
-    plain = [AnnData(sparse.csr_matrix(a.X), var=a.var[[]]) for a in slices]
+    plain = [AnnData(sparse.csr_matrix(plain_matrix(a.X)), var=a.var[[]]) for a in slices]
     logged = holds_logarithms(plain[0])
     if not logged:
         normalise(plain)

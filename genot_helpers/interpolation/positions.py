@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 
 from ..slices.geometry import nearest_distance
 from ..slices.slices import SliceError
+from ..slices.values import plain_matrix
 from ..transport.transport import Coupling, coupling_pairs
 from .local_means import chain_neighbours
 
@@ -355,7 +356,9 @@ def gather_spots(left: AnnData, right: AnnData, chosen: NDArray, *, hidden: set[
         ``obs["genot_source_spot"]``.
     """
     genes = genes_of_both(left, right)
-    X = sparse.vstack([sparse.csr_matrix(a[:, genes].X) for a in (left, right)], format="csr")
+    X = sparse.vstack(
+        [sparse.csr_matrix(plain_matrix(a[:, genes].X)) for a in (left, right)], format="csr"
+    )
     X = X[chosen] if sparse.issparse(left.X) else X[chosen].toarray()
     obs = _known(left, right, chosen, hidden)
     names = np.concatenate([left.obs_names, right.obs_names])

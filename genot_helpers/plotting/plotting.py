@@ -25,7 +25,7 @@ from PIL import Image
 from ..evaluation.evaluation import match_domains
 from ..files import atomic_path
 from ..runtime import sq
-from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_side
+from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 
 __all__ = [
     "PALETTE",
@@ -97,8 +97,8 @@ def colour_domains(
 
 def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
     """Return the tissue image as squidpy wants it (or nothing) and its pixels per unit."""
-    for stored in adata.uns.get("spatial", {}).values():
-        images, factors = stored.get("images", {}), stored.get("scalefactors", {})
+    for stored in own_pictures(adata).values():
+        images, factors = dict(stored.get("images", {})), dict(stored.get("scalefactors", {}))
         for resolution in sorted(images):  # the high resolution comes first
             factor = factors.get(f"tissue_{resolution}_scalef")
             if factor is not None and "spot_diameter_fullres" in factors:

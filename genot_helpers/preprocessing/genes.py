@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 
 from ..runtime import sq
 from ..slices.slices import SliceError
-from ..slices.values import holds_counts
+from ..slices.values import holds_counts, plain_matrix
 
 __all__ = [
     "GENES_PER_BLOCK",
@@ -211,7 +211,7 @@ def _varying_genes(adata: AnnData, **numbers: int) -> tuple[AnnData, np.ndarray]
     for name, number in numbers.items():
         if not isinstance(number, int | np.integer) or number < 1:
             raise SliceError(f"{name} must be a whole number of at least 1, but is {number!r}.")
-    values = sparse.csc_matrix(adata.X)
+    values = sparse.csc_matrix(plain_matrix(adata.X))
     if not np.isfinite(values.data).all() or (values.data < 0).any():
         raise SliceError("X has negative, NaN or infinite values: give counts or their logs.")
     if n_empty := int((np.ravel(values.sum(axis=1)) == 0).sum()):

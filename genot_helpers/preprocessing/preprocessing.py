@@ -6,6 +6,7 @@ normalise → select genes (spatial_genes.py, without labels) → joint principa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import anndata as ad
@@ -19,6 +20,7 @@ from sklearn.decomposition import PCA
 from ..slices.geometry import squares
 from ..slices.sections import Slices, embedding, named_slices, rows_of_each
 from ..slices.slices import SliceError, as_labels, check_slice, record
+from ..slices.values import plain_matrix, slice_kind
 from .genes import select_highly_variable
 from .graph import neighbour_mean, smooth, spatial_graph
 
@@ -35,8 +37,8 @@ def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") 
     """Bring all spots to the same depth and take logarithms.
 
     Each spot is scaled to the median total of all slices together, so that depth is the same
-    across slices too; then log(1 + x). Values that are not counts (volume-normalised
-    fluorescence, say) are treated alike. ``X`` stays as it is.
+    across slices too; then log(1 + x). Values that are not counts (volume-normalised fluorescence,
+    say) are treated alike; logarithms are taken as they are, with a warning. ``X`` stays as it is.
 
     Parameters
     ----------
@@ -52,26 +54,54 @@ def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") 
     Raises
     ------
     ValueError
-        If ``X`` holds negative values, which have been centred or scaled already, or NaN.
+        If ``X`` holds negative values, which have been centred or scaled already, or NaN; or
+        logarithms in some slices only.
     """
     named = named_slices(slices)
     for name, adata in named.items():
-        values = adata.X.data if sparse.issparse(adata.X) else adata.X
+        values = adata.X.data if sparse.issparse(adata.X) else np.asarray(adata.X)
         if np.size(values) and not np.min(values) >= 0:  # also refuses NaN
             raise ValueError(
                 f"{name}: X holds negative or missing values (NaN). Put counts, or other "
                 "non-negative values that are not centred or scaled, into X."
             )
-    found = list(named.values())
-    totals = np.concatenate([np.asarray(adata.X.sum(axis=1)).ravel() for adata in found])
+    if _take_logarithms(named, scale, key_added):
+        return
+    plain = [plain_matrix(adata.X) for adata in named.values()]
+    totals = np.concatenate([np.asarray(X.sum(axis=1, dtype=float)).ravel() for X in plain])
     depth = float(np.median(totals[totals > 0]))
-    for adata in found:
-        layer = ad.AnnData(adata.X.astype(np.float32, copy=True))
+    for adata, X in zip(named.values(), plain, strict=True):
+        layer = ad.AnnData(X.astype(np.float32, copy=True))
         sc.pp.normalize_total(layer, target_sum=depth)
         sc.pp.log1p(layer)
         if scale:
             sc.pp.scale(layer, zero_center=False, max_value=10)
         adata.layers[key_added] = layer.X
+
+
+def _take_logarithms(named: Mapping[str, ad.AnnData], scale: bool, key_added: str) -> bool:
+    """Take values that are logarithms already as they are; say whether that was done."""
+    kinds = {name: slice_kind(adata).kind for name, adata in named.items()}
+    logged = [name for name, kind in kinds.items() if kind == "logarithms"]
+    if not logged:
+        return False
+    if len(logged) < len(named):
+        other = next(name for name in named if name not in logged)
+        raise ValueError(
+            f"{logged[0]} holds logarithms and {other} {kinds[other]}: give the same kind of "
+            "values in all slices (counts are best; `gh.undo_logarithm` turns logarithms back)."
+        )
+    warnings.warn(
+        f"X holds logarithms ({', '.join(logged)}): taken as they are, not taken again. If they "
+        "are none: `adata.uns.setdefault('genot', {})['values'] = 'values'`.",
+        stacklevel=3,
+    )
+    for adata in named.values():
+        layer = ad.AnnData(plain_matrix(adata.X).astype(np.float32, copy=True))
+        if scale:
+            sc.pp.scale(layer, zero_center=False, max_value=10)
+        adata.layers[key_added] = layer.X
+    return True
 
 
 def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[str]:
@@ -290,7 +320,7 @@ def pool_spots(
     pool = sparse.csr_matrix((ones, (member, np.arange(len(member)))))
     names = [f"square{number + 1:05d}" for number in range(len(places))]
     pooled = ad.AnnData(
-        sparse.csr_matrix(pool @ sparse.csr_matrix(adata.X), dtype=np.float32),
+        sparse.csr_matrix(pool @ sparse.csr_matrix(plain_matrix(adata.X)), dtype=np.float32),
         obs=pd.DataFrame({"n_spots": np.bincount(member)}, index=names),
         var=adata.var.copy(),
         obsm={"spatial": points.min(axis=0) + (places + 0.5) * side},

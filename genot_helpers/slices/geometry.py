@@ -22,6 +22,7 @@ __all__ = [
     "micrometres_per_unit",
     "nearest_distance",
     "on_visium_grid",
+    "own_pictures",
     "pictures",
     "spot_side",
     "spot_spacing",
@@ -119,7 +120,8 @@ def micrometres_per_unit(adata: AnnData) -> float | None:
         return stated
     pitch = _visium_pitch(adata)
     if pitch is not None:
-        return _VISIUM_PITCH / pitch
+        nearest = nearest_distance(np.asarray(adata.obsm["spatial"], dtype=float))
+        return _VISIUM_PITCH / (nearest if abs(nearest / pitch - 1) < _TOLERANCE else pitch)
     return _scale_of_pictures(adata)
 
 
@@ -205,6 +207,27 @@ def pictures(adata: AnnData) -> dict[str, Mapping[str, Any]]:
         for name, entry in stored.items()
         if isinstance(entry, Mapping) and {"images", "scalefactors"} & set(entry)
     }
+
+
+def own_pictures(adata: AnnData, name: str | None = None) -> dict[str, Mapping[str, Any]]:
+    """Return the library in ``uns["spatial"]`` that belongs to a slice; none where it is not clear.
+
+    Parameters
+    ----------
+    adata
+        The slice. Joined or cut-out slices may carry the images of other sections too.
+    name
+        What the section is called; ``uns["genot"]["name"]`` if not given.
+    """
+    libraries = pictures(adata)
+    if len(libraries) < 2:
+        return libraries
+    names = [str(name or adata.uns.get("genot", {}).get("name", ""))]
+    for column in ("library_id", "library", "sample", "section"):
+        if column in adata.obs and adata.obs[column].nunique() == 1:
+            names.append(str(adata.obs[column].iloc[0]))
+    own = next((one for one in names if one in libraries), None)
+    return {} if own is None else {own: libraries[own]}
 
 
 def _scale_of_pictures(adata: AnnData) -> float | None:

@@ -3,8 +3,8 @@
 ``anndata.concat`` lays several sections into one frame. A spatial graph then joins spots of
 different sections, and everything after it is wrong without an error. Three things tell: a column
 that says which section a spot belongs to, barcodes that occur once in each section and differ in
-their beginning or ending, and places: sections that overlap lie closer to each other than their own
-spots do. Cell types are mixed in space as well, so a column alone, whatever its name, is not enough.
+their beginning or ending, and places: sections that overlap lie closer to each other than their
+own spots do. Cell types are mixed in space as well, so a column alone is not enough.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ __all__ = ["Joined", "find_joined", "looks_like_sections"]
 
 _SECTION_NAME = re.compile(
     r"(.*[^a-z])?(sample|section|slice|slide|library|batch|donor|patient|subject|core|puck|chip|"
-    r"array|capture|specimen|replicate|rep|orig|ident|bregma|roi|animal|mouse|embryo|individual|"
-    r"dataset|experiment|run|timepoint|stage|block|stack|plane|depth|layer_z|z|source|file|tissue|"
-    r"study|gsm|biopsy|image|scan|cassette|region_name|condition|group)s?"
-    r"([^a-z](id|name|key|no|number|label|index|code|area|ident|um))*\d*"
+    r"array|capture|specimen|replicate|rep|orig|bregma|roi|animal|mouse|embryo|individual|dataset|"
+    r"experiment|run|timepoint|block|stack|plane|depth|z|file|study|gsm|biopsy|image|scan|"
+    r"cassette|lib|slides|tma)s?"
+    r"([^a-z](id|ids|name|key|no|nr|number|num|label|index|code|area|ident|um))*[^a-z]*\d*"
 )
 _MOST_GROUPS = 200
 _FEWEST = 20  # spots that say something
+_FEWEST_LENGTHS = 200  # spots that say how close is close
 _SAMPLE = 3000
 _NEIGHBOURS = 24
 _NEARER = 0.8  # of the distance to the own section: more is chance
@@ -131,7 +132,7 @@ def _overlap(nearest: _Nearest, groups: NDArray) -> tuple[bool, bool]:
     same, other = _distances(nearest, groups)
     crossed = float(np.mean(other < _NEARER * same)) >= _CROSSED
     close = np.quantile(other, 0.05) < _HARD_CORE * np.quantile(same, 0.02)
-    return crossed, bool(crossed and close)
+    return crossed, bool(crossed and close and len(same) >= _FEWEST_LENGTHS)
 
 
 def _candidates(adata: AnnData) -> Iterator[tuple[str, NDArray[np.intp]]]:
@@ -182,7 +183,8 @@ def _by_barcodes(names: pd.Index, nearest: _Nearest) -> Iterator[Joined]:
     ):
         parts = text.str.extract(pattern)
         marks, kinds = pd.factorize(parts["mark"])
-        if not 2 <= len(kinds) <= _MOST_GROUPS or (marks < 0).any():
+        most = min(_MOST_GROUPS, len(names) // 10)
+        if not 2 <= len(kinds) <= most or (marks < 0).any() or parts["stem"].nunique() < 5:
             continue
         repeated = parts["stem"].duplicated(keep=False).mean()
         if repeated > 0.05 and _overlap(nearest, marks)[0]:

@@ -12,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from .geometry import pictures
+from .geometry import own_pictures, pictures
 from .slices import SliceError, as_labels
 
 if TYPE_CHECKING:
@@ -145,10 +145,10 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
     Returns
     -------
     dict of str to AnnData
-        Name → section, in the order of the categories or of first appearance. ``X`` and layers of a
-        section whose rows follow one another share their memory with ``adata``; other sections are
-        copies. Of the images in ``uns["spatial"]`` a section keeps its own. Results are written back
-        by :func:`join_results`.
+        Name → section, in the order of the categories or of first appearance. ``X`` and layers of
+        a section whose rows follow one another share their memory with ``adata``; other sections
+        are copies. Of the images in ``uns["spatial"]`` a section keeps its own. Results are written
+        back by :func:`join_results`.
 
     Raises
     ------
@@ -230,14 +230,8 @@ def _rows(matrix: Any, start: int, end: int) -> Any:
 
 def _own_picture(part: AnnData, name: str) -> None:
     """Keep the images of one section only; none where it is not clear which are its own."""
-    libraries = pictures(part)
-    if len(libraries) < 2:
-        return
-    own = [name] if name in libraries else []
-    for column in ("library_id", "library", "sample", "section"):
-        if not own and column in part.obs and part.obs[column].nunique() == 1:
-            own = [key for key in libraries if key == str(part.obs[column].iloc[0])]
-    part.uns["spatial"] = {key: part.uns["spatial"][key] for key in own}
+    if len(pictures(part)) > 1:
+        part.uns["spatial"] = {key: part.uns["spatial"][key] for key in own_pictures(part, name)}
 
 
 def join_results(adata: AnnData, sections: Mapping[str, AnnData], section_key: str) -> None:
@@ -246,9 +240,9 @@ def join_results(adata: AnnData, sections: Mapping[str, AnnData], section_key: s
     Parameters
     ----------
     adata
-        The object. Gets the columns of ``obs`` and ``var`` and the slots of ``obsm``, ``layers`` and
-        ``obsp`` that the sections have and it has not, or that carry this package's prefix; spots
-        of different sections are no neighbours in ``obsp``. A column of ``var`` that differs
+        The object. Gets the columns of ``obs`` and ``var`` and the slots of ``obsm``, ``layers``
+        and ``obsp`` that the sections have and it has not, or that carry this package's prefix;
+        spots of different sections are no neighbours in ``obsp``. A column of ``var`` that differs
         between sections is true if it is in one of them, or the mean. ``uns["genot"]`` is that of
         the first section.
     sections
@@ -271,18 +265,7 @@ def join_results(adata: AnnData, sections: Mapping[str, AnnData], section_key: s
                 "cannot be written back. Leave spots out of the one object first."
             )
     order = np.argsort(np.concatenate(rows), kind="stable")
-    for column in _new(adata.obs, [part.obs for part in parts]):
-        joined = pd.concat([part.obs[column].astype(object) for part in parts]).iloc[order]
-        kinds = {str(part.obs[column].dtype) for part in parts}
-        adata.obs[column] = (
-            _as_before(joined, kinds).to_numpy()
-            if kinds != {"category"}
-            else (pd.Categorical(joined, categories=_all_names(parts, column)))
-        )
-    for column in _new(adata.var, [part.var for part in parts]):
-        values = np.stack([part.var[column].to_numpy() for part in parts])
-        if values.dtype.kind in "biuf":
-            adata.var[column] = values.any(axis=0) if values.dtype == bool else values.mean(axis=0)
+    _join_tables(adata, parts, order)
     for key in _new(adata.obsm, [part.obsm for part in parts]):
         adata.obsm[key] = np.concatenate([np.asarray(part.obsm[key]) for part in parts])[order]
     for key in _new(adata.layers, [part.layers for part in parts]):
@@ -298,20 +281,29 @@ def join_results(adata: AnnData, sections: Mapping[str, AnnData], section_key: s
     adata.uns["genot"] = {**adata.uns.get("genot", {}), **facts, "section_key": section_key}
 
 
+def _join_tables(adata: AnnData, parts: list[AnnData], order: NDArray[np.intp]) -> None:
+    """Write new columns of ``obs`` and ``var``."""
+    for column in _new(adata.obs, [part.obs for part in parts]):
+        values = [part.obs[column] for part in parts]
+        joined = pd.concat([one.astype(object) for one in values]).iloc[order].to_numpy()
+        kinds = {str(one.dtype) for one in values}
+        if kinds == {"category"}:
+            names = dict.fromkeys(name for one in values for name in one.cat.categories)
+            joined = pd.Categorical(joined, categories=list(names))
+        elif len(kinds) == 1:
+            joined = joined.astype(values[0].dtype)
+        adata.obs[column] = joined
+    for column in _new(adata.var, [part.var for part in parts]):
+        values = np.stack([part.var[column].to_numpy() for part in parts])
+        if values.dtype.kind in "biuf":
+            adata.var[column] = values.any(axis=0) if values.dtype == bool else values.mean(axis=0)
+
+
 def _new(before: Any, now: list[Any]) -> list[str]:
     """Return the keys that all sections have and that are new, or ours."""
     ours = ("genot", "X_", "spatial_", "log1p")
     everywhere = [key for key in now[0] if all(key in slot for slot in now)]
     return [key for key in everywhere if key not in before or str(key).startswith(ours)]
-
-
-def _as_before(joined: pd.Series, kinds: set[str]) -> pd.Series:
-    return joined.astype(kinds.pop()) if len(kinds) == 1 else joined.infer_objects()
-
-
-def _all_names(parts: list[AnnData], column: str) -> list:
-    """Return the categories of all sections, in the order of the first ones."""
-    return list(dict.fromkeys(name for part in parts for name in part.obs[column].cat.categories))
 
 
 def by_section(function: Callable) -> Callable:

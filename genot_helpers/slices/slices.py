@@ -173,7 +173,9 @@ def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
         usable = (
             key
             for key in LABEL_COLUMNS
-            if key in adata.obs and key not in elements and _names_groups(adata.obs[key])
+            if key in adata.obs
+            and key not in elements
+            and _names_groups(adata.obs[key], at_least=1 if key == "domain_truth" else 2)
         )
         return next(usable, None)
     if label_key not in adata.obs:
@@ -194,16 +196,15 @@ def _element_columns(adata: AnnData) -> set[str]:
     )
 
 
-def _names_groups(column: pd.Series) -> bool:
-    """Say whether a column names groups: two at least, and it is not a measurement.
+def _names_groups(column: pd.Series, at_least: int) -> bool:
+    """Say whether a column names so many groups, and is not a measurement.
 
     Whole numbers with gaps are stored as floats, and may name groups nevertheless.
     """
     found = column.dropna()
-    if found.nunique() < 2:
+    if found.nunique() < at_least:
         return False
-    whole = not pd.api.types.is_float_dtype(column.dtype) or bool((found == found.round()).all())
-    return whole
+    return not pd.api.types.is_float_dtype(column.dtype) or bool((found == found.round()).all())
 
 
 def beside_tissue(adata: AnnData) -> np.ndarray:
@@ -359,7 +360,8 @@ def check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
         found = "on disk (backed)" if backed else f"not computed yet ({type(adata.X).__name__})"
         fix = "`adata = gh.load_slice(adata)`, or `adata = adata.to_memory()`."
         yield Problem("X", f"{found}; needed: a matrix in memory.", fix)
-        return
+        if not backed:
+            return
     damaged = check_matrix(adata.X)
     if damaged:
         fix = "read the file again, or get it again: its matrix is broken."

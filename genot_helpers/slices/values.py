@@ -27,6 +27,7 @@ __all__ = [
     "holds_counts",
     "holds_logarithms",
     "is_numeric",
+    "plain_matrix",
     "raw_columns",
     "scan",
     "slice_kind",
@@ -41,7 +42,8 @@ _BASES = (np.e, 2.0, 10.0)
 _SAMPLE_ROWS = 200
 _FEWEST = 5  # values in a row that say something
 _COUNT_NAMES = re.compile(
-    r"(x[-_. ]?)?(raw[-_. ]?)?(umi[-_. ]?)?counts?(umi)?([-_. ]?(raw|umi|matrix|original|unnormali[sz]ed))?"
+    r"(x[-_. ]?)?(raw[-_. ]?)?(umi[-_. ]?)?counts?(umi)?"
+    r"([-_. ]?(raw|umi|matrix|original|unnormali[sz]ed))?"
     r"|raw([-_. ]?(data|x|values|expr(ession)?|umis?))?|umis?|integers?|transcripts?"
     r"|(un(normali[sz]ed|processed)|original)([-_. ]?(counts?|x|data))?|molecules|reads",
     re.IGNORECASE,
@@ -111,8 +113,8 @@ def undo_logarithm(adata: AnnData) -> None:
     adata
         A slice whose ``X`` (CSR, CSC or dense) holds logarithms; the base is that which the values
         bear out, or that in ``uns["log1p"]["base"]``, else e. ``X`` is replaced, ``uns["log1p"]``
-        removed, and ``uns["genot"]["values"]`` set to "values". What was scaled to one depth before stays so: counts do not come
-        back.
+        removed, and ``uns["genot"]["values"]`` set to "values". What was scaled to one depth
+        before stays so: counts do not come back.
 
     Raises
     ------
@@ -184,6 +186,17 @@ def value_kind(X: Any) -> ValueKind:
     rows = list(_some_rows(X))
     if any((row < 0).any() for row in rows):
         return ValueKind("centred")
+    marked = _marked_kind(rows)
+    if marked is not None:
+        return marked
+    top = max((values.max(initial=0) for _, _, values in entries(X)), default=0)
+    if top < LARGEST_LOGARITHM:
+        return ValueKind("logarithms", base=np.e, sure=False)
+    return ValueKind("values", sure=False)
+
+
+def _marked_kind(rows: list[NDArray[np.float64]]) -> ValueKind | None:
+    """Say what the marks in rows tell: divided counts, or logarithms of these; None without any."""
     plain, total = _marks(rows)
     if plain:
         return ValueKind("values", total=total)
@@ -193,10 +206,7 @@ def value_kind(X: Any) -> ValueKind:
             logged, total = _marks([np.expm1(row * np.log(base)) for row in rows])
             if logged:
                 return ValueKind("logarithms", base=base, total=total)
-    top = max((values.max(initial=0) for _, _, values in entries(X)), default=0)
-    if top < LARGEST_LOGARITHM:
-        return ValueKind("logarithms", base=np.e, sure=False)
-    return ValueKind("values", sure=False)
+    return None
 
 
 def _some_rows(X: Any) -> Iterator[NDArray[np.float64]]:
@@ -382,3 +392,19 @@ def check_matrix(matrix: Any) -> str:
     if len(indices) and (indices.min() < 0 or indices.max() >= columns):
         return f"an index of {indices.max():,} in {columns:,} columns"
     return ""
+
+
+def plain_matrix(matrix: Any) -> Any:
+    """Return a matrix in memory that scanpy and scikit-learn know: the same where it is one.
+
+    Dask arrays are computed, ``csr_array`` and ``csc_array`` become matrices, half precision and
+    booleans float32.
+    """
+    if hasattr(matrix, "compute"):
+        matrix = matrix.compute()
+    if isinstance(matrix, sparse.sparray):
+        kind = sparse.csc_matrix if matrix.format == "csc" else sparse.csr_matrix
+        matrix = kind(matrix)
+    if getattr(matrix, "dtype", None) in (np.float16, np.bool_):
+        matrix = matrix.astype(np.float32)
+    return matrix
