@@ -147,7 +147,7 @@ def slices_inside(dataset: Path) -> dict[str, Path]:
             if place is not None:
                 found[path.name] = place
         elif _SLICE_FILES.fullmatch(path.name):
-            name = short_name(path.name)
+            name = short_name(f"{_stem(path)}.h5ad")
             found[_stem(path) if name in found else name] = path
     if (dataset / MERFISH_STACK).is_file():
         found = dict.fromkeys(MERFISH_SECTIONS, dataset / MERFISH_STACK) | found

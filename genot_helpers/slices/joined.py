@@ -36,6 +36,8 @@ _NEIGHBOURS = 24
 _NEARER = 0.8  # of the distance to the own section: more is chance
 _CROSSED = 0.15  # share of spots that lie nearer to another section than to their own
 _HARD_CORE = 0.5  # of the least distance within a section
+_MOST_BLOCKS = 6  # of rows: spots at random need many more
+_FEWEST_IN_BLOCK = 50
 _SEPARATORS = "-_#:.|"
 
 
@@ -225,10 +227,10 @@ def _by_rows(nearest: _Nearest, n: int) -> Joined | None:
     for i, j in zip(low[order], high[order], strict=True):
         if i >= cuts[-1]:
             cuts.append(int(j))
-            if len(cuts) > 21 or len(cuts) > n // 10:
+            if len(cuts) > _MOST_BLOCKS:
                 return None
     groups = np.searchsorted(np.array(cuts[1:]), np.arange(n), side="right")
-    if not _overlap(nearest, groups)[1]:
+    if np.bincount(groups).min() < _FEWEST_IN_BLOCK or not _overlap(nearest, groups)[1]:
         return None
     found = f"the rows fall into {len(cuts)} blocks that lie over each other"
     return Joined(True, found, "", groups)
