@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from .slices.slices import SliceError
-from .slices.values import LARGEST_LOGARITHM, is_numeric, scan
+from .slices.features import control_names
+from .slices.slices import SliceError, as_labels
+from .slices.values import is_numeric, scan, value_kind
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,8 +28,6 @@ __all__ = [
     "shared_genes",
     "sparse_log_profiles",
 ]
-
-_CONTROL_PROBES = "blank"  # what control probes of multiplexed imaging are called
 
 
 def coordinates(adata: AnnData, name: str, spatial_key: str = "spatial") -> NDArray:
@@ -125,7 +124,7 @@ def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
         if not genes.is_unique:
             raise SliceError(f"The {name} slice has genes twice: `adata.var_names_make_unique()`.")
     shared = names[-1]
-    shared = shared[~shared.str.lower().str.startswith(_CONTROL_PROBES)]
+    shared = shared[~control_names(shared)]
     for genes in names[:-1]:
         shared = shared[shared.isin(genes)]
     if not len(shared):
@@ -258,8 +257,7 @@ def _label_names(adata: AnnData, key: str) -> pd.Series:
     """Return labels as strings, NaN where there is none."""
     if key not in adata.obs:
         return pd.Series(np.nan, index=adata.obs_names, dtype=object)
-    labels = adata.obs[key].astype(object)
-    return labels.map(str, na_action="ignore")
+    return as_labels(adata.obs[key]).astype(object)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -320,4 +318,4 @@ def _describe(matrix: Any, name: str, *, negative: bool = False) -> tuple[str, f
     largest = float(matrix.max())
     if not bad["fractions"]:
         return "counts", largest
-    return "logarithms" if largest <= LARGEST_LOGARITHM else "values", largest
+    return value_kind(matrix).kind, largest

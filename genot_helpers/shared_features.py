@@ -24,9 +24,10 @@ from sklearn.cluster import KMeans
 from .comparable import shared_genes
 from .preprocessing.genes import select_highly_variable
 from .preprocessing.preprocessing import joint_components, normalise
+from .slices.features import gene_problem
 from .slices.geometry import spot_spacing
 from .slices.slices import Problem, SliceError, check_slice
-from .slices.values import holds_logarithms, plain_matrix
+from .slices.values import ValueKind, holds_logarithms, plain_matrix, slice_kind
 
 __all__ = [
     "ExpressionMap",
@@ -40,6 +41,7 @@ __all__ = [
 
 _N_GENES = 300
 _N_COMPONENTS = 20
+_SAME_SCALE = 1.2  # totals that every spot was scaled to differ by more: another scale
 
 
 class ExpressionMap(NamedTuple):
@@ -99,8 +101,9 @@ def check_pair(
     ------
     SliceError
         What :func:`genot_helpers.slices.check_slice` finds in either (genes and spots without any
-        count are let pass: cutting out a part of a slice makes them), no gene in common, or
-        logarithms in one slice only.
+        count are let pass: cutting out a part of a slice makes them), fewer genes in common than a
+        fifth of the smaller slice (and than 200), or different kinds of values: counts, values
+        scaled to a total, logarithms.
     TypeError
         If one is no AnnData.
     """
@@ -120,21 +123,27 @@ def check_pair(
 def _compare(left: ad.AnnData, right: ad.AnnData) -> list[Problem]:
     """List what does not fit together between two slices that are sound each."""
     problems = []
-    try:
-        shared_genes({"right": right, "left": left})
-    except SliceError:
-        names = "; ".join(", ".join(adata.var_names[:3]) for adata in (left, right))
-        fix = "use the same kind of gene name, symbols or identifiers, and of one species, in both."
-        problems.append(Problem("var_names", f"no gene in common (first genes: {names}).", fix))
-    logged = [holds_logarithms(adata) for adata in (left, right)]
-    if logged[0] != logged[1]:
-        kinds = " and ".join(
-            f"{name} {'logarithms' if is_logged else 'counts or other plain values'}"
-            for name, is_logged in zip(("left", "right"), logged, strict=True)
-        )
+    genes = gene_problem(left, right, ("left", "right"))
+    if genes is not None:
+        problems.append(Problem("var_names", *genes))
+    kinds = [slice_kind(adata) for adata in (left, right)]
+    if not _same_kind(*kinds):
+        found = f"different normalisation: left {kinds[0]} and right {kinds[1]}."
         fix = "give the same kind in both, counts where there are any: `X = layers['counts']`."
-        problems.append(Problem("X", f"different normalisation: {kinds}.", fix))
+        problems.append(Problem("X", found, fix))
     return problems
+
+
+def _same_kind(left: ValueKind, right: ValueKind) -> bool:
+    """Say whether values of two slices can be put into one matrix.
+
+    Counts of another depth can; values scaled to another total, or logarithms to another base,
+    cannot.
+    """
+    if left.kind != right.kind:
+        return False
+    pairs = ((left.total, right.total), (left.base, right.base))
+    return not any(abs(np.log(a / b)) > np.log(_SAME_SCALE) for a, b in pairs if a > 0 and b > 0)
 
 
 def expression_maps(

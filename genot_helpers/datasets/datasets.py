@@ -22,7 +22,7 @@ from ..simulation.brain_regions import simulate_hippocampus, simulate_olfactory_
 from ..simulation.cortex import simulate_cortex
 from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
 from ..simulation.sagittal import simulate_sagittal_brain
-from ..slices.features import match_genes, share_of_genes
+from ..slices.features import FEWEST_SHARED, match_genes, share_of_genes
 from ..slices.sections import split_sections
 from ..slices.slices import add_labels, as_labels, check_slice, find_labels, remark
 from .containers import from_spatialdata, in_memory, is_spatialdata, is_zarr, regions_of
@@ -45,8 +45,6 @@ __all__ = [
     "read_space_ranger",
     "unknown",
 ]
-
-_FEW_SHARED = 0.2  # of the genes of the smaller slice
 
 SOURCES = {
     "dlpfc": "Maynard et al. 2021, https://doi.org/10.1038/s41593-020-00787-0",
@@ -271,7 +269,7 @@ def _load_sections(names: Any, section_key: str, options: dict) -> dict[str, Ann
 def _name_genes_alike(slices: dict[str, AnnData]) -> None:
     """Match symbols with identifiers, where the slices have hardly a gene name in common."""
     first, *others = slices.values()
-    if any(share_of_genes(first.var_names, other.var_names) < _FEW_SHARED for other in others):
+    if any(share_of_genes(first.var_names, other.var_names) < FEWEST_SHARED for other in others):
         said = match_genes(slices, min_share=0.0)
         if said:
             for adata in slices.values():

@@ -27,8 +27,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 from anndata import AnnData
-from scipy import io as scipy_io
-from scipy import sparse
+from scipy import io as scipy_io, sparse
 
 from ..slices.slices import SliceError
 from ..slices.values import check_matrix

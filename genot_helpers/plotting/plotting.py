@@ -269,7 +269,7 @@ def plot_genes(
         raise KeyError(f"There is no layers[{layer!r}]. Run normalise first, or pass layer=None.")
     figure, axes = _panels(len(measured), adata, n_columns)
     for gene, ax in zip(measured, axes, strict=True):
-        values = adata[:, [gene]].to_df(layer)[gene]
+        values = adata[:, [gene]].to_df(layer)[gene].astype(float)
         _draw(adata, values, ax, title=gene, cmap="magma")
     what = "log(1 + normalised counts)" if layer == "log1p" else layer or "X"
     figure.suptitle(f"Expression, {what}", fontsize=11)

@@ -21,7 +21,20 @@ from anndata import AnnData
 
 from .slices import SliceError
 
-__all__ = ["control_features", "list_some", "match_genes", "share_of_genes"]
+__all__ = [
+    "FEWEST_SHARED",
+    "control_features",
+    "control_names",
+    "gene_problem",
+    "list_some",
+    "match_genes",
+    "share_of_genes",
+]
+
+FEWEST_SHARED = 0.2
+"""Least share of the genes of the slice with fewer genes that two slices have to have in common."""
+
+_PLENTY = 200  # so many shared genes are enough, whatever the share
 
 _END = r"([-_ .]?\d+)*"
 _CONTROLS = re.compile(
@@ -63,7 +76,7 @@ def control_features(adata: AnnData) -> np.ndarray:
     -------
     ndarray of bool, shape (n_genes,)
     """
-    found = np.array([bool(_CONTROLS.fullmatch(str(name))) for name in adata.var_names], dtype=bool)
+    found = control_names(adata.var_names)
     for column in adata.var.columns:
         if str(column).lower() not in _TYPE_COLUMNS:
             continue
@@ -72,6 +85,11 @@ def control_features(adata: AnnData) -> np.ndarray:
         if genes.any():
             found |= ~genes
     return found
+
+
+def control_names(names: Iterable[str]) -> np.ndarray:
+    """Say which names are those of control features, (n,) bool."""
+    return np.array([bool(_CONTROLS.fullmatch(str(name))) for name in names], dtype=bool)
 
 
 def list_some(names: Iterable[str], most: int = 12) -> str:
@@ -89,7 +107,7 @@ def share_of_genes(left: pd.Index, right: pd.Index) -> float:
 
 
 def match_genes(
-    slices: Iterable[AnnData] | Mapping[str, AnnData], *, min_share: float = 0.2
+    slices: Iterable[AnnData] | Mapping[str, AnnData], *, min_share: float = FEWEST_SHARED
 ) -> str:
     """Name the genes of several slices alike, where a column of ``var`` allows it.
 
@@ -132,6 +150,38 @@ def match_genes(
                 " Are both of one species, and are symbols or identifiers in var?"
             )
     return "; ".join(text for text in done if text)
+
+
+def gene_problem(left: AnnData, right: AnnData, names: tuple[str, str]) -> tuple[str, str] | None:
+    """Say what is found and what to do where two slices have too few genes in common.
+
+    Parameters
+    ----------
+    left, right, names
+        The slices, and what messages call them.
+
+    Returns
+    -------
+    tuple of str or None
+        None where at least a fifth of the genes of the smaller one agree, or 200.
+    """
+    share = share_of_genes(left.var_names, right.var_names)
+    shared = round(share * min(left.n_vars, right.n_vars))
+    if shared and (share >= FEWEST_SHARED or shared >= _PLENTY):
+        return None
+    first = "; ".join(", ".join(map(str, adata.var_names[:3])) for adata in (left, right))
+    how_many = f"{shared} of {min(left.n_vars, right.n_vars)}" if shared else "no"
+    found = (
+        f"{how_many} gene{'s' if shared else ''} in common (first genes: {first}); at least "
+        f"{FEWEST_SHARED:.0%} of the slice with fewer genes, or {_PLENTY}, are needed."
+    )
+    copies = [AnnData(shape=(0, adata.n_vars), var=adata.var.copy()) for adata in (left, right)]
+    said = _match(*copies, names)
+    share = share_of_genes(copies[0].var_names, copies[1].var_names)
+    if said and share >= FEWEST_SHARED:
+        return found, f"`gh.match_genes([left, right])`: {said}; {share:.0%} agree then."
+    fix = "use the same kind of gene name, symbols or identifiers, and of one species, in both."
+    return found, fix
 
 
 def _match(left: AnnData, right: AnnData, names: tuple[str, str]) -> str:
