@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.base import ClusterMixin, DensityMixin, clone
 from sklearn.neighbors import KNeighborsTransformer
 
-from ..slices.sections import Slices, named_slices
+from ..slices.sections import Slices, by_section, named_slices
 from .domains import stacked_embedding, write_domains
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
 _MANY_SPOTS = 8192  # from here on scanpy asks a searcher for neighbours
 
 
+@by_section
 def cluster_with(
     slices: Slices,
     clusterer: ClusterMixin | DensityMixin,
@@ -38,6 +39,7 @@ def cluster_with(
     use_rep: str = "X_genot",
     n_dimensions: int = 16,
     key_added: str = "genot_domain",
+    section_key: str | None = None,
 ) -> None:
     """Find domains with any clusterer of scikit-learn.
 
@@ -54,6 +56,9 @@ def cluster_with(
         The leading principal axes of ``obsm[use_rep]`` that are clustered.
     key_added
         Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Examples
     --------
@@ -119,6 +124,7 @@ def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
     return labels, resolution
 
 
+@by_section
 def cluster_leiden(
     slices: Slices,
     n_domains: int | None = None,
@@ -128,6 +134,7 @@ def cluster_leiden(
     n_neighbors: int = 15,
     key_added: str = "genot_domain",
     seed: int = 0,
+    section_key: str | None = None,
 ) -> float:
     """Find domains as Leiden communities of the embedding's neighbour graph (scanpy, igraph).
 
@@ -145,6 +152,9 @@ def cluster_leiden(
         Embedding slot, neighbours of a spot in it, random seed.
     key_added
         Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -177,6 +187,7 @@ def cluster_leiden(
     return _write_communities(named, communities, n_domains, resolution, key_added, "leiden", seed)
 
 
+@by_section
 def cluster_louvain(
     slices: Slices,
     n_domains: int | None = None,
@@ -186,6 +197,7 @@ def cluster_louvain(
     n_neighbors: int = 15,
     key_added: str = "genot_domain",
     seed: int = 0,
+    section_key: str | None = None,
 ) -> float:
     """Find domains as Louvain communities of the embedding's neighbour graph (networkx).
 
@@ -223,6 +235,7 @@ def _write_communities(named, communities, n_domains, resolution, key_added, met
 # R's mclust (Scrucca et al. 2016, doi 10.32614/RJ-2016-021) from Python, by rpy2; optional.
 
 
+@by_section
 def cluster_mclust(
     slices: Slices,
     n_domains: int,
@@ -232,6 +245,7 @@ def cluster_mclust(
     model: str = "EEE",
     key_added: str = "genot_domain",
     seed: int = 0,
+    section_key: str | None = None,
 ) -> None:
     """Find domains with R's mclust (one hierarchical start), as the published GenOT does.
 
@@ -249,6 +263,9 @@ def cluster_mclust(
         Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
     seed
         Same seed and machine: the same domains.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Raises
     ------

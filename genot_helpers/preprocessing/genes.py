@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from ..runtime import sq
+from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
 from ..slices.values import holds_counts, plain_matrix
 
@@ -46,8 +47,13 @@ __all__ = [
 _MAX_NODES = 1000  # bounds the eigendecompositions, whose time grows with the cube
 
 
+@by_each_section
 def select_highly_variable(
-    adata: AnnData, *, n_genes: int = 3000, key_added: str = "genot_selected"
+    adata: AnnData,
+    *,
+    n_genes: int = 3000,
+    key_added: str = "genot_selected",
+    section_key: str | None = None,
 ) -> pd.DataFrame:
     """Keep the genes that vary more between spots than their mean expression explains.
 
@@ -64,6 +70,9 @@ def select_highly_variable(
         How many genes to keep. A slice that has no more than that keeps all of them.
     key_added
         Column of ``var`` for the selection.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from ..runtime import sq
 from ..slices.geometry import on_visium_grid
+from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ __all__ = [
 # spots with k neighbours cost O(n k) memory and time.
 
 
+@by_each_section
 def spatial_graph(
     adata: AnnData,
     *,
     n_neighbors: int = 6,
     spatial_key: str = "spatial",
     key_added: str = "spatial",
+    section_key: str | None = None,
 ) -> None:
     """Join every spot to its neighbours, in the way that suits the technology.
 
@@ -67,6 +70,9 @@ def spatial_graph(
         Slot of the coordinates.
     key_added
         Prefix of the slots written.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

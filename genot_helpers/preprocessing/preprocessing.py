@@ -18,7 +18,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from ..slices.geometry import squares
-from ..slices.sections import Slices, embedding, named_slices, rows_of_each
+from ..slices.sections import Slices, by_section, embedding, named_slices, rows_of_each
 from ..slices.slices import SliceError, as_labels, check_slice, record
 from ..slices.values import plain_matrix, slice_kind
 from .genes import select_highly_variable
@@ -33,7 +33,10 @@ __all__ = [
 ]
 
 
-def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") -> None:
+@by_section
+def normalise(
+    slices: Slices, *, scale: bool = False, key_added: str = "log1p", section_key: str | None = None
+) -> None:
     """Bring all spots to the same depth and take logarithms.
 
     Each spot is scaled to the median total of all slices together, so that depth is the same
@@ -50,6 +53,9 @@ def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") 
         of the informative ones.
     key_added
         Writes ``layers[key_added]``, float32, as sparse as ``X``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Raises
     ------
@@ -128,6 +134,7 @@ def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[st
     return list(shared[chosen])
 
 
+@by_section
 def joint_components(
     slices: Slices,
     *,
@@ -135,6 +142,7 @@ def joint_components(
     layer: str = "log1p",
     genes: str | None = "genot_selected",
     key_added: str = "X_pca",
+    section_key: str | None = None,
 ) -> np.ndarray:
     """Compute principal components of all slices together.
 
@@ -155,6 +163,9 @@ def joint_components(
     key_added
         Writes ``obsm[key_added]`` (n_spots, n_components) float32, and the settings to
         ``uns["genot"][key_added]``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -195,8 +206,14 @@ def joint_components(
     return model.explained_variance_ratio_
 
 
+@by_section
 def smooth_components(
-    slices: Slices, *, n_steps: int = 4, use_rep: str = "X_pca", key_added: str = "X_smooth"
+    slices: Slices,
+    *,
+    n_steps: int = 4,
+    use_rep: str = "X_pca",
+    key_added: str = "X_smooth",
+    section_key: str | None = None,
 ) -> None:
     """Average the components over the spatial neighbourhood: the baseline without training.
 
@@ -212,6 +229,9 @@ def smooth_components(
         How often the mean is taken.
     use_rep, key_added
         Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, same shape, float32.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Raises
     ------
@@ -223,12 +243,14 @@ def smooth_components(
         adata.obsm[key_added] = smooth(components, neighbour_mean(adata, name), n_steps)
 
 
+@by_section
 def preprocess(
     slices: Slices,
     *,
     n_genes: int = 3000,
     n_components: int = 30,
     n_neighbors: int = 6,
+    section_key: str | None = None,
 ) -> None:
     """Check, normalise, select genes, compute joint components, build the spatial graphs.
 
@@ -242,6 +264,9 @@ def preprocess(
         Joint principal components.
     n_neighbors
         Neighbours in the spatial graph where spots do not lie on a hexagonal grid.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Notes
     -----

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Slices",
     "as_list",
+    "by_each_section",
     "by_section",
     "embedding",
     "join_results",
@@ -323,5 +324,20 @@ def by_section(function: Callable) -> Callable:
         result = function(sections, *args, **options)
         join_results(slices, sections, section_key)
         return result
+
+    return with_sections
+
+
+def by_each_section(function: Callable) -> Callable:
+    """Let a function of one slice take an object of several sections: each is done by itself."""
+
+    @functools.wraps(function)
+    def with_sections(adata: AnnData, *args: Any, section_key: str | None = None, **options: Any):
+        if section_key is None:
+            return function(adata, *args, **options)
+        sections = split_sections(adata, section_key)
+        for section in sections.values():
+            function(section, *args, **options)
+        return join_results(adata, sections, section_key)
 
     return with_sections
