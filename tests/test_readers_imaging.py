@@ -321,25 +321,3 @@ def test_real_subsets(real_data_dir, name, shape):
     assert gh.holds_counts(adata)
     assert np.isfinite(adata.obsm["spatial"]).all()
     assert not control_names(adata.var_names).any()
-
-
-@pytest.mark.real_data
-def test_real_xenium_agrees_with_spatialdata_io(real_data_dir, tmp_path):
-    pytest.importorskip("spatialdata_io", reason="the extra [io] is not installed")
-    import shutil
-
-    from spatialdata_io import xenium as read
-
-    shutil.copytree(real_data_dir / "readers/xenium", tmp_path / "x")
-    (tmp_path / "x/experiment.xenium").write_text(
-        '{"analysis_sw_version": "xenium-1.9.0", "pixel_size": 0.2125, "num_cells": 526, '
-        '"region_name": "r", "major_version": 5}'
-    )
-    options = dict.fromkeys(
-        ("cells_boundaries", "nucleus_boundaries", "cells_labels", "nucleus_labels", "transcripts",
-         "morphology_mip", "morphology_focus", "aligned_images"), False,
-    )  # fmt: skip
-    table = read(tmp_path / "x", cells_as_circles=True, **options).tables["table"]
-    ours = gh.load_slice(tmp_path / "x", check=False)
-    theirs = table[ours.obs_names if table.obs_names[0] in ours.obs_names else slice(None)]
-    np.testing.assert_allclose(theirs.obsm["spatial"], ours.obsm["spatial"])

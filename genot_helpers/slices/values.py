@@ -232,14 +232,23 @@ def _marks(rows: list[NDArray[np.float64]]) -> tuple[bool, float]:
     middle = float(np.median(totals))
     alike = float(np.mean(np.abs(totals / middle - 1) < 1e-3)) if middle > 0 else 0.0
     total = middle if alike > 0.9 else np.nan
-    passed, seen = 0, 0
-    for row in rows:
-        ratio = row / row.min()
-        ratio = ratio[(ratio > 1.5) & (ratio < 12)]
-        if len(ratio) >= 2:
-            seen += 1
-            passed += bool(np.mean(np.abs(ratio - np.rint(ratio)) < 0.02) > 0.9)
-    return alike > 0.9 or (seen >= _FEWEST and passed > 0.6 * seen), total
+    multiples = [found for row in rows if (found := _whole_multiples(row)) is not None]
+    many = len(multiples) >= _FEWEST and np.mean(multiples) > 0.6
+    return bool(alike > 0.9 or many), total
+
+
+def _whole_multiples(row: NDArray[np.float64]) -> bool | None:
+    """Say whether values are whole multiples of one unit; None where there are too few.
+
+    The smallest value is one, two or three units.
+    """
+    ratio = row / row.min()
+    ratio = ratio[(ratio > 1.2) & (ratio < 10)]
+    if len(ratio) < 2:
+        return None
+    return any(
+        np.mean(np.abs(units * ratio - np.rint(units * ratio)) < 0.02) > 0.9 for units in (1, 2, 3)
+    )
 
 
 def find_counts(adata: AnnData) -> str:
