@@ -158,7 +158,7 @@ def grid_pitch(rows: NDArray, columns: NDArray, points: NDArray) -> float | None
         if here.any():
             between = points[other[here]] - points[here]
             lengths.append(np.hypot(*between.T))
-    if not lengths or sum(map(len, lengths)) < max(3, len(points) // 4):
+    if len(lengths) < len(_HEXAGON) or sum(map(len, lengths)) < max(3, len(points) // 4):
         return None
     middle = [float(np.median(found)) for found in lengths]
     pitch = float(np.median(np.concatenate(lengths)))
