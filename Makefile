@@ -29,7 +29,7 @@ export RPY2_CFFI_MODE := ABI
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: help install demo run sweep test lab notebooks site site-serve bench lint student instructor offline-bundle clean
+.PHONY: help install demo run sweep test check live lab notebooks site site-serve bench lint student instructor offline-bundle clean
 
 help: ## Show this list
 	@echo "GenOT notebooks. Targets:"
@@ -63,6 +63,9 @@ sweep: $(BIN)/.installed-all ## A table of runs with Snakemake: make sweep TABLE
 
 test: $(BIN)/.installed-all ## The whole test suite, notebooks included (set GENOT_DATA_DIR for the real slices)
 	@$(BIN)/python -m pytest $(PYTEST)
+
+check: $(BIN)/.installed-all lint ## Style, and the tests that need no notebook and no measured slice (two minutes)
+	@$(BIN)/python -m pytest $(PYTEST) -m "not notebook and not slow and not real_data"
 
 lab: install ## JupyterLab in this environment
 	@$(BIN)/jupyter lab notebooks

@@ -78,12 +78,12 @@ def main() -> None:
         write_notebook(place / "empty.ipynb")
         sweep = ["-m", "genot_helpers", "sweep"]
         many, folder = str(write_table(place / "many.csv", n_runs)), place / "many"
-        code = f"import genot_helpers as gh; gh.read_sweep({many!r})"
+        code = f"import genot_runner; genot_runner.read_sweep({many!r})"
         row(f"check a table of {n_runs:,} rows", measure("-c", code))
         options = ["--output-dir", str(folder), "--dry-run"]
         row(f"check and plan {n_runs:,} runs (dry run)", measure(*sweep, many, *options))
         write_runs(folder)
-        collect = ["-m", "genot_helpers.reruns.results", str(folder)]
+        collect = ["-m", "genot_runner.sweep_results", str(folder)]
         row(f"results table of {n_runs:,} runs", measure(*collect))
         alone = ["-m", "genot_helpers", "run", str(place / "empty.ipynb")]
         row("one empty notebook alone", measure(*alone, "--output-dir", str(place / "alone")))

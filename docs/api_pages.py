@@ -1,4 +1,4 @@
-"""Pages of the API reference: one for each room of `genot_helpers`, written for autodoc."""
+"""Pages of the API reference: each room of `genot_helpers`, and the runner; for autodoc."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from pathlib import Path
 from types import ModuleType
 
 import genot_helpers
+import genot_runner
 
-FILES = ("genot_helpers.files", ["check_output_dir", "write_json", "write_slice"])
+# Files that are no rooms, and what of them is public.
+FILES = {
+    "files": ["check_output_dir", "write_json", "write_slice"],
+    "results": ["finish_run", "peak_memory_mb"],
+    "report": ["write_report"],
+}
 
 
 def write_api_pages(folder: Path) -> None:
     """Write `index.rst`, and for each room what is public and what is inside."""
     folder.mkdir(parents=True, exist_ok=True)
     rooms = [importlib.import_module(f"genot_helpers.{name}") for name in room_names()]
-    for room in rooms:
+    for room in (*rooms, genot_runner):
         name = short(room)
         (folder / f"{name}.rst").write_text(room_page(room), encoding="utf-8")
         (folder / f"{name}_inside.rst").write_text(inside_page(room), encoding="utf-8")
-    (folder / "files.rst").write_text(files_page(), encoding="utf-8")
+    for name in FILES:
+        (folder / f"{name}.rst").write_text(file_page(name), encoding="utf-8")
     (folder / "index.rst").write_text(index_page(rooms), encoding="utf-8")
 
 
@@ -79,7 +86,7 @@ def home(module: ModuleType, name: str) -> str:
 
 def inside(room: ModuleType) -> list[pkgutil.ModuleInfo]:
     """Return the files of a room."""
-    return list(pkgutil.iter_modules(room.__path__))
+    return [one for one in pkgutil.iter_modules(room.__path__) if one.name != "__main__"]
 
 
 def entry(name: str) -> str:
@@ -115,26 +122,26 @@ def inside_page(room: ModuleType) -> str:
     return page
 
 
-def files_page() -> str:
-    """Return the page about reading and writing files, which is no room."""
-    module, names = FILES
-    page = heading("files") + f".. automodule:: {module}\n\n"
-    file = importlib.import_module(module)
-    page += table(file, names) + "".join(entry(home(file, one)) for one in sorted(names))
-    inner = [one for one in file.__all__ if one not in names]
-    return page + "".join(entry(f"{module}.{one}") for one in inner)
+def file_page(name: str) -> str:
+    """Return the page about a file that is no room."""
+    file = importlib.import_module(f"genot_helpers.{name}")
+    page = heading(name) + f".. automodule:: {file.__name__}\n\n" + table(file, FILES[name])
+    page += "".join(entry(home(file, one)) for one in sorted(FILES[name]))
+    inner = [one for one in file.__all__ if one not in FILES[name]]
+    return page + "".join(entry(f"{file.__name__}.{one}") for one in inner)
 
 
 def index_page(rooms: list[ModuleType]) -> str:
-    """Return the table of all rooms."""
+    """Return the table of all rooms and files, and of the package that runs the notebooks."""
     page = heading("API reference") + INTRODUCTION
-    public = [(room, room.__all__) for room in rooms if room.__all__]
-    public.append((importlib.import_module(FILES[0]), FILES[1]))
-    for module, names in public:
+    listed = [(room, room.__all__) for room in rooms if room.__all__]
+    listed += [(importlib.import_module(f"genot_helpers.{name}"), FILES[name]) for name in FILES]
+    listed.append((genot_runner, genot_runner.__all__))
+    for module, names in listed:
         links = ", ".join(f":py:obj:`~{home(module, one)}`" for one in sorted(names))
         page += f":doc:`{short(module)}`\n   {first_line(module)}\n\n   {links}\n\n"
-    listing = "".join(f"   {short(room)}\n" for room in rooms)
-    return f"{page}\n.. toctree::\n   :hidden:\n   :maxdepth: 1\n\n{listing}   files\n"
+    listing = "".join(f"   {short(module)}\n" for module, _ in listed)
+    return f"{page}\n.. toctree::\n   :hidden:\n   :maxdepth: 1\n\n{listing}"
 
 
 INTRODUCTION = """\

@@ -15,10 +15,11 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from genot_helpers.reruns.notebook_page import drop_what_needs_more
-from genot_helpers.reruns.reruns import literal
+from genot_runner.notebook_page import drop_what_needs_more
+from genot_runner.parameters import literal
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGES = ("genot_helpers", "genot_runner")
 PLACES = ("output_dir",)  # parameters that say where things are, not what is computed
 PLOTLY = "application/vnd.plotly.v1+json"
 SOLUTION = "### BEGIN SOLUTION"
@@ -50,7 +51,7 @@ def is_current(source: Path, results: Path, wanted: dict[str, Any]) -> bool:
     page = executed.with_suffix(".html")  # written last, after a run without an error
     if not executed.is_file() or not page.is_file():
         return False
-    helper = (CHECKOUT / "genot_helpers").rglob("*.py")
+    helper = [one for name in PACKAGES for one in (CHECKOUT / name).rglob("*.py")]
     if page.stat().st_mtime < max(path.stat().st_mtime for path in [source, *helper]):
         return False
     return parameters_of(nbformat.read(executed, as_version=4)) == wanted

@@ -9,7 +9,7 @@ package stays quick; which names there are is written in `__init__.pyi`, where e
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # In the order the data flows; a room imports only from rooms before it.
 _ROOMS = (

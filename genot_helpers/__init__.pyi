@@ -30,11 +30,17 @@ from .datasets import (
 )
 from .decoder import Decoder as Decoder, train_decoder as train_decoder
 from .domains import (
+    CompositionDomains as CompositionDomains,
     Consensus as Consensus,
+    FoundDomains as FoundDomains,
+    choose_n_compositions as choose_n_compositions,
     choose_n_domains as choose_n_domains,
+    cluster_composition as cluster_composition,
     cluster_leiden as cluster_leiden,
     cluster_mixture as cluster_mixture,
     cluster_with as cluster_with,
+    find_domains as find_domains,
+    neighbour_agreement as neighbour_agreement,
     refine_domains as refine_domains,
 )
 from .encoder import (
@@ -55,6 +61,7 @@ from .evaluation import (
     flat_scores as flat_scores,
     gap_closed as gap_closed,
     gene_similarity as gene_similarity,
+    ghost_layers as ghost_layers,
     judge_genes as judge_genes,
     marker_matches as marker_matches,
     match_domains as match_domains,
@@ -68,6 +75,7 @@ from .evaluation import (
     score_domains as score_domains,
     score_generated as score_generated,
     score_levels as score_levels,
+    score_stack as score_stack,
     score_table as score_table,
     score_transfer as score_transfer,
     with_spread as with_spread,
@@ -83,8 +91,12 @@ from .interpolation import (
     carry_expression as carry_expression,
     interpolate as interpolate,
     interpolate_many as interpolate_many,
+    interpolate_stack as interpolate_stack,
+    load_alignment as load_alignment,
+    load_interpolation as load_interpolation,
     position_between as position_between,
     prepare_interpolation as prepare_interpolation,
+    save_interpolation as save_interpolation,
 )
 from .plotting import (
     PALETTE as PALETTE,
@@ -96,6 +108,7 @@ from .plotting import (
     gene_flow_figure as gene_flow_figure,
     plot_alignment as plot_alignment,
     plot_by_depth as plot_by_depth,
+    plot_composition as plot_composition,
     plot_confidence as plot_confidence,
     plot_coupling as plot_coupling,
     plot_depth as plot_depth,
@@ -133,7 +146,8 @@ from .preprocessing import (
     smooth_components as smooth_components,
     spatial_graph as spatial_graph,
 )
-from .reruns import write_report as write_report
+from .report import write_report as write_report
+from .results import finish_run as finish_run, peak_memory_mb as peak_memory_mb
 from .simulation import simulate_cortex as simulate_cortex
 from .slices import (
     SliceError as SliceError,

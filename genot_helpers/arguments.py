@@ -141,6 +141,8 @@ def _problem(value: Any, kinds: list[str], limits: tuple[float, float] | None) -
         return f"is of type {_type_name(value)} ({_shown(value)}); give {wanted}."
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
         return _out_of_range(value, kinds, limits)
+    if any(_base(kind) in ("ArrayLike", "NDArray", "ndarray") for kind in kinds):
+        return _unusable_numbers(value)
     if isinstance(value, str) and not _encodable(value):
         return f"is {value!r}, which cannot be written as text; give it without surrogates."
     return None
@@ -154,6 +156,16 @@ def _out_of_range(value: Any, kinds: list[str], limits: tuple[float, float] | No
     if low <= value <= high:
         return None
     return f"is {value}; give a number from {_number(low)} to {_number(high)}."
+
+
+def _unusable_numbers(value: Any) -> str | None:
+    """Say what is wrong with the numbers of an array, or None."""
+    array = np.asarray(value) if value is not None else np.empty(0)
+    if array.dtype.kind == "f" and array.size and not np.isfinite(array).all():
+        return f"has {np.sum(~np.isfinite(array)):,} values that are not finite; leave them out."
+    if array.dtype.kind == "f" and array.size and np.abs(array).max() > 1e50:
+        return f"has values up to {np.abs(array).max():.0e}; give numbers below 1e50."
+    return None
 
 
 def _number(value: float) -> str:
@@ -212,6 +224,18 @@ def _slices(value: Any) -> bool:
     return anndata(value)
 
 
+def _array(value: Any) -> bool:
+    """Whether a value is a numeric array or becomes one; an AnnData would be read row by row."""
+    if _named("AnnData", "DataFrame")(value) or isinstance(value, str | bytes | Mapping):
+        return _named("DataFrame")(value)
+    if not (hasattr(value, "__array__") or isinstance(value, Sequence)):
+        return False
+    try:
+        return np.asarray(value).dtype.kind in "biuf"
+    except (TypeError, ValueError):
+        return False
+
+
 _IS: dict[str, Callable[[Any], bool]] = {
     "int": lambda v: isinstance(v, Integral) and not isinstance(v, bool | np.bool_),
     "float": _number_kind,
@@ -227,6 +251,9 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "Sequence": lambda v: isinstance(v, Sequence | np.ndarray) or _named("Index", "Series")(v),
     "Iterable": lambda v: isinstance(v, Iterable) and not isinstance(v, str | bytes),
     "tuple": lambda v: isinstance(v, tuple | list),
+    "ArrayLike": _array,
+    "NDArray": _array,
+    "ndarray": _array,
     "Coupling": _named("Coupling"),
     "SmoothWarp": _named("SmoothWarp"),
     "SimilarityTransform": _named("SimilarityTransform"),
@@ -248,6 +275,9 @@ _SAY = {
     "Sequence": "a list",
     "Iterable": "a list",
     "tuple": "a tuple",
+    "ArrayLike": "an array of numbers",
+    "NDArray": "an array of numbers",
+    "ndarray": "an array of numbers",
     "Coupling": "a Coupling",
     "SmoothWarp": "a SmoothWarp",
     "SimilarityTransform": "a SimilarityTransform",

@@ -1,15 +1,20 @@
-"""Two slices made comparable: one frame, the same genes on one scale, one code for each label."""
+"""Two slices made comparable: one frame, the same genes on one scale, one code for each label.
+
+Top to bottom: :func:`comparable_places` (coordinates that overlap),
+:func:`log_profiles` (log expression on one scale), :func:`label_codes`, and
+:func:`_both_logarithms`, which judges from the values alone what a matrix holds: a layer, or a
+generated slice, lacks the mark that :func:`genot_helpers.slices.holds_logarithms` looks for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from .slices.features import control_names
+from .shared_features import column_moments, shared_genes
 from .slices.slices import SliceError, as_labels
 from .slices.values import is_numeric, scan, value_kind
 
@@ -19,25 +24,37 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LogProfiles",
-    "both_logarithms",
     "check_overlap",
     "comparable_places",
     "coordinates",
     "label_codes",
     "log_profiles",
-    "shared_genes",
     "sparse_log_profiles",
 ]
 
 
-def coordinates(adata: AnnData, name: str, spatial_key: str = "spatial") -> NDArray:
-    """Return the coordinates of a slice, (n, 2) float64.
+def comparable_places(
+    one: AnnData,
+    other: AnnData,
+    names: tuple[str, str],
+    *,
+    spatial_key: str = "spatial",
+    min_spots: int = 1,
+) -> list[NDArray]:
+    """Return the coordinates (n, 2), (m, 2) of two slices that can be compared place by place."""
+    if min(one.n_obs, other.n_obs) < min_spots:
+        raise SliceError(
+            f"The {names[0]} slice has {one.n_obs} spots and the {names[1]} slice {other.n_obs}: "
+            f"too few to compare them; at least {min_spots} of each are needed."
+        )
+    slices = zip((one, other), names, strict=True)
+    places = [coordinates(adata, name, spatial_key) for adata, name in slices]
+    check_overlap(*places, names)
+    return places
 
-    Raises
-    ------
-    SliceError
-        If they are missing, of another shape, or not finite.
-    """
+
+def coordinates(adata: AnnData, name: str, spatial_key: str = "spatial") -> NDArray:
+    """Return the coordinates of a slice, (n, 2) float64; refuse missing or unusable ones."""
     slot = f"obsm[{spatial_key!r}] of the {name} slice"
     if spatial_key not in adata.obsm:
         raise SliceError(f"{slot} is missing. Found: {list(adata.obsm) or 'nothing'}.")
@@ -66,97 +83,16 @@ def check_overlap(
         )
 
 
-def comparable_places(
-    one: AnnData,
-    other: AnnData,
-    names: tuple[str, str],
-    *,
-    spatial_key: str = "spatial",
-    min_spots: int = 1,
-) -> list[NDArray]:
-    """Return the coordinates of two slices that can be compared place by place.
-
-    Parameters
-    ----------
-    one, other, names
-        The slices, and what messages call them.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
-    min_spots
-        Fewest spots of a slice.
-
-    Returns
-    -------
-    list of ndarray
-        (n, 2) and (m, 2) float64.
-
-    Raises
-    ------
-    SliceError
-        If a slice has fewer spots, coordinates are missing, or the slices do not overlap.
-    """
-    if min(one.n_obs, other.n_obs) < min_spots:
-        raise SliceError(
-            f"The {names[0]} slice has {one.n_obs} spots and the {names[1]} slice {other.n_obs}: "
-            f"too few to compare them; at least {min_spots} of each are needed."
-        )
-    slices = zip((one, other), names, strict=True)
-    places = [coordinates(adata, name, spatial_key) for adata, name in slices]
-    check_overlap(*places, names)
-    return places
-
-
-def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
-    """Return the genes that all slices have, in the order of the last, without control probes.
-
-    Parameters
-    ----------
-    slices
-        Name, for messages, to slice.
-
-    Raises
-    ------
-    SliceError
-        If there is none, or a slice has a gene twice.
-    """
-    names = [adata.var_names for adata in slices.values()]
-    for name, genes in zip(slices, names, strict=True):
-        if not genes.is_unique:
-            raise SliceError(f"The {name} slice has genes twice: `adata.var_names_make_unique()`.")
-    shared = names[-1]
-    shared = shared[~control_names(shared)]
-    for genes in names[:-1]:
-        shared = shared[shared.isin(genes)]
-    if not len(shared):
-        first = "; ".join(
-            f"{name}: {', '.join(g[:3])}" for name, g in zip(slices, names, strict=True)
-        )
-        raise SliceError(
-            f"The slices have no gene in common (first genes: {first}). Use the same kind of gene "
-            "name, symbols or identifiers, in all of them."
-        )
-    return shared
-
-
 class LogProfiles(NamedTuple):
-    """Log expression of the same genes in two slices, from :func:`sparse_log_profiles`.
+    """Log expression of the same genes in two slices, from :func:`sparse_log_profiles`."""
 
-    Attributes
-    ----------
-    genes
-        Names of the p genes, in the order of the held-out slice.
-    real, generated
-        (n, p) and (m, p) CSR, float64: the held-out slice and the generated one.
-    """
-
-    genes: pd.Index
-    real: sparse.csr_matrix
-    generated: sparse.csr_matrix
+    genes: pd.Index  # (p,) names, in the order of the held-out slice
+    real: sparse.csr_matrix  # (n, p) CSR float64, the held-out slice
+    generated: sparse.csr_matrix  # (m, p) CSR float64
 
     def most_variable(self, n_genes: int | None = None) -> LogProfiles:
         """Keep the genes that the held-out slice expresses; of more, those that vary most there."""
-        mean = np.asarray(self.real.mean(axis=0)).ravel()
-        variance = np.asarray(self.real.multiply(self.real).mean(axis=0)).ravel() - mean**2
+        mean, variance = column_moments(self.real)
         largest = np.argsort(-variance, kind="stable")[:n_genes]
         chosen = np.sort(largest[mean[largest] > 0])
         return LogProfiles(self.genes[chosen], self.real[:, chosen], self.generated[:, chosen])
@@ -165,10 +101,7 @@ class LogProfiles(NamedTuple):
 def log_profiles(
     generated: AnnData, held_out: AnnData, *, layer: str | None = None, max_genes: int = 500
 ) -> tuple[NDArray, NDArray]:
-    """Return log expression of the most variable genes, dense: (n, p) and (m, p) float64.
-
-    The held-out slice comes first; else as :func:`sparse_log_profiles`.
-    """
+    """Return log expression of the most variable genes, dense: (n, p) held-out, (m, p) ours."""
     found = sparse_log_profiles(generated, held_out, layer=layer).most_variable(max_genes)
     return found.real.toarray(), found.generated.toarray()
 
@@ -176,39 +109,17 @@ def log_profiles(
 def sparse_log_profiles(
     generated: AnnData, held_out: AnnData, *, layer: str | None = None
 ) -> LogProfiles:
-    """Return log expression of the genes both slices have, on one scale.
-
-    Counts, and other non-negative values, are divided by the total of the spot over the shared
-    genes, multiplied by its median in the held-out slice, and log(1 + x) is taken: as
-    :func:`genot_helpers.preprocessing.normalise` does, but on a scale that does not depend on the
-    generated slice. Values with fractions that all stay below 20 are taken for logarithms.
-
-    Parameters
-    ----------
-    generated, held_out
-        The slices. Nothing is written.
-    layer
-        Layer of the generated slice, in the unit of the held-out ``X``, to take in place of its
-        ``X``.
-
-    Returns
-    -------
-    LogProfiles
-        All shared genes but control probes, expressed or not.
-
-    Raises
-    ------
-    SliceError
-        If the layer is missing, no gene is shared or expressed, values are negative, NaN or
-        infinite, or the slices hold different kinds of values.
-    """
+    """Return log expression of the genes both slices have, on one scale."""
+    # Each spot is divided by its total over the shared genes, multiplied by the median total of the
+    # held-out slice, and log(1 + x) is taken: the scale does not depend on the generated slice.
+    # Values with fractions that all stay below 20 are taken for logarithms.
     if layer is not None and layer not in generated.layers:
         found = list(generated.layers) or "nothing"
         raise SliceError(f"layers[{layer!r}] of the generated slice is missing. Found: {found}.")
     genes = shared_genes({"generated": generated, "held-out": held_out})
     real = held_out[:, genes].X
     ours = generated[:, genes].X if layer is None else generated[:, genes].layers[layer]
-    if both_logarithms(real, ours, layer):
+    if _both_logarithms(real, ours, layer):
         return LogProfiles(genes, _log_values(real, None), _log_values(ours, None))
     totals = _totals(real)
     if not np.isfinite(totals).any():
@@ -236,14 +147,7 @@ def _log_values(matrix: Any, scale: NDArray | None) -> sparse.csr_matrix:
 def label_codes(
     generated: AnnData, held_out: AnnData, generated_key: str, key: str
 ) -> tuple[NDArray, NDArray]:
-    """Return the labels of both slices as whole numbers, the same for the same name.
-
-    Returns
-    -------
-    real, generated : ndarray
-        (n,) and (m,) int; -1 for a spot without a label, and for all of them if there is no such
-        column.
-    """
+    """Return the labels of both slices, held-out first, as numbers by name; -1 without a label."""
     names = [
         _label_names(adata, column)
         for adata, column in ((held_out, key), (generated, generated_key))
@@ -260,28 +164,8 @@ def _label_names(adata: AnnData, key: str) -> pd.Series:
     return as_labels(adata.obs[key]).astype(object)
 
 
-# -------------------------------------------------------------------------------------------------
-# Whether two matrices of expression hold the same kind of values, judged by the values alone.
-#
-# A layer, or a generated slice, does not carry the mark of logarithms that scanpy leaves in
-# ``uns`` and that :func:`genot_helpers.slices.holds_logarithms` looks for.
-
-
-def both_logarithms(real: Any, ours: Any, layer: str | None) -> bool:
-    """Say whether both matrices hold logarithms; refuse values that cannot be compared.
-
-    Parameters
-    ----------
-    real, ours
-        (n, p) and (m, p), sparse or dense: the held-out slice and the generated one.
-    layer
-        Layer that the generated matrix comes from; None for ``X``.
-
-    Raises
-    ------
-    SliceError
-        If values are no numbers, NaN, infinite or negative, or of different kinds.
-    """
+def _both_logarithms(real: Any, ours: Any, layer: str | None) -> bool:
+    """Return whether both matrices hold logarithms; refuse values that cannot be compared."""
     name = "X" if layer is None else f"layers[{layer!r}]"
     kind, largest = _describe(real, "X of the held-out slice")
     if layer is not None and kind != "logarithms":
@@ -305,7 +189,7 @@ def both_logarithms(real: Any, ours: Any, layer: str | None) -> bool:
 
 
 def _describe(matrix: Any, name: str, *, negative: bool = False) -> tuple[str, float]:
-    """Say what a matrix holds, counts, values or logarithms, and its largest value."""
+    """Return what a matrix holds (counts, values or logarithms) and its largest value."""
     if not is_numeric(matrix):
         raise SliceError(f"{name} has dtype {matrix.dtype}; numbers are needed.")
     bad = scan(matrix)[0]

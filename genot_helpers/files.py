@@ -32,40 +32,15 @@ __all__ = [
     "write_slice",
 ]
 
-# A killed process leaves its temporary file behind. One that nobody has written to for an hour
+# A killed process leaves its temporary file behind. One that was not written to for an hour
 # belongs to no running process: transfers and writers touch theirs every few seconds.
 _STALE_SECONDS = 3600.0
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write to; rename it over ``path`` when all went well.
-
-    Parameters
-    ----------
-    path
-        The file to write. Its folder must exist. A symbolic link is followed.
-
-    Yields
-    ------
-    pathlib.Path
-        A new path in the same folder with the same ending. Create the file there.
-
-    Raises
-    ------
-    IsADirectoryError
-        If ``path`` is a folder.
-
-    Notes
-    -----
-    When the block is left by any exception, Ctrl-C included, the temporary file is removed and
-    ``path`` stays as it was.
-
-    Examples
-    --------
-    >>> with atomic_path("scores.txt") as unfinished:
-    ...     _ = unfinished.write_text("ari 0.6")
-    """
+    """Give a temporary path to write to; rename it over ``path`` when all went well."""
+    # After any exception, Ctrl-C included, the temporary file is removed and ``path`` is unchanged.
     path = Path(path).resolve()
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the path of a file.")
@@ -74,9 +49,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield unfinished
         with unfinished.open("rb+") as file:
-            os.fsync(
-                file.fileno()
-            )  # a full disk shows here at the latest, before the old file goes
+            # A full disk shows here at the latest, before the old file is replaced.
+            os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -126,8 +100,8 @@ def check_output_dir(path: str | Path) -> Path:
     except OSError as error:
         raise _os_error(
             error,
-            f"Cannot write to the folder {folder} ({_reason(error)}). Nothing was computed or "
-            "written. Choose another folder, or change its permissions.",
+            f"Cannot write to the folder {folder} ({_reason(error)}). Choose another folder, make "
+            "room, or change its permissions.",
         ) from error
     return folder
 
@@ -229,7 +203,7 @@ def _plain(value: Any) -> Any:
 
 
 def _write_error(path: Path, error: BaseException) -> OSError:
-    """Say what happened to the file, whether the old one is there, and what to do."""
+    """Make an error that names the reason, the state of the old file, and what to do."""
     old = "The file that was there before is unchanged." if path.exists() else "No file was left."
     free = shutil.disk_usage(path.parent).free / 1e6
     return _os_error(

@@ -1,4 +1,4 @@
-"""Where tensors live: on the GPU if there is one."""
+"""What every computation runs with: a device, a progress bar, and squidpy without idle messages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ __all__ = [
     "sq",
 ]
 
+with warnings.catch_warnings():
+    # A docstring of squidpy 1.8.2, the last release for Python 3.11, names keys it does not have.
+    warnings.filterwarnings("ignore", ".* is not a valid key!", SyntaxWarning)
+    import squidpy as sq
+
+# spatialdata logs for every graph that it uses no transform, which no reader can act on.
+logging.getLogger("spatialdata._logging").setLevel(logging.WARNING)
+
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name that torch knows; "auto" is a GPU if there is one.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device here.
-    """
+    """Return the device of a name that torch knows; "auto" is a GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -32,28 +34,6 @@ def choose_device(name: str) -> torch.device:
         ) from error
 
 
-# -------------------------------------------------------------------------------------------------
-# Progress bars: shown where somebody can see them.
-
-
 def progress_off(progress: bool | None) -> bool | None:
-    """Translate ``progress`` into what tqdm calls ``disable``.
-
-    Parameters
-    ----------
-    progress
-        True: always show a bar; False: never; None: in a terminal or notebook only.
-    """
+    """Translate ``progress`` into tqdm's ``disable``; None: a bar in terminals and notebooks."""
     return None if progress is None else not progress
-
-
-# -------------------------------------------------------------------------------------------------
-# squidpy without the messages that nobody can act on: `from .quiet import sq`.
-
-with warnings.catch_warnings():
-    # A docstring of squidpy 1.8.2, the last release for Python 3.11, names keys it does not have.
-    warnings.filterwarnings("ignore", ".* is not a valid key!", SyntaxWarning)
-    import squidpy as sq
-
-# spatialdata tells at every graph that it uses no transform, which nobody asked for.
-logging.getLogger("spatialdata._logging").setLevel(logging.WARNING)

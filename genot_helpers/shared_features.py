@@ -1,15 +1,21 @@
 """Two slices, ready to be compared: checked together, and given features that both share.
 
-Expression maps are compared on a few thousand places: a larger slice is pooled to square bins
-first, so that time and memory do not grow with it. Features are the joint principal components
-(:func:`genot_helpers.preprocessing.joint_components`), centred in each slice, because a shift of
-the whole slice is a matter of the batch, and averaged over a few neighbours. Nothing here writes to
-a slice.
+- :func:`check_pair`: one error that lists what keeps two slices from being compared.
+- :func:`expression_maps`: features for the alignment, on a few thousand places; a larger slice is
+  pooled to square bins, so that time and memory do not grow with it. Features are the joint
+  components (:func:`genot_helpers.preprocessing.joint_components`), centred in each slice, because
+  a shift of a whole slice is a batch effect, and averaged over a few neighbours.
+- :func:`shared_space`: components for everything between two slices; all genes have the same
+  variance, and the mean squared length of a spot is 1. :func:`expression_states` sorts its spots
+  into states.
+
+Nothing here writes to a slice.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import anndata as ad
@@ -21,10 +27,9 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
 
-from .comparable import shared_genes
 from .preprocessing.genes import select_highly_variable
 from .preprocessing.preprocessing import joint_components, normalise
-from .slices.features import gene_problem
+from .slices.features import control_names, gene_problem
 from .slices.geometry import spot_spacing
 from .slices.slices import Problem, SliceError, check_slice
 from .slices.values import ValueKind, holds_logarithms, plain_matrix, slice_kind
@@ -33,9 +38,10 @@ __all__ = [
     "ExpressionMap",
     "SharedSpace",
     "check_pair",
+    "column_moments",
     "expression_maps",
     "expression_states",
-    "holds_logarithms",
+    "shared_genes",
     "shared_space",
 ]
 
@@ -44,69 +50,38 @@ _N_COMPONENTS = 20
 _SAME_SCALE = 1.2  # totals that every spot was scaled to differ by more: another scale
 
 
-class ExpressionMap(NamedTuple):
-    """What a slice expresses where: at its spots, or at bins of spots.
+def column_moments(values: sparse.csr_matrix) -> tuple[NDArray, NDArray]:
+    """Mean and variance of each column of a sparse matrix."""
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    return mean, np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
 
-    Attributes
-    ----------
-    points
-        (n, 2) float64, in the unit of the slice.
-    features
-        (n, d) float64, smoothed components with mean 0 in the slice.
-    spacing
-        Typical distance of neighbouring places, see :func:`spot_spacing`.
-    """
 
-    points: np.ndarray
-    features: np.ndarray
-    spacing: float
-
-    def sample(self, n: int) -> ExpressionMap:
-        """Return at most ``n`` of the places, always the same; ``spacing`` stays that of all."""
-        if len(self.points) <= n:
-            return self
-        chosen = np.sort(np.random.default_rng(0).permutation(len(self.points))[:n])
-        return self._replace(points=self.points[chosen], features=self.features[chosen])
-
-    def smoothed(self, n_neighbors: int) -> ExpressionMap:
-        """Return the map with the mean over each place and its nearest ones as features."""
-        k = min(n_neighbors + 1, len(self.points))
-        neighbors = cKDTree(self.points).query(self.points, k=k)[1].reshape(len(self.points), k)
-        total = np.zeros_like(self.features)
-        for column in neighbors.T:  # one neighbour at a time: no (n, k, d) array
-            total += self.features[column]
-        return self._replace(features=total / k)
-
-    def coarser(self, n: int) -> ExpressionMap:
-        """Return a map of at most ``n`` of the places, with the spacing that these have."""
-        fewer = self.sample(n)
-        return fewer if fewer is self else fewer._replace(spacing=spot_spacing(fewer.points))
+def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
+    """Return the genes that all slices have, in the order of the last, without control probes."""
+    names = [adata.var_names for adata in slices.values()]
+    for name, genes in zip(slices, names, strict=True):
+        if not genes.is_unique:
+            raise SliceError(f"The {name} slice has genes twice: `adata.var_names_make_unique()`.")
+    shared = names[-1]
+    shared = shared[~control_names(shared)]
+    for genes in names[:-1]:
+        shared = shared[shared.isin(genes)]
+    if not len(shared):
+        first = "; ".join(
+            f"{name}: {', '.join(g[:3])}" for name, g in zip(slices, names, strict=True)
+        )
+        raise SliceError(
+            f"The slices have no gene in common (first genes: {first}). Use the same kind of gene "
+            "name, symbols or identifiers, in all of them."
+        )
+    return shared
 
 
 def check_pair(
     left: ad.AnnData, right: ad.AnnData, *, spatial_key: str = "spatial", min_spots: int = 20
 ) -> None:
-    """Raise one error that lists what keeps two slices from being compared.
-
-    Parameters
-    ----------
-    left, right
-        The slices. Nothing is written.
-    spatial_key
-        Slot of ``obsm`` with the positions.
-    min_spots
-        Fewest spots of a slice.
-
-    Raises
-    ------
-    SliceError
-        What :func:`genot_helpers.slices.check_slice` finds in either (genes and spots without any
-        count are let pass: cutting out a part of a slice makes them), fewer genes in common than a
-        fifth of the smaller slice (and than 200), or different kinds of values: counts, values
-        scaled to a total, logarithms.
-    TypeError
-        If one is no AnnData.
-    """
+    """Raise one error that lists what keeps two slices from being compared."""
+    # Genes and spots without any count are accepted: cutting out a part of a slice makes them.
     problems = []
     for name, adata in (("left", left), ("right", right)):
         try:
@@ -114,14 +89,14 @@ def check_pair(
         except SliceError as error:
             found = [p for p in error.problems if not (p.slot == "X" and "are empty" in p.found)]
             problems += [Problem(f"{name} {p.slot}", p.found, p.fix) for p in found]
-    problems = problems or _compare(left, right)
+    problems = problems or _mismatches(left, right)
     if problems:
         lines = [f"- {problem.slot}: {problem.found}\n  Fix: {problem.fix}" for problem in problems]
         raise SliceError("\n".join(["the slices cannot be compared.", *lines]), tuple(problems))
 
 
-def _compare(left: ad.AnnData, right: ad.AnnData) -> list[Problem]:
-    """List what does not fit together between two slices that are sound each."""
+def _mismatches(left: ad.AnnData, right: ad.AnnData) -> list[Problem]:
+    """List what differs between two slices that have each passed the check."""
     problems = []
     genes = gene_problem(left, right, ("left", "right"))
     if genes is not None:
@@ -155,39 +130,15 @@ def expression_maps(
     max_spots: int = 6000,
     n_neighbors: int = 12,
 ) -> tuple[ExpressionMap, ExpressionMap]:
-    """Give two slices features that can be compared between them.
-
-    Parameters
-    ----------
-    left, right
-        Slices that passed :func:`check_pair`. Nothing is written.
-    use_rep
-        Joint embedding in ``obsm`` of both. ``"X_pca"`` is used only where both slices carry the
-        record of one and the same :func:`genot_helpers.preprocessing.joint_components`: components
-        computed slice by slice cannot be compared. Where there are none, or with None, joint
-        components of the 300 shared genes that vary most are computed here.
-    spatial_key
-        Slot of the positions.
-    max_spots
-        A slice with more spots is pooled to about so many square bins.
-    n_neighbors
-        Nearest places over which features are averaged.
-
-    Returns
-    -------
-    tuple of ExpressionMap
-        Left and right; total variance of the features 1, on average of the two.
-
-    Raises
-    ------
-    SliceError
-        If a named embedding is missing, differs in width, or is not finite; or if nothing varies.
-    """
+    """Give two slices that passed :func:`check_pair` features of joint total variance 1."""
+    # ``"X_pca"`` is used only where both slices carry the record of one and the same analysis:
+    # components computed slice by slice cannot be compared. Otherwise, or with None, joint
+    # components of the 300 shared genes that vary most are computed here.
     slices = (left, right)
     points = [np.asarray(adata.obsm[spatial_key], dtype=float) for adata in slices]
     pools = [_pool(position, max_spots) for position in points]
     places = [pool @ position for pool, position in zip(pools, points, strict=True)]
-    if _comparable(left, right, use_rep):
+    if _has_joint_embedding(left, right, use_rep):
         features = [
             pool @ np.asarray(adata.obsm[use_rep], dtype=float)
             for pool, adata in zip(pools, slices, strict=True)
@@ -209,12 +160,39 @@ def expression_maps(
     return left_map, right_map
 
 
-def _pool(points: np.ndarray, max_spots: int) -> sparse.csr_matrix:
-    """Return (places, spots), rows sum to 1: the mean over square bins, or the spots themselves.
+class ExpressionMap(NamedTuple):
+    """The expression of a slice at places: its spots, or bins of spots."""
 
-    Places are sorted, so that nothing depends on the order of the spots, not even which of two
-    neighbours at the same distance comes first.
-    """
+    points: np.ndarray  # (n, 2) float64, in the unit of the slice
+    features: np.ndarray  # (n, d) float64, smoothed components with mean 0 in the slice
+    spacing: float  # typical distance of neighbouring places, see spot_spacing
+
+    def sample(self, n: int) -> ExpressionMap:
+        """Return at most ``n`` of the places, always the same; ``spacing`` stays that of all."""
+        if len(self.points) <= n:
+            return self
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self.points))[:n])
+        return self._replace(points=self.points[chosen], features=self.features[chosen])
+
+    def smoothed(self, n_neighbors: int) -> ExpressionMap:
+        """Return the map with the mean over each place and its nearest ones as features."""
+        k = min(n_neighbors + 1, len(self.points))
+        neighbors = cKDTree(self.points).query(self.points, k=k)[1].reshape(len(self.points), k)
+        total = np.zeros_like(self.features)
+        for column in neighbors.T:  # one neighbour at a time: no (n, k, d) array
+            total += self.features[column]
+        return self._replace(features=total / k)
+
+    def coarser(self, n: int) -> ExpressionMap:
+        """Return a map of at most ``n`` of the places, with the spacing that these have."""
+        fewer = self.sample(n)
+        return fewer if fewer is self else fewer._replace(spacing=spot_spacing(fewer.points))
+
+
+def _pool(points: np.ndarray, max_spots: int) -> sparse.csr_matrix:
+    """Return (places, spots), rows sum to 1: means over square bins, or the spots themselves."""
+    # Places are sorted: nothing depends on the order of the spots, not even ties between
+    # neighbours.
     n_spots = len(points)
     if n_spots <= max_spots:
         return sparse.identity(n_spots, format="csr")[np.lexsort(points.T)]
@@ -225,7 +203,7 @@ def _pool(points: np.ndarray, max_spots: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1.0 / np.bincount(bins)) @ member)
 
 
-def _comparable(left: ad.AnnData, right: ad.AnnData, use_rep: str | None) -> bool:
+def _has_joint_embedding(left: ad.AnnData, right: ad.AnnData, use_rep: str | None) -> bool:
     """Say whether the slices have a joint embedding; raise where one was asked for by name."""
     if use_rep is None:
         return False
@@ -266,7 +244,7 @@ def _components(slices, pools) -> list[np.ndarray]:
         with warnings.catch_warnings():  # such a spot keeps its zeros
             warnings.filterwarnings("ignore", message="Some cells have zero counts")
             normalise(copies)
-    variance = sum(_variance(copy.layers["log1p"]) for copy in copies)
+    variance = sum(column_moments(copy.layers["log1p"])[1] for copy in copies)
     chosen = np.zeros(len(shared), dtype=bool)
     chosen[np.argsort(-variance, kind="stable")[:_N_GENES]] = True
     for copy in copies:
@@ -276,58 +254,25 @@ def _components(slices, pools) -> list[np.ndarray]:
     return [copy.obsm["X_pca"].astype(float) for copy in copies]
 
 
-def _variance(values: sparse.csr_matrix) -> np.ndarray:
-    """Variance of each column."""
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    return np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
-
-
 # -------------------------------------------------------------------------------------------------
-# Components of expression that mean the same in two slices, for everything between them.
-#
-# Log expression of the genes both slices have, centred in each slice (a shift of a whole slice is
-# batch, not tissue), every gene with the same variance (a gene that a score weighs like any other
-# should count like any other), then principal components of both together. The overall size is
-# scaled so that the mean squared length of a spot is 1.
+# Components of expression that mean the same in two slices: log expression of the shared genes,
+# centred in each slice, every gene with the same variance, then joint principal components.
 
 _BLOCK_SPOTS = 4096  # spots made dense at a time
 
 
 class SharedSpace(NamedTuple):
-    """Two slices in the same coordinates of expression.
+    """Two slices in the same coordinates of expression."""
 
-    Attributes
-    ----------
-    left, right
-        (n, d) and (m, d) float32, components, the largest first.
-    genes
-        Genes that were used.
-    """
-
-    left: NDArray[np.float32]
-    right: NDArray[np.float32]
-    genes: pd.Index
+    left: NDArray[np.float32]  # (n, d) components, the largest first
+    right: NDArray[np.float32]  # (m, d)
+    genes: pd.Index  # genes that were used
 
 
 def shared_space(
     left: AnnData, right: AnnData, *, n_components: int = 60, n_genes: int = 1000
 ) -> SharedSpace:
-    """Compute the components. Nothing is written to the slices.
-
-    Parameters
-    ----------
-    left, right
-        ``X`` holds counts or other non-negative values, or logarithms in both.
-    n_components
-        At most the number of genes used.
-    n_genes
-        Of more shared genes, the most variable are used (no labels are looked at).
-
-    Raises
-    ------
-    SliceError
-        If no gene is shared, or none of them varies.
-    """
+    """Compute components of two slices from counts, other non-negative values, or logarithms."""
     genes = shared_genes({"right": right, "left": left})
     plain = [
         AnnData(sparse.csr_matrix(plain_matrix(a[:, genes].X)), var=pd.DataFrame(index=genes))
@@ -379,23 +324,9 @@ def _scatter(values: sparse.csr_matrix, mean: NDArray) -> NDArray[np.float64]:
 def expression_states(
     embedding: NDArray, n_states: int = 20, *, seed: int = 0
 ) -> NDArray[np.float32]:
-    """Sort spots into states of expression, cell types for instance, without names.
-
-    Parameters
-    ----------
-    embedding
-        (n, d), components.
-    n_states
-        k-means clusters, found on at most 20,000 spots.
-    seed
-        For k-means.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_states)
-        1 for the state of a spot, 0 elsewhere; columns centred, mean squared length of a row 4:
-        the mixture of states is to count twice as much as the components.
-    """
+    """Sort spots into unnamed states of expression (cell types, say): (n, n_states) float32."""
+    # 1 for the state of a spot, else 0; centred, with mean squared length 4, so that the mixture of
+    # states counts twice as much as the components.
     chosen = np.random.default_rng(seed).permutation(len(embedding))[:20_000]
     n_states = min(n_states, len(embedding) // 10 + 1)
     model = KMeans(n_states, n_init=1, random_state=seed).fit(embedding[np.sort(chosen)])

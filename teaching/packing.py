@@ -12,16 +12,17 @@ from genot_helpers.files import atomic_path
 from .exercises import CHECKOUT
 
 # What has to lie beside the notebooks so that they can be installed for and run.
-NEEDED = ("pyproject.toml", "constraints.txt", "environment.yml", "LICENSE")
+NEEDED = ("pyproject.toml", "setup.py", "constraints.txt", "environment.yml", "LICENSE")
 NEEDED += ("data/README.md", "data/registry.tsv")
 MADE_AT = (2026, 1, 1, 0, 0, 0)  # the same files make the same archive, byte for byte
 
 
 def installable_files() -> dict[str, bytes]:
-    """Return the package and what is needed to install it: path → contents."""
+    """Return the packages and what is needed to install it: path → contents."""
     package = [
         path
-        for path in sorted((CHECKOUT / "genot_helpers").rglob("*"))
+        for name in ("genot_helpers", "genot_runner")
+        for path in sorted((CHECKOUT / name).rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     ]
     paths = [*(CHECKOUT / name for name in NEEDED), *package]

@@ -22,7 +22,9 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from genot_helpers.reruns.reruns import NotebookRun, find_notebook, literal, run_notebook
+from genot_runner.notebooks import find_notebook
+from genot_runner.parameters import literal
+from genot_runner.runs import NotebookRun, run_notebook
 
 from .editions import student_edition
 from .exercises import Answer, find_exercises, read_answers, read_notebook, solution_names

@@ -10,7 +10,8 @@ import nbformat
 import pytest
 from filelock import FileLock
 
-from genot_helpers.reruns.reruns import CHECKOUT, NotebookRun
+from genot_runner.notebooks import CHECKOUT
+from genot_runner.runs import NotebookRun
 
 sys.path.insert(0, str(CHECKOUT))  # teaching/ is part of the checkout, not of the package
 

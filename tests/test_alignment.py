@@ -32,7 +32,12 @@ from genot_helpers.alignment import (
     refine_by_coupling,
     tissue_area,
 )
-from genot_helpers.alignment.fit import compare, refine_by_maps, refine_by_outline, residual_shift
+from genot_helpers.alignment.fit import (
+    measure_fit,
+    refine_by_maps,
+    refine_by_outline,
+    residual_shift,
+)
 from genot_helpers.alignment.search import search_placements
 from genot_helpers.alignment.transforms import choose_scale
 from genot_helpers.shared_features import ExpressionMap, check_pair, expression_maps
@@ -332,9 +337,9 @@ def test_the_residual_tells_how_far_off_a_placement_is(sections):
     assert right <= 1 < off < upside_down
     away = SimilarityTransform(translation=(1e6, 0))
     assert np.isnan(residual_shift(*maps, away))
-    assert np.isnan(compare(*maps, away).agreement)
-    assert compare(*maps, away).overlap == (0, 0)
-    assert compare(*maps, away).score == 0
+    assert np.isnan(measure_fit(*maps, away).agreement)
+    assert measure_fit(*maps, away).overlap == (0, 0)
+    assert measure_fit(*maps, away).score == 0
 
 
 @pytest.mark.parametrize("refine", [refine_by_maps, refine_by_coupling, refine_by_outline])

@@ -1,4 +1,4 @@
-"""Arguments of public functions: wrong kinds and values out of range are refused before any work."""
+"""Arguments of public functions: wrong kinds and values out of range are refused at once."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ import sys
 import nbformat
 import pytest
 
-import genot_helpers.__main__ as command_line
-from genot_helpers.reruns.reruns import NotebookError, NotebookRun
-from genot_helpers.reruns.sweeps import SweepResult
+import genot_runner.command_line as command_line
+from genot_runner import NotebookError, NotebookRun
+from genot_runner.sweeps import SweepResult
 
 PARAMETERS = """\
 section = "151673"  # name of the section
@@ -136,8 +136,15 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(notebook, capsys, 
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([], ["walk"], ["run"], ["run", "01", "--seed", "1"], ["parameters", "01", "a=1"]),
-        *(["sweep", "table.csv"], ["sweep", "table.csv", "--output-dir", "out", "seed=1"]),
+        *(
+            [],
+            ["walk"],
+            ["run"],
+            ["run", "01", "--seed", "1"],
+            ["parameters", "01", "a=1"],
+            ["copy"],
+        ),
+        *(["sweep"], ["sweep", "table.csv", "--output-dir", "out", "seed=1"]),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):

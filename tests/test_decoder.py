@@ -12,7 +12,7 @@ from random_state import left_alone
 from scipy import sparse, special, stats
 
 from genot_helpers import SliceError, train_decoder
-from genot_helpers.decoder import data as decoder_data
+from genot_helpers.decoder import decoder as decoder_data
 from genot_helpers.decoder.decoder import TrainingLoop
 from genot_helpers.decoder.model import LIKELIHOODS
 
@@ -336,7 +336,7 @@ def nearly_empty(adata):
 )
 def test_unfit_slices_are_refused_before_any_work(spoil, message, monkeypatch):
     monkeypatch.setattr(
-        "genot_helpers.decoder.decoder.stack", None
+        "genot_helpers.decoder.decoder._stack", None
     )  # calling it would be a TypeError
     slices = pair()
     spoil(slices["b"])

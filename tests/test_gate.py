@@ -90,7 +90,7 @@ def steps(adata):
     yield "load_slice", lambda: gh.load_slice(adata)
     yield "preprocess", lambda: gh.preprocess(adata, n_components=min(5, fewest))
     yield "smooth_components", lambda: gh.smooth_components(adata)
-    yield "spectral_embedding", lambda: gh.spectral_embedding(adata, n_components=min(2, fewest))
+    yield "spectral_embedding", lambda: gh.spectral_embedding(adata)
     yield "select_by_moran", lambda: gh.preprocessing.select_by_moran(adata, n_genes=3)
     yield "plot_depth", lambda: gh.plot_depth(adata)
     yield "plot_genes", lambda: gh.plot_genes(adata, [adata.var_names[0]], layer=None)

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from genot_helpers import SliceError, check_slice, colour_domains
-from genot_helpers.plotting.cut import cut_agreement, cut_offset, cut_strip, join_halves, plot_cut
+from genot_helpers.evaluation import cut_agreement, cut_offset, cut_strip
+from genot_helpers.plotting import join_halves, plot_cut
 
 
 @pytest.fixture

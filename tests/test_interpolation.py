@@ -20,8 +20,13 @@ from genot_helpers import (
     spot_spacing,
     write_slice,
 )
-from genot_helpers.interpolation.carry import CarriedLabels, keep_composition, prepare_labels
-from genot_helpers.interpolation.local_means import expected_expression, local_weights
+from genot_helpers.interpolation.local_means import (
+    CarriedLabels,
+    expected_expression,
+    keep_composition,
+    local_weights,
+    prepare_labels,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -276,7 +281,15 @@ def test_file_keeps_everything(halfway, tmp_path):
     write_slice(halfway, tmp_path / "generated.h5ad")
     again = ad.read_h5ad(tmp_path / "generated.h5ad")
     assert_equal(again, halfway)
-    assert again.uns["genot"]["seconds"]["place"] > 0
+
+
+def test_the_same_slice_is_the_same_file(prepared, halfway, tmp_path):
+    """Wall times stay with what was prepared; they would make every file another."""
+    again = prepared.at(0.5)
+    paths = [write_slice(one, tmp_path / f"{n}.h5ad") for n, one in enumerate((halfway, again))]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert "seconds" not in again.uns["genot"]
+    assert prepared.seconds["place"] > 0
 
 
 # --- seed, order, motion -------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers import write_slice
-from genot_helpers.reruns.reruns import NotebookRun, run_notebook
+from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

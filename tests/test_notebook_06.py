@@ -13,7 +13,7 @@ import pytest
 from notebook_runs import messages, outputs_of, shared_demo_run
 
 from genot_helpers import simulate_cortex, write_slice
-from genot_helpers.reruns.reruns import NotebookRun, run_notebook
+from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

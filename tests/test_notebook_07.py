@@ -10,8 +10,8 @@ from notebook_runs import messages, shared_demo_run
 from PIL import Image
 
 from genot_helpers import write_slice
-from genot_helpers.reruns.reruns import NotebookRun, run_notebook
 from genot_helpers.simulation import simulate_embryo
+from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

@@ -11,7 +11,7 @@ from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 from scipy import sparse
 
 from genot_helpers import write_slice
-from genot_helpers.reruns.reruns import NotebookError, NotebookRun, run_notebook
+from genot_runner import NotebookError, NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

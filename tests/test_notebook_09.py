@@ -14,7 +14,7 @@ from notebook_runs import cells_of, messages, shared_demo_run
 from PIL import Image
 
 from genot_helpers import write_slice
-from genot_helpers.reruns.reruns import NotebookRun, run_notebook
+from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

@@ -12,7 +12,7 @@ from conftest import plant_slice
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers import simulate_cortex, write_slice
-from genot_helpers.reruns.reruns import NotebookError, NotebookRun, run_notebook
+from genot_runner import NotebookError, NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
 

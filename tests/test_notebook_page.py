@@ -9,7 +9,7 @@ import pytest
 from nbformat import v4
 from site_pages import Page, is_outside
 
-from genot_helpers.reruns import notebook_page
+from genot_runner import notebook_page
 
 MATHJAX = '<script src="https://cdn.example.org/mathjax/3/tex-svg.js"></script>'
 

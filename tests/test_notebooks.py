@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
 
-from genot_helpers.reruns.reruns import CHECKOUT, NotebookRun, run_notebook
+from genot_runner.notebooks import CHECKOUT
+from genot_runner.runs import NotebookRun, run_notebook
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from genot_helpers.interpolation import placement_search as room
+from genot_helpers.interpolation import placement as room
 from genot_helpers.interpolation.local_means import chain_neighbours, find_nearest, n_threads
 from genot_helpers.interpolation.placement import Prices, autocorrelation, place_spots
 from genot_helpers.interpolation.positions import (
@@ -233,7 +233,7 @@ class Problem:
 
     def sweep(self, chosen, order):
         """Run the compiled search; return the choice and the changes."""
-        surroundings = room.weigh_surroundings(self.positions)
+        surroundings = room.averaging_matrix(self.positions)
         chosen = chosen.copy()
         owner = np.full(len(self.pool), -1, dtype=np.int64)
         owner[chosen] = np.arange(len(chosen))
@@ -278,7 +278,7 @@ def dense_average(points, k):
 def test_averaging_is_the_dense_product(seed):
     problem = Problem(seed)
     n = len(problem.positions)
-    surroundings = room.weigh_surroundings(problem.positions)
+    surroundings = room.averaging_matrix(problem.positions)
     found = surroundings @ np.eye(n, dtype=np.float32)
     np.testing.assert_array_equal(surroundings.diagonal, np.diag(found))
     expected = sum(

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 from scipy import sparse
@@ -13,6 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
+import genot_helpers as gh
 from genot_helpers import simulate_cortex
 from genot_helpers.simulation import simulate_embryo, simulate_hippocampus, simulate_olfactory_bulb
 
@@ -304,3 +306,22 @@ def test_olfactory_bulb_technologies_differ():
 def test_bad_arguments_give_one_clear_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_regions_of_the_hypothalamus_are_mixtures_of_cell_types():
+    sections = gh.simulation.simulate_hypothalamus(n_sections=2, n_cells=3000, seed=1)
+    for adata in sections.values():
+        assert adata.n_obs == 3000
+        gh.check_slice(adata, require_counts=True)
+        table = pd.crosstab(adata.obs["domain_truth"], adata.obs["cell_type"], normalize="index")
+        assert len(table) == 8
+        # No type makes up most of the nuclei; the ventricle is lined by ependymal cells.
+        assert table.loc[["MPA", "MPN", "BST", "PVH"]].to_numpy().max() < 0.4
+        assert table.loc["V3"].idxmax() == "Ependymal"
+
+
+def test_a_section_of_the_hypothalamus_does_not_depend_on_how_many_there_are():
+    one = gh.simulation.simulate_hypothalamus(n_sections=1, n_cells=400)["hypothalamus_1"]
+    two = gh.simulation.simulate_hypothalamus(n_sections=2, n_cells=400)["hypothalamus_1"]
+    assert (one.X != two.X).nnz == 0
+    assert np.array_equal(one.obsm["spatial"], two.obsm["spatial"])

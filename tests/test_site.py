@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from site_pages import Page, is_outside, leads_nowhere, serve, start_browser
 
-from genot_helpers.reruns.notebook_page import notebook_page
-from genot_helpers.reruns.reruns import find_notebook, run_notebook
+from genot_runner import find_notebook, run_notebook
+from genot_runner.notebook_page import notebook_page
 
 pytestmark = pytest.mark.notebook
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from nbformat import v4
 
-from genot_helpers.reruns.notebook_page import WIDGET
+from genot_runner.notebook_page import WIDGET
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from genot_helpers.reruns import results
-from genot_helpers.reruns.results import collect_results, summarise_states
-from genot_helpers.reruns.sweep_summary import (
+from genot_runner import sweep_results
+from genot_runner.sweep_results import collect_results, summarise_states
+from genot_runner.sweep_summary import (
     plot_score_by_parameter,
     plot_seed_spread,
     sweep_scores,
@@ -41,7 +41,7 @@ def collected(tmp_path):
 
 
 def test_one_row_for_each_run_of_the_plan(collected, monkeypatch):
-    monkeypatch.setattr(results, "_CHUNK", 2)
+    monkeypatch.setattr(sweep_results, "_CHUNK", 2)
     parquet, table = collect_results(collected)
     frame = pd.read_parquet(parquet).set_index("run")
     assert list(frame.index) == list("abcde")
@@ -137,3 +137,35 @@ def test_figures_show_every_run_and_the_baseline():
     with pytest.raises(ValueError, match="nothing to draw"):
         plot_score_by_parameter(scores, [])
     plt.close("all")
+
+
+def test_a_spreadsheet_runs_nothing(tmp_path):
+    folder = tmp_path / "runs" / "01"
+    folder.mkdir(parents=True)
+    evil = ["=HYPERLINK(1)", "+1", "-1+cmd", "@SUM(A1)", "\t=1", "good", "a=b"]
+    metrics = {str(number): text for number, text in enumerate(evil)} | {"loss": -1.5}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    record = {"status": "finished", "parameters": {"gene": "=1+1", "t": -1}}
+    (folder / "run.json").write_text(json.dumps(record))
+    plan = {"runs": {"01": {"notebook": "01.ipynb", "parameters": {}}}}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    parquet, table = collect_results(tmp_path)
+    with table.open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [row[f"metric.{number}"] for number in range(7)] == [
+        *("'=HYPERLINK(1)", "'+1", "'-1+cmd", "'@SUM(A1)", "'\t=1", "good", "a=b")
+    ]
+    assert row["parameter.gene"] == "'=1+1"
+    assert row["metric.loss"] == "-1.5"  # a number
+    assert pq.read_table(parquet).to_pylist()[0]["metric.0"] == "=HYPERLINK(1)"
+
+
+@pytest.mark.parametrize("record", [[], {"status": "finished", "parameters": 3, "seed": "x"}, 5])
+def test_records_written_by_hand_stop_nothing(tmp_path, record):
+    folder = tmp_path / "runs" / "01"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(record))
+    plan = {"runs": {"01": {"notebook": "01.ipynb", "parameters": {"seed": 1}}}}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    collect_results(tmp_path)
+    assert sum(summarise_states(tmp_path)[0].values()) == 1

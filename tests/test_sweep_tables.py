@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sweep_runs import write_tiny
 
-from genot_helpers.reruns.parameters import SweepTableError, notebook_parameters
-from genot_helpers.reruns.sweep_tables import read_sweep, run_id
+from genot_runner.parameters import SweepTableError, notebook_parameters
+from genot_runner.sweep_tables import read_sweep, run_id
 
 
 @pytest.fixture
@@ -160,3 +160,39 @@ def test_relative_paths_start_from_the_table(folder):
     run = read_sweep(write(folder, "t.csv", "notebook,data_dir\n02_paths.ipynb,mine\n"))[0]
     assert run.parameters == {"data_dir": str((folder / "mine").resolve())}
     assert run.notebook == str((folder / "02_paths.ipynb").resolve())
+
+
+def test_a_grid_is_counted_before_it_is_combined(folder):
+    lists = "".join(f"  p{n}: {list(range(60))}\n" for n in range(4))  # 12,960,000 combinations
+    message = refused(folder, "t.yaml", f"grid:\n  notebook: 01_tiny.ipynb\n{lists}")
+    assert "asks for 12,960,000 runs; at most 100,000 are taken" in message
+
+
+def test_aliases_that_stand_for_thousands_of_millions_are_refused(folder):
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for one, other in zip("bcdefghi", "abcdefgh", strict=True):
+        lines.append(f"{one}: &{one} [{', '.join([f'*{other}'] * 10)}]")
+    assert "too large" in refused(folder, "t.yaml", "grid:\n  " + "\n  ".join(lines))
+    assert "too large" in refused(folder, "t.yaml", "grid: &a\n  notebook: *a\n")
+    assert "cannot be read" in refused(folder, "t.yaml", "runs: " + "[" * 5000)
+    few = "runs:\n- &one {notebook: 01_tiny.ipynb, names: &names [x]}\n"
+    runs = read_sweep(
+        write(folder, "t.yaml", few + "- {notebook: 01_tiny.ipynb, seed: 1, names: *names}\n")
+    )
+    assert [run.parameters["names"] for run in runs] == [["x"], ["x"]]
+
+
+@pytest.mark.parametrize("limit", ["nan", "inf", "-1", "0", "1e999", "a", "True", "[1]"])
+def test_limits_are_finite_and_above_0(folder, limit):
+    for name in ("threads", "memory_mb", "timeout_minutes"):
+        rows = f"notebook,{name}\n01_tiny.ipynb,{limit}\n"
+        assert f"row 2: {name!r} is " in refused(folder, "t.csv", rows)
+
+
+def test_a_table_that_is_no_utf8_says_so(folder):
+    (folder / "t.csv").write_bytes("notebook,section\n01_tiny.ipynb,café\n".encode("latin-1"))
+    with pytest.raises(SweepTableError, match="Save it as UTF-8"):
+        read_sweep(folder / "t.csv")
+    surrogate = '- {notebook: 01_tiny.ipynb, section: "\\ud800"}'
+    message = refused(folder, "t.yaml", surrogate)
+    message.encode("utf-8")

@@ -21,10 +21,11 @@ from sweep_runs import (
     write_tiny,
 )
 
-from genot_helpers.reruns import sweeps
-from genot_helpers.reruns.one_run import locked
-from genot_helpers.reruns.parameters import NotebookError
-from genot_helpers.reruns.sweeps import run_sweep
+from genot_runner import sweeps
+from genot_runner.notebooks import NotebookError
+from genot_runner.run_folder import locked
+from genot_runner.sweep_results import collect_results
+from genot_runner.sweeps import run_sweep
 
 HEADER = "notebook,seed,fail,wait,threads,timeout_minutes\n"
 
@@ -142,6 +143,49 @@ def test_what_keeps_a_sweep_from_starting(table, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(NotebookError, match="need Snakemake"):
         run_sweep(table, output_dir=tmp_path / "sweep")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("memory_mb", float("nan")), ("timeout_minutes", -1), ("cores", 0), ("threads", 0)),
+        *(("cores", 1.5), ("memory_mb", float("inf")), ("timeout_minutes", "a")),
+    ],
+)
+def test_limits_are_checked_before_anything_is_written(table, tmp_path, option, value):
+    table.write_text("notebook,seed\n01_tiny.ipynb,0\n")
+    with pytest.raises(NotebookError, match=f"'{option}' is .* above 0"):
+        run_sweep(table, output_dir=tmp_path / "sweep", **{option: value})
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_damaged_results_are_told_and_done_again(table, tmp_path):
+    table.write_text("notebook,seed\n" + "".join(f"01_tiny.ipynb,{seed}\n" for seed in range(4)))
+    folder = tmp_path / "sweep"
+    first = sweep(table, folder)
+    assert first.returncode == 0, first.stderr
+    damaged = sorted(results(folder))[:3]
+    half = {damaged[0]: "metrics.json", damaged[1]: "run.json"}
+    for name, file in half.items():
+        path = folder / "runs" / name / file
+        path.write_text(path.read_text()[:40])
+    (folder / "runs" / damaged[2] / "run.json").unlink()
+    collect_results(folder)
+    told = {name: row["status"] for name, row in results(folder).items()}
+    assert [told[name] for name in damaged] == ["failed", "missing", "missing"]
+    assert "damaged" in results(folder)[damaged[0]]["error"]
+    again = sweep(table, folder)
+    assert again.returncode == 0, again.stderr
+    assert "4 finished" in again.stdout
+    assert [executions(folder)[name] for name in sorted(results(folder))] == [2, 2, 2, 1]
+
+
+def test_a_sweep_with_a_missing_run_is_no_success(table, tmp_path, monkeypatch):
+    table.write_text("notebook,seed\n01_tiny.ipynb,0\n")
+    monkeypatch.setattr(sweeps, "_call", lambda command, lock: 0)
+    done = run_sweep(table, output_dir=tmp_path / "sweep")
+    assert done.counts == {"missing": 1}
+    assert done.exit_code == 1
 
 
 def test_what_snakemake_is_asked_for(table, tmp_path, monkeypatch):

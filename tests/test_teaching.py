@@ -19,7 +19,7 @@ pytest.importorskip("nbgrader", reason="the course editions need nbgrader: extra
 
 from notebook_runs import shared_demo_run
 
-from genot_helpers.reruns.reruns import CHECKOUT
+from genot_runner.notebooks import CHECKOUT
 from teaching.bundle import BundleError, assemble, wheels_wanted
 from teaching.editions import (
     NOTE,

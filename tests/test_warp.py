@@ -12,7 +12,7 @@ from scipy.interpolate import BSpline
 from scipy.spatial.distance import cdist
 
 from genot_helpers import SliceError, normalise
-from genot_helpers.interpolation import fit_warp, splines
+from genot_helpers.interpolation import fit_warp, warp as splines
 from genot_helpers.interpolation.local_means import (
     BANDWIDTHS,
     choose_bandwidth,

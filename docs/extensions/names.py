@@ -25,7 +25,9 @@ def find_name(
     target = node["reftarget"].lstrip(".")
     objects = env.domains["py"].objects
     matches = [name for name in objects if f".{name}".endswith(f".{target}")]
-    if not matches and target.startswith("genot_helpers."):  # without the room or the file
+    if not matches and target.startswith(
+        ("genot_helpers.", "genot_runner.")
+    ):  # without the room or the file
         matches = [name for name in objects if _same(name, target)]
     places = {(objects[name].docname, objects[name].node_id): name for name in matches}
     if len(places) > 1:

@@ -1,12 +1,12 @@
-"""Two slices into one frame: the right one is turned, shifted (and scaled) onto the left one.
+"""Two slices into one frame: the right one is rotated, shifted (and scaled) onto the left one.
 
-No start is needed and slices may overlap in part: all placements are searched
-(:mod:`genot_helpers.alignment.search`), the best few are fitted finely
-(:mod:`genot_helpers.alignment.fit`), and the best of these is judged. Expression decides, not the
-outline, which says little where a capture area cuts the tissue off. The published ways, for
-comparison, are in :mod:`genot_helpers.alignment.published`.
+:func:`align` searches all angles and shifts (``search.py``), so that no start is needed and slices
+may overlap in part; fits the best few finely (``fit.py``); and judges the best of these by overlap,
+residual and agreement (:func:`judge`). Expression decides and not the outline, which is misleading
+where a capture area cuts the tissue off. :func:`apply_alignment` writes the coordinates.
 
-An alignment is rigid. What is bent stays bent: that is for the warp, later.
+An alignment is a similarity T(x) = s R x + b (``transforms.py``). Bending of the tissue is left to
+the warp (:func:`genot_helpers.fit_warp`). Published ways, for comparison: ``published.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ import numpy as np
 
 from ..shared_features import ExpressionMap, check_pair, expression_maps
 from ..slices.slices import SliceError, record
-from .fit import compare, refine_by_coupling, refine_by_maps, refine_by_outline, residual_shift
+from .fit import (
+    measure_fit,
+    refine_by_coupling,
+    refine_by_maps,
+    refine_by_outline,
+    residual_shift,
+)
 from .search import Fit, search_placements
 from .transforms import SimilarityTransform, choose_scale
 
@@ -68,7 +74,7 @@ def align(
         one common :func:`genot_helpers.preprocessing.joint_components`; otherwise, and with None,
         joint components are computed here, on copies.
     scale
-        - ``"auto"``: from the units where both slices tell them (``uns["genot"]``:
+        - ``"auto"``: from the units if both slices state them (``uns["genot"]``:
           ``micrometres_per_unit``, or ``spatial_unit`` µm), or from the pitch of two Visium grids;
           where neither is known, as ``"area"`` if one slice is more than 1.5 times as long as the
           other, as if in other units; else 1.
@@ -78,26 +84,26 @@ def align(
         - a number: that scale, left units per right unit. None: 1.
     allow_reflection
         Whether right may be mirrored, for sections that were turned over. Many tissues are nearly
-        symmetric: leave it out where you know that none was. Where mirroring would fit better,
-        that is among the problems.
+        symmetric, so leave it out if you know that no section was turned over. If mirroring would
+        fit better, ``problems`` says so.
     refine
         Fine fit. ``"maps"``: to the expression map, safe if slices overlap in part.
-        ``"coupling"``: then also partial coupling and Procrustes in turn, which lets outlines
-        count; a little better where both slices show all of the tissue, worse where they do not.
-        ``"outline"``: then by place alone, whatever is expressed where, within some 30°. For whole
-        bodies that grow, such as embryos at two stages: organs that look alike need not lie alike
-        and turn the fit by 10° to 20°. Wrong where a slice shows a part only.
+        ``"coupling"``: then also partial coupling and Procrustes in turn, which uses the outlines:
+        a little better if both slices show all of the tissue, worse if they do not.
+        ``"outline"``: then by place alone, within some 30°, for whole bodies that grow, such as
+        embryos at two stages, whose organs move and would turn the fit by 10° to 20°. Wrong if a
+        slice shows only a part.
     spatial_key
         Slot of the coordinates.
     max_spots
-        Larger slices are pooled to about so many bins, so that 100,000 spots take seconds.
+        Larger slices are pooled to about this many bins, so that 100,000 spots take seconds.
     min_overlap
         Smallest share of the smaller slice that must lie on the other.
     max_residual
         Largest residual of a good alignment, in spot spacings.
     on_poor
-        What to do with an alignment that has problems: ``"raise"``, ``"warn"``, or ``"return"`` it,
-        for those who look at its ``problems`` themselves.
+        What to do with an alignment that has ``problems``: ``"raise"``, ``"warn"``, or only
+        ``"return"`` it.
 
     Returns
     -------
@@ -106,7 +112,7 @@ def align(
     Raises
     ------
     SliceError
-        If a slice is unfit: see :func:`genot_helpers.pairs.check_pair`.
+        If a slice is unsound, or the two have no gene in common.
     AlignmentError
         If the alignment is poor and ``on_poor`` is ``"raise"``; it carries the alignment. Whatever
         ``on_poor`` says: if no placement covers ``min_overlap``.
@@ -177,7 +183,7 @@ def apply_alignment(
     spatial_key
         Coordinates that are moved.
     key_added
-        Writes ``obsm[key_added]`` (n, 2) float64, and how it came about to
+        Writes ``obsm[key_added]`` (n, 2) float64, and the alignment's record to
         ``uns["genot"]["alignment"]``. With ``key_added="spatial"`` the coordinates are replaced
         (``alignment.transform.inverse()`` brings them back); an image of the tissue in
         ``uns["spatial"]`` does not move with them.
@@ -223,20 +229,20 @@ def _check_parameters(scale, refine, max_spots, min_overlap, max_residual, on_po
 
 
 def _best_on_one_side(maps, placements: list[Fit], fitted: bool) -> tuple[Fit, float]:
-    """Fit the best placements; return the best of them, and the strength of one turned elsewhere.
-
-    Several are tried on coarse maps, which draw from farther away; the winner is fitted on all.
-    """
+    """Fit the best placements; return the best, and the strength of the best one turned by 30°."""
+    # Several are tried on coarse maps, where fits converge from farther away; the best, in full.
     coarse = [one.coarser(1500) for one in maps]
     elsewhere = [fit for fit in placements if _turned(fit, placements[0])][:1]
     tried = [
-        compare(*coarse, refine_by_maps(*coarse, fit.transform, allow_scale=fitted, n_steps=15))
+        measure_fit(*coarse, refine_by_maps(*coarse, fit.transform, allow_scale=fitted, n_steps=15))
         for fit in (*placements[:_N_CANDIDATES], *elsewhere)
     ]
     best = max(tried, key=lambda fit: fit.score)
-    full = compare(*maps, refine_by_maps(*maps, best.transform, allow_scale=fitted))
+    full = measure_fit(*maps, refine_by_maps(*maps, best.transform, allow_scale=fitted))
     others = [fit for fit in tried if _turned(fit, best)] or elsewhere
-    runner_up = max((compare(*maps, fit.transform).score for fit in others), default=float("nan"))
+    runner_up = max(
+        (measure_fit(*maps, fit.transform).score for fit in others), default=float("nan")
+    )
     return full, runner_up
 
 
@@ -247,7 +253,7 @@ def _turned(one: Fit, other: Fit) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------
-# What an alignment is, and when it is a poor one.
+# The result, and when an alignment is poor.
 
 _AS_WELL = 0.95
 _MIN_STRENGTH = 0.45  # unrelated slices reach .2, wrong halves of one tissue .35, real ones .55-1.7
@@ -280,8 +286,8 @@ class Alignment:
         spot spacings.
     residual
         By how many spot spacings patches of tissue would still have to move to agree best: median,
-        0 to 8, see :func:`genot_helpers.alignment.residual.residual_shift`. 0 to 1 is as good as it
-        gets, 3 means a tissue that is bent, 5 or more that something is wrong.
+        0 to 8. 0 to 1 is as good as possible, 3 means that the tissue is bent, 5 or more that
+        something is wrong.
     agreement_before, agreement
         Correlation of smoothed expression between the slices where they overlap, before and after
         (nan if they did not overlap).
@@ -294,10 +300,10 @@ class Alignment:
     turned_over
         Strength of the best placement on the other side: mirrored against this one.
     spacing
-        The spot spacing meant above, in units of the left slice: the larger one of the two; that
-        of bins where a slice was pooled.
+        The spot spacing above, in units of the left slice: the larger one of both slices; that of
+        the bins if a slice was pooled.
     scale_source
-        Where the scale comes from, in words.
+        Origin of the scale, in words.
     side_chosen
         Whether mirroring was allowed, so that the side was found rather than given.
     problems
@@ -319,7 +325,7 @@ class Alignment:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -355,33 +361,13 @@ def judge(
     max_residual: float = 5.0,
     on_poor: str = "raise",
 ) -> Alignment:
-    """Measure a transform, however it was found, and raise, warn or say nothing if it is poor.
-
-    Parameters
-    ----------
-    left, right
-        Expression of both slices, see :func:`genot_helpers.pairs.expression_maps`.
-    transform
-        From right to left.
-    runner_up, turned_over, scale_source, side_chosen, min_overlap, max_residual, on_poor
-        ``turned_over`` is the best placement on the other side; the rest is as in
-        :class:`Alignment` and :func:`genot_helpers.alignment.align`.
-
-    Returns
-    -------
-    Alignment
-
-    Raises
-    ------
-    AlignmentError
-        If the alignment is poor and ``on_poor`` is ``"raise"``.
-    """
-    fit = compare(left, right, transform)
+    """Measure a transform, however it was found; raise, warn or only record if it is poor."""
+    fit = measure_fit(left, right, transform)
     alignment = Alignment(
         transform=transform,
         overlap=fit.overlap,
         residual=residual_shift(left, right, transform),
-        agreement_before=compare(left, right, SimilarityTransform.identity()).agreement,
+        agreement_before=measure_fit(left, right, SimilarityTransform.identity()).agreement,
         agreement=fit.agreement,
         strength=fit.score,
         runner_up=runner_up,
@@ -410,8 +396,8 @@ def _misfits(found: Alignment, min_overlap: float, max_residual: float) -> Itera
         )
     if not found.residual <= max_residual:
         yield (
-            f"The residual is {found.residual:.1f} spot spacings; more than {max_residual:g} is no "
-            "match: patches of one slice look like other places of the other."
+            f"The residual is {found.residual:.1f} spot spacings; more than {max_residual:g} means "
+            "that patches of one slice resemble other places of the other slice."
         )
     if found.strength < _MIN_STRENGTH:
         yield (
@@ -421,11 +407,9 @@ def _misfits(found: Alignment, min_overlap: float, max_residual: float) -> Itera
 
 
 def _rivals(found: Alignment, turned_over: Fit | None) -> Iterator[str]:
-    """Say in sentences which other placements fit as well.
-
-    A tissue with a plane of symmetry overlaps more when mirrored if each slice shows another half
-    of it, but then it agrees less: only a rival that agrees better speaks against a given side.
-    """
+    """Say in sentences which other placements fit as well."""
+    # If each slice shows another half of a symmetric tissue, mirroring increases the overlap and
+    # lowers the agreement. So only a rival that agrees better counts against a given side.
     if found.runner_up > _AS_WELL * found.strength:
         yield (
             "Another placement, turned by 30° or more, fits as well (strength "

@@ -1,12 +1,16 @@
 """The fine fit of one slice to another, from a start that is about right.
 
-:func:`refine_by_maps` takes Gauss-Newton steps on angle and shift that make the features of the
-right spots equal the left map, read off where they land (Lucas & Kanade 1981, *An iterative image
-registration technique*, IJCAI). The map is read off by local linear regression, so that regular
-grids of spots do not lock into each other, as they may when spots are matched with spots.
+Top to bottom:
 
-Fits that match spots with spots are in :mod:`genot_helpers.alignment.matched`; how far a fit still
-is from the best one, in :mod:`genot_helpers.alignment.residual`.
+- :func:`refine_by_maps`: Gauss-Newton steps on angle and shift until the features of the right
+  spots equal the left map, read off where they land (Lucas & Kanade 1981, *An iterative image
+  registration technique*, IJCAI). The map is a local linear regression, so that regular grids of
+  spots do not lock into each other, as they may when spots are matched with spots;
+- :func:`measure_fit`: overlap and agreement of a placement;
+- :func:`refine_by_coupling`: a partial optimal transport coupling of position and expression, as in
+  PASTE2 (Liu et al. 2023, https://doi.org/10.1101/gr.277670.123), alternating with a weighted
+  Procrustes fit of the coupled pairs; :func:`refine_by_outline`: the same by position alone;
+- :func:`residual_shift`: how far a fit still is from the best one, patch by patch.
 """
 
 from __future__ import annotations
@@ -23,49 +27,33 @@ from .search import Fit
 from .transforms import SimilarityTransform, weighted_procrustes
 
 __all__ = [
-    "REACH",
-    "compare",
-    "reach_between",
+    "iterate_fit",
+    "measure_fit",
     "refine_by_coupling",
     "refine_by_maps",
     "refine_by_outline",
     "residual_shift",
-    "settle",
 ]
 
-REACH = 1.5
-"""Spot spacings within which a spot has a neighbour in the other slice."""
+_REACH = 1.5  # spot spacings within which a spot has a neighbour in the other slice
 _N_NEIGHBORS = 12  # of the local regression
 
 
-def reach_between(
+def _reach_between(
     left: ExpressionMap, right: ExpressionMap, transform: SimilarityTransform
 ) -> float:
-    """Distance within which two places are neighbours: that of the coarser map counts."""
-    return REACH * max(left.spacing, transform.scale * right.spacing)
+    """Distance within which two places are neighbours, from the coarser map."""
+    return _REACH * max(left.spacing, transform.scale * right.spacing)
 
 
-def settle(
+def iterate_fit(
     start: SimilarityTransform,
     step: Callable[[SimilarityTransform], tuple[SimilarityTransform, np.ndarray] | None],
     *,
     n_steps: int,
     tolerance: float,
 ) -> SimilarityTransform:
-    """Go on from a transform, step by step, until a step moves nothing any more.
-
-    Parameters
-    ----------
-    start
-        The first transform.
-    step
-        Takes the transform so far; returns the move that makes it better, and the places, (n, 2),
-        that are moved; None where it cannot go on.
-    n_steps
-        Most steps.
-    tolerance
-        The last step is the first one that moves no place by so much.
-    """
+    """Repeat a step from a transform until no place moves by more than the tolerance."""
     transform = start
     for _ in range(n_steps):
         found = step(transform)
@@ -86,24 +74,7 @@ def refine_by_maps(
     allow_scale: bool = False,
     n_steps: int = 60,
 ) -> SimilarityTransform:
-    """Turn and shift until the right features agree with the left map under them.
-
-    Parameters
-    ----------
-    left, right
-        The maps.
-    start
-        Near the fit: within some 20° and a tenth of the tissue.
-    allow_scale
-        Let the size change, too, by a quarter at most.
-    n_steps
-        Most steps; fewer when one moves no spot by more than 0.003 spacings.
-
-    Returns
-    -------
-    SimilarityTransform
-        Right to left; never mirrored against ``start``.
-    """
+    """Rotate and shift until the right features agree with the left map under them."""
     tree = cKDTree(left.points)
 
     def step(transform: SimilarityTransform) -> tuple[SimilarityTransform, np.ndarray] | None:
@@ -112,7 +83,7 @@ def refine_by_maps(
             return None
         places, error, gradient = read
         arm = places - places.mean(axis=0)
-        turned = np.column_stack([-arm[:, 1], arm[:, 0]])  # where a small rotation moves a place
+        turned = np.column_stack([-arm[:, 1], arm[:, 0]])  # how a rotation moves a place
         effects = [np.einsum("nda,na->nd", gradient, turned), gradient[..., 0], gradient[..., 1]]
         if allow_scale:
             effects.append(np.einsum("nda,na->nd", gradient, arm))
@@ -127,12 +98,12 @@ def refine_by_maps(
         )
         return move, places
 
-    return settle(start, step, n_steps=n_steps, tolerance=0.003 * left.spacing)
+    return iterate_fit(start, step, n_steps=n_steps, tolerance=0.003 * left.spacing)
 
 
-def compare(left: ExpressionMap, right: ExpressionMap, transform: SimilarityTransform) -> Fit:
+def measure_fit(left: ExpressionMap, right: ExpressionMap, transform: SimilarityTransform) -> Fit:
     """Measure how well a placement fits; the agreement is nan where nothing overlaps."""
-    moved, reach = transform.apply(right.points), reach_between(left, right, transform)
+    moved, reach = transform.apply(right.points), _reach_between(left, right, transform)
     tree = cKDTree(left.points)
     near = tree.query(moved)[0] < reach
     overlap = float((cKDTree(moved).query(left.points)[0] < reach).mean()), float(near.mean())
@@ -148,15 +119,13 @@ def compare(left: ExpressionMap, right: ExpressionMap, transform: SimilarityTran
 
 
 def _read_off(left: ExpressionMap, right: ExpressionMap, tree: cKDTree, transform):
-    """Return places of right that lie on left, right minus left features there, left's gradient.
-
-    Value (n, d) and gradient (n, d, 2) of the left map by local linear regression with Gaussian
-    weights; None where fewer than 10 places overlap.
-    """
+    """Return places of right that lie on left, right minus left features there, left's gradient."""
+    # Value (n, d) and gradient (n, d, 2) of the left map by local linear regression with Gaussian
+    # weights; None where fewer than 10 places overlap.
     places = transform.apply(right.points)
     k = min(_N_NEIGHBORS, len(left.points))
     distance, neighbor = tree.query(places, k=k)
-    near = distance[:, 0] < reach_between(left, right, transform)
+    near = distance[:, 0] < _reach_between(left, right, transform)
     if near.sum() < 10:
         return None
     places, distance, neighbor = places[near], distance[near], neighbor[near]
@@ -173,10 +142,8 @@ def _read_off(left: ExpressionMap, right: ExpressionMap, tree: cKDTree, transfor
 
 
 def _solve(effects: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Solve for the step (p,), given effects (n, d, p) and errors (n, d), robustly.
-
-    The mean of each component is free, for a batch effect; spots that fit badly count less.
-    """
+    """Solve for the step (p,), given effects (n, d, p) and errors (n, d), robustly."""
+    # The mean of each component is free, for a batch effect; outliers get less weight.
     error = error - np.median(error, axis=0)
     squares = (error**2).sum(axis=1)
     weight = 1 / (1 + squares / max(float(np.median(squares)), 1e-12))
@@ -197,15 +164,9 @@ def _at_most(step: np.ndarray, limit: float) -> np.ndarray:
 
 
 # -------------------------------------------------------------------------------------------------
-# Fine fits of one slice to another that match spots with spots.
-#
-# :func:`refine_by_coupling` alternates a partial optimal transport coupling of position and
-# expression, as PASTE2 does (Liu et al. 2023, https://doi.org/10.1101/gr.277670.123), with a
-# weighted Procrustes fit of the coupled pairs. :func:`refine_by_outline` does so by position
-# alone: for whole bodies that grow, in which parts that look alike need not lie alike.
+# Fits that match spots with spots.
 
-_TURNS = (0.0, -20.0, 20.0)
-"""Angles against the start from which the outline is fitted: as far as expression may be wrong."""
+_TURNS = (0.0, -20.0, 20.0)  # degrees; expression may be wrong by about so much
 
 
 def refine_by_coupling(
@@ -219,18 +180,21 @@ def refine_by_coupling(
     embedding_weight: float = 200.0,
     max_spots: int = 1500,
 ) -> SimilarityTransform:
-    """Couple the spots that overlap, fit the pairs, and so on until nothing moves.
+    """Couple the spots that overlap, fit the pairs by Procrustes, and repeat.
 
     Parameters
     ----------
-    left, right, start, allow_scale, n_steps
-        As in :func:`genot_helpers.alignment.fit.refine_by_maps`; ``start`` must be nearer, within a
-        few spot spacings.
+    left, right
+        From :func:`genot_helpers.shared_features.expression_maps`.
+    start
+        Right to left, within a few spot spacings of the right placement.
+    allow_scale, n_steps
+        Whether to fit the scale too; most steps.
     n_neighbors, embedding_weight
         Passed to :func:`genot_helpers.transport.sparse_coupling`: nearest spots that are possible
         partners, and the weight of expression against distance in squared spot spacings.
     max_spots
-        Maps are thinned to so many places: the time of an exact coupling grows with the square.
+        Maps are thinned to this many places; the time of an exact coupling grows with its square.
 
     Returns
     -------
@@ -238,7 +202,7 @@ def refine_by_coupling(
         Right to left.
     """
     left, right = left.coarser(max_spots), right.coarser(max_spots)
-    tree, reach = cKDTree(left.points), reach_between(left, right, start)
+    tree, reach = cKDTree(left.points), _reach_between(left, right, start)
 
     def step(transform: SimilarityTransform) -> tuple[SimilarityTransform, np.ndarray] | None:
         moved = transform.apply(right.points)
@@ -263,7 +227,7 @@ def refine_by_coupling(
         )
         return move, moved
 
-    return settle(start, step, n_steps=n_steps, tolerance=0.02 * left.spacing)
+    return iterate_fit(start, step, n_steps=n_steps, tolerance=0.02 * left.spacing)
 
 
 def refine_by_outline(
@@ -275,21 +239,9 @@ def refine_by_outline(
     n_steps: int = 40,
     max_spots: int = 800,
 ) -> SimilarityTransform:
-    """Lay one whole body over the other: couple by place alone, fit the pairs, and so on.
-
-    That ends in the nearest resting place, which need not be the best one. So it is done from the
-    start and from 20° to either side of it, and the one that is cheapest to transport is returned.
-
-    Parameters
-    ----------
-    left, right, start, allow_scale, n_steps, max_spots
-        As in :func:`refine_by_coupling`; ``start`` within some 30°.
-
-    Returns
-    -------
-    SimilarityTransform
-        Right to left.
-    """
+    """Lay one whole body over the other: couple by place alone, fit the pairs, and repeat."""
+    # This finds a local optimum only. So it is done from the start and from 20° to either side, and
+    # the fit with the lowest transport cost is returned.
     left, right = left.coarser(max_spots), right.coarser(max_spots)
     center = start.apply(right.points).mean(axis=0)
     options = {"allow_scale": allow_scale, "n_steps": n_steps, "embedding_weight": 0.0}
@@ -310,7 +262,7 @@ def _transport_cost(left: ExpressionMap, right: ExpressionMap, transform) -> flo
 
 
 # -------------------------------------------------------------------------------------------------
-# By how much a placed slice would still have to move, patch by patch, to agree best.
+# The residual: by how much patches would still have to move to agree best.
 
 _FARTHEST = 8  # spot spacings that are tried
 
@@ -318,28 +270,13 @@ _FARTHEST = 8  # spot spacings that are tried
 def residual_shift(
     left: ExpressionMap, right: ExpressionMap, transform: SimilarityTransform
 ) -> float:
-    """Say by how much patches of the tissue would still have to move, in spot spacings.
-
-    The overlap is cut into up to 25 patches. Each is shifted in all directions, up to 8 spacings,
-    and its best shift is the shortest one that reaches 95 % of what can be gained: along a layer,
-    where nothing can be said, it stays. The median over patches, weighted by what there is to gain,
-    is small for a good placement, a few spacings where the tissue is deformed, and about 7 where
-    expression has nothing to say or contradicts.
-
-    Parameters
-    ----------
-    left, right
-        The maps.
-    transform
-        Right to left: the placement.
-
-    Returns
-    -------
-    float
-        Between 0 and 8; nan if fewer than 30 places overlap.
-    """
+    """Median shift, in spot spacings, with which patches of the tissue would agree best."""
+    # The overlap is cut into up to 25 patches. Each is shifted in all directions, up to 8 spacings,
+    # and its best shift is the shortest one with 95 % of the largest gain: so a patch does not move
+    # along a layer. The median over patches, weighted by their gain, is small for a good placement,
+    # a few spacings if the tissue is deformed, and about 7 if expression is unrelated.
     left, right = left.smoothed(12), right.smoothed(12).sample(1500)
-    tree, reach = cKDTree(left.points), reach_between(left, right, transform)
+    tree, reach = cKDTree(left.points), _reach_between(left, right, transform)
     places = transform.apply(right.points)
     distance, nearest = tree.query(places)
     near = distance < reach
@@ -374,10 +311,8 @@ def _shifts() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _typical_shift(misfit: np.ndarray, lengths: np.ndarray, size: np.ndarray) -> float:
-    """Return the median over patches of the best shift, weighted by what there is to gain.
-
-    ``misfit`` is (shifts, patches), NaN where too little overlaps; ``size`` the places of a patch.
-    """
+    """Return the median over patches of the best shift, weighted by the gain."""
+    # misfit is (shifts, patches), NaN where too little overlaps; size the places of a patch.
     usable = np.isfinite(misfit).sum(axis=0) > len(lengths) / 3
     if not usable.any():
         return float("nan")

@@ -6,9 +6,9 @@
 :func:`align_icp`
     By coordinates alone: area-scaled iterative closest points (Besl & McKay 1992,
     https://doi.org/10.1109/34.121791), trimmed (Chetverikov et al. 2005,
-    https://doi.org/10.1016/j.imavis.2004.05.007). It sees outlines only, so a round or symmetric
-    tissue, or one that fills its capture area, comes out at any angle; and the spots of a regular
-    grid lock into those of the other.
+    https://doi.org/10.1016/j.imavis.2004.05.007). It sees outlines only, so the angle is
+    arbitrary for a round or symmetric tissue, or one that fills its capture area; and
+    the spots of a regular grid lock into those of the other.
 
 Both return an alignment that is judged by expression, like that of :func:`align`.
 """
@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from ..shared_features import check_pair, expression_maps
 from ..transport.gromov import partial_fused_gromov_wasserstein_coupling
 from .alignment import Alignment, judge
-from .fit import settle
+from .fit import iterate_fit
 from .transforms import SimilarityTransform, choose_scale, weighted_procrustes
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ def align_partial_gromov(
     Parameters
     ----------
     left, right, use_rep, scale, allow_reflection, spatial_key, on_poor
-        As in :func:`genot_helpers.alignment.align`; a scale that would be fitted is taken as it is.
+        As in :func:`genot_helpers.alignment.align`; the scale is not fitted.
     overlap
         Share of the spots that have a partner, above 0 up to 1. It must be known: PASTE2 asks for
         it, too.
     alpha
         Weight of the distances within each slice against expression, 0 to 1 (1: shape only).
     n_spots
-        Each slice is thinned to so many spots, evenly. Time grows faster than their square.
+        Each slice is thinned evenly to this many spots. Time grows faster than their square.
 
     Returns
     -------
@@ -78,8 +78,8 @@ def align_partial_gromov(
 
     Notes
     -----
-    The problem is not convex and starts from nowhere. Distances within a slice do not know left
-    from right, so the coupling may be mirrored, which the fit then cannot follow.
+    The problem is not convex, and there is no start. Distances within a slice do not tell left from
+    right, so the coupling may be mirrored, which the fit then cannot follow.
     """
     maps, scale, source = _prepare(left, right, use_rep, scale, spatial_key)
     few = [one.sample(n_spots) for one in maps]
@@ -117,7 +117,7 @@ def align_icp(
     Parameters
     ----------
     left, right, scale, allow_reflection, spatial_key, on_poor
-        As in :func:`genot_helpers.alignment.align`; a scale that would be fitted is taken as it is.
+        As in :func:`genot_helpers.alignment.align`; the scale is not fitted.
     overlap
         Share of the pairs, the closest ones, that each step fits.
     use_rep
@@ -160,10 +160,8 @@ def _prepare(left, right, use_rep, scale, spatial_key):
 
 
 def _closest_points(target, moving, start, share, n_steps=50):
-    """Pair each point with the closest one, both ways, fit the closest pairs, and so on.
-
-    Returns the transform and the root mean square distance of the pairs that were fitted last.
-    """
+    """Pair each point with the closest one, both ways, fit the closest pairs, and repeat."""
+    # Returns the transform and the root mean square distance of the pairs that were fitted last.
     tree, distances = cKDTree(target), []
 
     def step(transform: SimilarityTransform) -> tuple[SimilarityTransform, np.ndarray]:
@@ -176,5 +174,5 @@ def _closest_points(target, moving, start, share, n_steps=50):
         distances.append(float(np.sqrt((distance[kept] ** 2).mean())))
         return weighted_procrustes(left, right), moved
 
-    transform = settle(start, step, n_steps=n_steps, tolerance=1e-4 * np.ptp(target))
+    transform = iterate_fit(start, step, n_steps=n_steps, tolerance=1e-4 * np.ptp(target))
     return transform, distances[-1]

@@ -2,8 +2,9 @@
 
 Both expression maps are drawn on a grid. For each of 36 angles the correlation of the two pictures
 is computed for *all* shifts at once by Fourier transforms, over the part where both have tissue
-(masked normalised cross-correlation: Padfield 2012, https://doi.org/10.1109/TIP.2011.2181402). A
-slice that lies upside down does no harm, and a part that only one slice has does not count.
+(masked normalised cross-correlation: Padfield 2012, https://doi.org/10.1109/TIP.2011.2181402). So a
+slice may lie upside down, and a part that only one slice has does not count. With r the correlation
+and o the mean overlap, placements are ranked by artanh(r) * sqrt(o).
 """
 
 from __future__ import annotations
@@ -27,30 +28,19 @@ _ANGLE_STEP = 10.0
 
 
 class Fit(NamedTuple):
-    """A placement of the right map on the left one and how well it fits.
+    """A placement of the right map on the left one, and how well it fits."""
 
-    Attributes
-    ----------
-    transform
-        Right to left.
-    agreement
-        Correlation of left and right features over all components, between -1 and 1, where the maps
-        overlap and with the mean there removed from each.
-    overlap
-        Share of left and of right that has tissue of the other within reach.
-    """
-
-    transform: SimilarityTransform
+    transform: SimilarityTransform  # right to left
+    # correlation of centred left and right features over all components, where the maps overlap
     agreement: float
+    # share of left and of right that has tissue of the other within reach
     overlap: tuple[float, float]
 
     @property
     def score(self) -> float:
-        """Fisher's z of the agreement times the root of the mean overlap: how sure the fit is.
-
-        The standard error of z falls with the root of the area compared, so a small part that
-        agrees by chance does not win over the whole.
-        """
+        """Fisher's z of the agreement times the root of the mean overlap."""
+        # The standard error of z falls with the root of the area compared, so this is proportional
+        # to a significance, and a small part that agrees by chance does not win over the whole.
         return float(_score(np.nan_to_num(self.agreement), np.mean(self.overlap)))
 
 
@@ -62,24 +52,7 @@ def search_placements(
     allow_reflection: bool = False,
     min_overlap: float = 0.3,
 ) -> list[Fit]:
-    """Try all angles and shifts, and return the best shift of each angle, best first.
-
-    Parameters
-    ----------
-    left, right
-        The maps.
-    scales
-        Sizes of right to try.
-    allow_reflection
-        Also try right mirrored.
-    min_overlap
-        Smallest part of the smaller map that must overlap.
-
-    Returns
-    -------
-    list of Fit
-        One for each angle, scale and mirroring; empty if no shift overlaps enough.
-    """
+    """Try all angles and shifts, and return the best shift of each angle, best first."""
     extent = max(_diameter(left.points), *(scale * _diameter(right.points) for scale in scales))
     cell = max(left.spacing, *(scale * right.spacing for scale in scales), extent / _CELLS)
     size = fft.next_fast_len(
@@ -155,6 +128,7 @@ def _best_shift(left: _Picture, right: _Picture, min_overlap: float):
 
 
 def _score(agreement, overlap):
+    """Fisher's z times the root of the overlap."""
     return np.arctanh(np.clip(agreement, -0.99, 0.99)) * np.sqrt(overlap)
 
 

@@ -1,8 +1,8 @@
-"""Rigid motions and similarities of the plane, as objects to look at, apply, invert and chain.
+"""Rigid motions and similarities of the plane, T(x) = s R x + b: apply, invert, chain, fit.
 
-The transform that fits one set of points to another is the weighted Procrustes solution of Kabsch
-(1976, https://doi.org/10.1107/S0567739476001873) and Umeyama (1991,
-https://doi.org/10.1109/34.88573): closed form, from one singular value decomposition.
+:func:`weighted_procrustes` fits one set of points to another in closed form, from one singular
+value decomposition (Kabsch 1976, https://doi.org/10.1107/S0567739476001873; Umeyama 1991,
+https://doi.org/10.1109/34.88573). :func:`choose_scale` decides s where the units do not.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SimilarityTransform:
 
     Notes
     -----
-    The arrays are read-only, so that a transform that was looked at is the one that is applied.
+    The arrays are read-only.
 
     Examples
     --------
@@ -83,12 +83,12 @@ class SimilarityTransform:
             )
         rotation.flags.writeable = translation.flags.writeable = False
         for name, value in (("rotation", rotation), ("translation", translation)):
-            object.__setattr__(self, name, value)  # the way to set a field of a frozen dataclass
+            object.__setattr__(self, name, value)  # sets a field of a frozen dataclass
         object.__setattr__(self, "scale", float(self.scale))
 
     @classmethod
     def identity(cls) -> SimilarityTransform:
-        """Return the transform that moves nothing."""
+        """Return the identity."""
         return cls()
 
     @classmethod
@@ -238,7 +238,7 @@ def weighted_procrustes(
         )
     signs = np.ones(2)
     if not allow_reflection and np.linalg.det(u @ vt) < 0:
-        signs[1] = -1.0  # turn the weaker axis round: the best rotation that does not mirror
+        signs[1] = -1.0  # flip the weaker axis: the best rotation without mirroring
     rotation = _nearest_orthogonal((u * signs) @ vt)
     scale = float(singular @ signs) / spread if allow_scale else 1.0
     if not scale > 0:
@@ -265,17 +265,13 @@ def _pairs(left: ArrayLike, right: ArrayLike, weights: ArrayLike | None):
 
 
 def _nearest_orthogonal(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Remove rounding errors, which would pile up over a chain of transforms."""
+    """Remove rounding errors, which would accumulate over a chain of transforms."""
     u, _, vt = np.linalg.svd(matrix)
     return u @ vt
 
 
 # -------------------------------------------------------------------------------------------------
-# How many units of the left slice one unit of the right slice is.
-#
-# Units are known, or the pitch of Visium spots tells them, or the areas of the tissues are
-# compared. The area is that of the alpha shape (Edelsbrunner et al. 1983,
-# https://doi.org/10.1109/TIT.1983.1056714).
+# The scale: from the units, the pitch of Visium spots, or the ratio of tissue areas.
 
 _SAME_SIZE = 1.5
 
@@ -283,26 +279,7 @@ _SAME_SIZE = 1.5
 def choose_scale(
     left: AnnData, right: AnnData, scale: float | str | None, spatial_key: str = "spatial"
 ) -> tuple[float, bool, str]:
-    """Decide how many left units a right unit is.
-
-    Parameters
-    ----------
-    left, right
-        The slices.
-    scale
-        As in :func:`genot_helpers.alignment.align`.
-    spatial_key
-        Slot of the coordinates.
-
-    Returns
-    -------
-    scale : float
-        To start from.
-    fitted : bool
-        Whether it is only a guess, to be fitted.
-    source : str
-        Where it comes from, in words.
-    """
+    """Return left units per right unit, whether it is only a start, and its origin in words."""
     if scale is None or not isinstance(scale, str):
         return float(scale or 1.0), False, "none" if scale is None else "given"
     points = [np.asarray(adata.obsm[spatial_key], dtype=float) for adata in (left, right)]
@@ -312,7 +289,7 @@ def choose_scale(
             return units[1] / units[0], False, "units in uns['genot']"
         if on_visium_grid(left) and on_visium_grid(right):
             ratio = spot_spacing(points[0]) / spot_spacing(points[1])
-            if abs(ratio - 1) > 0.02:  # less is how the image was taken, or nothing
+            if abs(ratio - 1) > 0.02:  # a smaller difference comes from imaging
                 return ratio, False, "pitch of the Visium grids"
             return 1.0, False, "pitch of the Visium grids, the same"
     ratio = float(np.sqrt(tissue_area(points[0]) / tissue_area(points[1])))
@@ -325,7 +302,8 @@ def tissue_area(points: np.ndarray) -> float:
     """Area of the alpha shape of the spots, in squared units of the coordinates.
 
     The union of the Delaunay triangles whose circumscribed circle has a radius of at most three
-    spot spacings: holes and bays of the tissue are left out, which the convex hull would fill.
+    spot spacings (Edelsbrunner et al. 1983, https://doi.org/10.1109/TIT.1983.1056714). Unlike the
+    convex hull it leaves out holes and bays of the tissue.
 
     Parameters
     ----------

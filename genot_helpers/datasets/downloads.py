@@ -262,6 +262,7 @@ def _what_happened(error: OSError) -> str:
 # they are known. Files go where :mod:`genot_helpers.datasets` looks for local ones
 # (``data/README.md`` describes the layout and names the papers).
 
+INSTALLED_REGISTRY = Path(__file__).resolve().parents[1] / "data" / "registry.tsv"
 SPATIAL_FOLDER = "spatial"  # Space Ranger keeps everything but the matrix there
 MERFISH_STACK = "merfish.h5ad"  # all sections of the hypothalamus in one file, told by bregma
 MERFISH_SECTIONS = tuple(f"merfish_{n}" for n in (29, 24, 19, 14, 9, 4, 1, 6, 11, 16, 21, 26))
@@ -275,7 +276,7 @@ def read_registry(path: str | Path | None = None) -> pd.DataFrame:
     path
         Table with the columns ``dataset, file, url, sha256, bytes, shape, note``, separated by
         tabs. If not given, ``data/registry.tsv`` of the checkout: beside the package, or in the
-        working directory or a folder above it (for a package that was installed elsewhere).
+        working directory or a folder above it; else the copy that an installed package carries.
 
     Returns
     -------
@@ -291,6 +292,7 @@ def read_registry(path: str | Path | None = None) -> pd.DataFrame:
     if path is None:
         here = Path(__file__).resolve().parents[2]
         places = [folder / "data" / "registry.tsv" for folder in (here, *_above(Path.cwd()))]
+        places.append(INSTALLED_REGISTRY)
         path = next((place for place in places if place.is_file()), places[0])
     path = Path(path)
     if not path.is_file():
@@ -302,7 +304,10 @@ def read_registry(path: str | Path | None = None) -> pd.DataFrame:
     table["place"] = [
         f"{dataset}/{_place(file)}" for dataset, file in zip(table.dataset, table.file, strict=True)
     ]
-    table.attrs["folder"] = str(path.resolve().parent)
+    installed = path.resolve() == INSTALLED_REGISTRY.resolve()
+    table.attrs["folder"] = str(
+        pooch.os_cache("genot-helpers") if installed else path.resolve().parent
+    )
     return table
 
 
@@ -343,7 +348,8 @@ def download_dir(data_dir: str | Path | None = None, *, registry: pd.DataFrame) 
     -------
     pathlib.Path
         ``data_dir``; else the environment variable ``GENOT_DATA_DIR`` where that folder can be
-        written to; else the folder of the registry (``data/`` of the checkout).
+        written to; else the folder of the registry (``data/`` of the checkout), or, where the
+        package was installed without a checkout, the reader's folder for caches.
     """
     if data_dir is not None:
         return Path(data_dir).expanduser()

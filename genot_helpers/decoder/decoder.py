@@ -1,7 +1,8 @@
-"""Train the decoder, embedding to expression, on both slices together.
+"""Train the decoder, from embedding to expression, on all slices together.
 
-The equations are in :mod:`.model`, what expression scatters like in :mod:`.likelihoods`, the passes
-over the data in :mod:`.loop`.
+Top to bottom: :func:`train_decoder`; the passes over the data in minibatches; the slices checked
+and stacked, with a part held out. The network, what it predicts and the likelihoods are in
+:mod:`.model`.
 """
 
 from __future__ import annotations
@@ -31,13 +32,7 @@ if TYPE_CHECKING:
     from .model import Gaussian, Poisson
 
 __all__ = [
-    "Decoder",
-    "DecoderData",
-    "Part",
     "TrainingLoop",
-    "check_expression",
-    "check_settings",
-    "stack",
     "train_decoder",
 ]
 
@@ -61,10 +56,10 @@ def train_decoder(
     progress: bool | None = None,
     section_key: str | None = None,
 ) -> Decoder:
-    """Learn what expression to expect at a given embedding.
+    """Learn which expression to expect at a given embedding.
 
-    Train on the kind of embedding that will be decoded: for the embedding of a generated slice,
-    which is an average over places, that is one smoothed over the spatial graph (see
+    Train on the kind of embedding that will be decoded. The embedding of a generated slice is an
+    average over places, so train on one smoothed over the spatial graph (see
     :func:`genot_helpers.preprocessing.smooth_components`). The slices are not changed.
 
     Parameters
@@ -84,7 +79,7 @@ def train_decoder(
         Width of the hidden layer.
     max_epochs, patience
         At most so many epochs, and stop after so many in a row that did not lower the held-out
-        loss (by more than 1/500 of what has been gained so far: the last crumbs take longest).
+        loss (by more than 1/500 of what has been gained so far).
     held_out_fraction
         Share of each slice's spots that is not trained on but decides when to stop.
     batch_size, learning_rate
@@ -113,7 +108,7 @@ def train_decoder(
         negative or missing values, or counts in one slice and other values in another, or no counts
         where the likelihood needs them; too few spots. Before any work.
     ValueError
-        A setting makes no sense, or the device does not exist.
+        A setting is out of range, or the device does not exist.
     FloatingPointError
         The loss is no longer finite.
 
@@ -127,7 +122,7 @@ def train_decoder(
     >>> mean = decoder.predict(embedding, slice_weights=(1 - t, t))
     """
     named = named_slices(slices)
-    check_settings(
+    _check_settings(
         likelihood,
         n_hidden=n_hidden,
         max_epochs=max_epochs,
@@ -138,13 +133,13 @@ def train_decoder(
     )
     target = choose_device(device)
     embeddings = joint_embeddings(named, use_rep, dtype=np.float32)
-    counts = check_expression(named, likelihood)
+    counts = _check_expression(named, likelihood)
     if likelihood == "auto":
         likelihood = "negative_binomial" if counts else "gaussian"
 
     start = time.perf_counter()
     rng = np.random.default_rng(seed)
-    data = stack(named, embeddings, held_out_fraction, rng).to(target)
+    data = _stack(named, embeddings, held_out_fraction, rng).to(target)
     sizes = (embeddings[0].shape[1], n_hidden, data.values.shape[1], len(named))
     network = DecoderNetwork(*sizes, seed=seed).to(target)
     network.slice_intercepts.requires_grad_(slice_intercepts)
@@ -152,7 +147,7 @@ def train_decoder(
     mean_only = loop.start_at_mean()
     bar = tqdm(range(max_epochs), desc="decoder", unit="epoch", disable=progress_off(progress))
     outcome = loop.fit(bar, patience, batch_size, learning_rate)
-    held_out_losses = loop.compare(mean_only)
+    held_out_losses = loop.held_out_losses(mean_only)
     loop.calibrate()
     decoder = Decoder(
         network=network.cpu().eval(),
@@ -172,14 +167,12 @@ def train_decoder(
 
 
 # -------------------------------------------------------------------------------------------------
-# The training of the decoder: passes over the data, until the held-out spots gain no more.
-#
-# Minibatches of spots (the only expression that is ever dense), Adam (Kingma and Ba,
-# arXiv:1412.6980), and early stopping (Prechelt 1998, doi:10.1007/3-540-49430-8_3): a part of the
-# spots of every slice is held out, and the weights with the lowest loss on it are kept.
+# The training: minibatches (the only expression that is ever dense), Adam (Kingma and Ba,
+# arXiv:1412.6980), and early stopping (Prechelt 1998, doi:10.1007/3-540-49430-8_3): the weights
+# with the lowest loss on the held-out spots are kept.
 
 _EVALUATION_SPOTS = 1024  # looked at in one go where nothing is learned
-_RAKING_STEPS = 5  # settles the calibration to about a thousandth
+_RAKING_STEPS = 5  # fix the calibration to about a thousandth
 _WORTHWHILE = 0.002  # share of the gain so far that keeps the training going
 
 
@@ -190,7 +183,7 @@ class TrainingLoop:
         self,
         network: DecoderNetwork,
         likelihood: Poisson | Gaussian,
-        data: DecoderData,
+        data: _DecoderData,
         rng: np.random.Generator,
     ) -> None:
         self.network, self.likelihood, self.data, self.rng = network, likelihood, data, rng
@@ -208,7 +201,7 @@ class TrainingLoop:
 
     @torch.no_grad()
     def start_at_mean(self) -> torch.Tensor:
-        """Make the network the mean-only model; returns its output (genes,)."""
+        """Make the network the mean-only model; return its output (genes,)."""
         network, embedding = self.network, self.data.embedding
         network.centre.copy_(embedding.mean(dim=0))
         scale = embedding.std(dim=0)
@@ -223,7 +216,7 @@ class TrainingLoop:
         return network.output_bias.detach().clone()
 
     def fit(self, bar: tqdm, patience: int, batch_size: int, learning_rate: float) -> dict:
-        """Train with early stopping, end with the best weights; returns fields of Decoder."""
+        """Train with early stopping, keep the best weights; return fields of Decoder."""
         parameters = [one for one in self.network.parameters() if one.requires_grad]
         optimiser = torch.optim.Adam(parameters, lr=learning_rate)
         curves = {name: [self._loss(spots)] for name, spots in self.watched.items()}
@@ -281,7 +274,7 @@ class TrainingLoop:
         return total / (len(spots) * self.data.values.shape[1])
 
     @torch.no_grad()
-    def compare(self, mean_only: torch.Tensor) -> NDArray[np.float64]:
+    def held_out_losses(self, mean_only: torch.Tensor) -> NDArray[np.float64]:
         """Losses (3, genes) of the held-out spots: mean-only, decoder, every value known."""
         likelihood, dispersion, sums = self.likelihood, self.network.dispersion, 0
         for target, output, library in self.batches(self.data.held_out):
@@ -295,10 +288,8 @@ class TrainingLoop:
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Make the mean of each gene right, which the logarithm has shifted (see predict).
-
-        Compositions add up to one for every spot and to the observed mean for every gene: raking.
-        """
+        """Make the mean of each gene right, which the logarithm has shifted (Gaussian only)."""
+        # Raking: compositions sum to one for every spot, and to the observed mean for every gene.
         if self.likelihood.counts:
             return
         factors = self.network.calibration
@@ -323,9 +314,7 @@ def _require_finite(losses: list[float]) -> None:
 
 
 # -------------------------------------------------------------------------------------------------
-# What the decoder is trained on: slices checked, one under the other, a part held out.
-#
-# Expression stays as it comes, sparse or dense; only the spots of one minibatch are made dense.
+# What the decoder is trained on: slices checked, stacked, a part held out. X stays sparse or dense.
 
 _MIN_SPOTS = 20  # with any expression, per slice
 _BLOCK_SPOTS = 1024
@@ -340,7 +329,7 @@ class Part(NamedTuple):
     slice_weights: torch.Tensor
 
 
-class DecoderData(NamedTuple):
+class _DecoderData(NamedTuple):
     """All n spots of all slices, and which of them to train on."""
 
     values: sparse.csr_matrix | NDArray  # (n, genes)
@@ -351,7 +340,7 @@ class DecoderData(NamedTuple):
     training: NDArray[np.intp]  # numbers of the spots, ascending
     held_out: NDArray[np.intp]
 
-    def to(self, device: torch.device) -> DecoderData:
+    def to(self, device: torch.device) -> _DecoderData:
         """Move all but the expression to a device."""
         names = ("embedding", "library", "slice_weights")
         return self._replace(**{name: getattr(self, name).to(device) for name in names})
@@ -363,16 +352,13 @@ class DecoderData(NamedTuple):
         return Part(values, self.embedding[index], self.library[index], self.slice_weights[index])
 
 
-def stack(
+def _stack(
     named: Mapping[str, AnnData],
     embeddings: list[NDArray[np.float32]],
     held_out_fraction: float,
     rng: np.random.Generator,
-) -> DecoderData:
-    """Put the slices one under the other and hold out the same share of each.
-
-    Spots without any expression are in neither part: they say nothing about the composition.
-    """
+) -> _DecoderData:
+    """Stack the slices and hold out the same share of each; empty spots are in neither part."""
     matrices = [adata.X for adata in named.values()]
     if any(sparse.issparse(matrix) for matrix in matrices):
         values = sparse.vstack(matrices, format="csr")
@@ -386,7 +372,7 @@ def stack(
     for column in belongs.T:
         spots = rng.permutation(np.flatnonzero((library > 0) & (column > 0)))
         held_out[spots[: max(1, round(held_out_fraction * len(spots)))]] = True
-    return DecoderData(
+    return _DecoderData(
         values,
         torch.from_numpy(np.concatenate(embeddings)),
         torch.from_numpy(library.astype(np.float32)[:, None]),
@@ -404,16 +390,8 @@ def _dense(values: sparse.csr_matrix | NDArray, spots: NDArray[np.intp] | slice)
     return np.ascontiguousarray(rows, dtype=np.float32)
 
 
-def check_expression(named: Mapping[str, AnnData], likelihood: str) -> bool:
-    """Make sure that the slices can be trained on together; says whether they hold counts.
-
-    Raises
-    ------
-    SliceError
-        Genes differ; ``X`` is missing, not numeric, holds NaN, infinite or negative values; too few
-        spots with expression; counts in one slice and other values in another; or no counts where
-        the likelihood needs them.
-    """
+def _check_expression(named: Mapping[str, AnnData], likelihood: str) -> bool:
+    """Raise unless the slices can be trained on together; return whether they hold counts."""
     (first_name, first), *others = named.items()
     for name, adata in others:
         if not adata.var_names.equals(first.var_names):
@@ -443,7 +421,7 @@ def check_expression(named: Mapping[str, AnnData], likelihood: str) -> bool:
 
 
 def _check_values(name: str, adata: AnnData) -> bool:
-    """Raise where X cannot be used; says whether it holds whole numbers."""
+    """Raise where X cannot be used; return whether it holds whole numbers."""
     if adata.X is None or not is_numeric(adata.X) or not adata.n_vars:
         raise SliceError(f"{name}: X holds no numbers; store counts or other values there")
     bad, used_spots, _ = scan(adata.X)
@@ -471,8 +449,8 @@ _RANGES = {
 }
 
 
-def check_settings(likelihood: str, **settings: float) -> None:
-    """Raise one error that lists all settings that make no sense."""
+def _check_settings(likelihood: str, **settings: float) -> None:
+    """Raise one error that lists all settings that are out of range."""
     problems = [
         f"{name} is {settings[name]}; give a number from {low} to {high}"
         for name, (low, high) in _RANGES.items()

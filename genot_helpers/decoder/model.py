@@ -3,17 +3,17 @@
 The generated slice takes unchanged expression from real spots (``X``) and, beside it, the denoised
 expectation (``layers["mean"]``), which this decoder gives for any embedding, also for one between
 those of two slices. The idea is the decoder of scVI (Lopez et al., Nature Methods 2018,
-doi:10.1038/s41592-018-0229-2): a likelihood that fits the kind of values (:mod:`.likelihoods`),
-and the library size as a factor outside the network. With a standardised embedding z (d,)::
+doi:10.1038/s41592-018-0229-2): a likelihood that fits the kind of values (second half of this
+file), and the library size as a factor outside the network. With a standardised embedding z (d,)::
 
     hidden   h = silu(z W + b)
     output   eta = [h, z] V + a + sum_s w_s (u_s - mean u)       one number per gene
 
-The direct way from z to the output makes linear decoding (the inverse of principal components) the
-easy part. u_s is the intercept of slice s, a batch effect: the weights w_s pick the slice in
-training and blend the slices when generating; equal weights leave it out. V starts at zero and a at
-the mean, so the untrained decoder is the mean-only model: every gain over it has been learned.
-:mod:`genot_helpers.decoder.decoder` trains it.
+The direct connection from z to the output makes linear decoding (the inverse of principal
+components) the easy part. u_s is the intercept of slice s, a batch effect: the weights w_s pick the
+slice in training and blend the slices when generating; equal weights leave it out. V starts at zero
+and a at the mean, so the untrained decoder is the mean-only model: every gain over it is learned.
+:mod:`.decoder` trains it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ __all__ = [
     "Decoder",
     "DecoderNetwork",
     "Gaussian",
-    "NegativeBinomial",
     "Poisson",
     "one_thread",
 ]
@@ -47,11 +46,9 @@ _BLOCK_SPOTS = 2048  # predicted in one go
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread: the same bits on any machine with the same instructions.
-
-    The matrices of a minibatch are too small to share anyway, and on a busy machine threads that
-    wait for each other take 20 times as long. (Other libraries change the number under way.)
-    """
+    """Let torch compute on one thread: the same bits on machines with the same instructions."""
+    # The matrices of a minibatch are too small to share; on a busy machine threads that wait for
+    # each other take 20 times as long. (Other libraries change the number of threads meanwhile.)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -61,11 +58,7 @@ def one_thread() -> Iterator[None]:
 
 
 class DecoderNetwork(torch.nn.Module):
-    """The equations at the top of this file; the initial weights come from ``seed`` alone.
-
-    Beside the weights it holds what the likelihood needs: ``dispersion`` and ``calibration``, one
-    number per gene.
-    """
+    """The equations at the top of this file, with dispersion and calibration of each gene."""
 
     def __init__(
         self, n_features: int, n_hidden: int, n_genes: int, n_slices: int, *, seed: int = 0
@@ -119,13 +112,13 @@ class Decoder:
         the held-out part) and "held_out". Number 0 is the untrained, mean-only model, number k
         after epoch k. Counts: without the term log(x!).
     best_epoch : int
-        Where the held-out loss was lowest; the weights are those of that epoch. 0: the embedding
-        told nothing about the expression.
+        Epoch with the lowest held-out loss, whose weights are kept. 0: the embedding did not help
+        to predict the expression.
     held_out_losses : ndarray
-        (3, genes), loss of the held-out spots summed, of: the mean-only model, the decoder, a model
-        that knew every value. All with the dispersions of the decoder.
+        (3, genes), summed loss of the held-out spots under the mean-only model, the decoder, and a
+        model that predicts every value exactly; all with the dispersions of the decoder.
     stopped_early, interrupted : bool
-        Whether the held-out loss had ceased to fall; whether training was interrupted.
+        Whether the held-out loss stopped falling; whether training was interrupted.
     seconds : float
     """
 
@@ -147,10 +140,10 @@ class Decoder:
     def held_out_gain(self) -> float:
         """Share of the deviance of the held-out spots that the decoder explains.
 
-        0: no better than the mean of each gene; 1: every value hit exactly, which noise forbids:
-        .1 is much for sparse counts. R² for the Gaussian (genes in units of their spread).
-        The embedding of a held-out spot may itself have been computed from its expression: this
-        guards against overfitting of the decoder, it does not prove prediction of unseen tissue.
+        0: no better than the mean of each gene; 1: every value predicted exactly, which noise
+        prevents (.1 is high for sparse counts). R² for the Gaussian (genes in units of their
+        spread). The embedding of a held-out spot may have been computed from its expression: the
+        score detects overfitting of the decoder, not failure on unseen tissue.
         """
         mean_only, decoder, saturated = self.held_out_losses.sum(axis=1)
         return float((mean_only - decoder) / (mean_only - saturated))
@@ -198,11 +191,10 @@ class Decoder:
 
         Returns
         -------
-        (n, genes) float32: the expected composition times the library size. None is negative, and
-        over all genes they add up to the library size. With the Gaussian likelihood they are back
-        from the logarithm: exp(mean of logarithms) - 1 falls short of the mean, most for genes that
-        scatter most, so each gene is multiplied, before the composition is taken, by a factor that
-        makes its mean over the training spots right.
+        (n, genes) float32: the expected composition times the library size; values are not negative
+        and sum, over all genes, to the library size. The Gaussian likelihood predicts logarithms,
+        and exp(mean of logarithms) - 1 is below the mean, most for genes that scatter most; so each
+        gene is first multiplied by a factor that corrects its mean over the training spots.
 
         Raises
         ------
@@ -280,22 +272,17 @@ class Decoder:
 
 
 # -------------------------------------------------------------------------------------------------
-# How expression scatters about its expectation: negative binomial, Poisson, Gaussian.
-#
-# The decoder gives one number per gene, eta (genes,). With library size L (total of the spot over
-# the genes) and one dispersion per gene:
+# How expression scatters about its expectation, with eta one number per gene, library size L (total
+# of the spot over the genes) and one dispersion per gene:
 #
 #     poisson             x ~ Poisson(m)                   m = L softmax(eta)
 #     negative_binomial   variance m + m^2 / theta         m = L softmax(eta)
 #     gaussian            log(1 + x D / L) ~ N(eta, s^2)   D = median library size
 #
-# Whatever the likelihood, what is predicted in the end is a composition times L, so expected
-# values add up to the library size. The negative binomial with a theta per gene is that of scVI
-# (Lopez et al., Nature Methods 2018, doi:10.1038/s41592-018-0229-2). Dispersions are not learned
-# by gradient but estimated by moments (theta = sum m^2 / sum ((x - m)^2 - m); s^2 the mean
-# square), which needs no derivative of the gamma function and cannot run away.
-#
-# All functions take float32 tensors, (spots, genes) or what broadcasts to it.
+# The prediction is always a composition times L, so expected values add up to the library size.
+# Dispersions are estimated by moments (theta = sum m^2 / sum ((x - m)^2 - m); s^2 the mean square)
+# instead of by gradient: no derivative of the gamma function, and no divergence. All functions take
+# float32 tensors, (spots, genes) or what broadcasts to it.
 
 
 class Poisson:
@@ -312,7 +299,7 @@ class Poisson:
         return torch.log((sums + 0.5) / (sums + 0.5).sum())  # half a count: no gene is impossible
 
     def location(self, output: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
-        """Say where the distribution is centred: the logarithm of m."""
+        """Return the centre of the distribution: the logarithm of m."""
         return torch.log_softmax(output, dim=1) + torch.log(library)
 
     def loss(
@@ -326,7 +313,7 @@ class Poisson:
         return torch.zeros_like(target)
 
     def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
-        """Compute the :meth:`loss` of a model that knew every value: the lowest possible."""
+        """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         return target - torch.xlogy(target, target)
 
     def moments(self, target: torch.Tensor, location: torch.Tensor) -> torch.Tensor:
@@ -345,7 +332,7 @@ class Poisson:
 
 
 class NegativeBinomial(Poisson):
-    """Counts that scatter more than Poisson's, each gene in its own measure."""
+    """Counts that scatter more than Poisson's, with a dispersion for each gene."""
 
     def loss(
         self, target: torch.Tensor, location: torch.Tensor, dispersion: torch.Tensor
@@ -363,7 +350,7 @@ class NegativeBinomial(Poisson):
         return gammas + target * torch.log(dispersion)
 
     def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
-        """Compute the :meth:`loss` of a model that knew every value: the lowest possible."""
+        """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         scatter = torch.log1p(target / dispersion)
         return (target + dispersion) * scatter - torch.xlogy(target, target)
 
@@ -388,7 +375,7 @@ class Gaussian:
         return sums / n_spots
 
     def location(self, output: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
-        """Say where the distribution is centred: eta itself."""
+        """Return the centre of the distribution: eta itself."""
         return output
 
     def loss(
@@ -402,7 +389,7 @@ class Gaussian:
         return torch.log(2 * math.pi * dispersion).expand_as(target) / 2
 
     def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
-        """Compute the :meth:`loss` of a model that knew every value: the lowest possible."""
+        """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         return torch.zeros_like(target)
 
     def moments(self, target: torch.Tensor, location: torch.Tensor) -> torch.Tensor:
@@ -416,10 +403,8 @@ class Gaussian:
         return variance.clamp(min=max(1e-4 * float(variance.mean()), 1e-12)).float()
 
     def shares(self, output: torch.Tensor) -> torch.Tensor:
-        """Compute what is proportional to the expected values of each spot (n, genes).
-
-        Gene by gene that holds after calibration only: exp(mean of logarithms) is not the mean.
-        """
+        """Compute what is proportional to the expected values of each spot (n, genes)."""
+        # Gene by gene only after calibration: exp(mean of logarithms) is not the mean.
         return torch.expm1(output.clamp(min=0))
 
 

@@ -1,7 +1,9 @@
-"""Other ways from an embedding to domains: scikit-learn's clusterers, and communities.
+"""Other ways from an embedding to domains, for comparison with the default, cluster_mixture.
 
-One function per method, all with the slots of :func:`genot_helpers.domains.cluster_mixture`, which
-is the default. They are here to compare with, and because readers know them.
+:func:`cluster_with` takes any clusterer of scikit-learn, :func:`cluster_leiden` and
+:func:`cluster_louvain` find communities of the neighbour graph, :func:`cluster_mclust` calls R's
+mclust (Scrucca et al. 2016, doi 10.32614/RJ-2016-021) by rpy2, which is optional. All write the
+slots of :func:`genot_helpers.domains.cluster_mixture`.
 """
 
 from __future__ import annotations
@@ -70,58 +72,6 @@ def cluster_with(
     embedding = stacked_embedding(named, use_rep, n_domains)[:, :n_dimensions]
     labels = clone(clusterer).fit_predict(embedding)
     write_domains(named, labels, key_added, method=repr(clusterer), use_rep=use_rep)
-
-
-def _community_graph(
-    named: Mapping[str, ad.AnnData],
-    n_domains: int | None,
-    resolution: float | None,
-    use_rep: str,
-    n_neighbors: int,
-    seed: int,
-) -> ad.AnnData:
-    """Nearest-neighbour graph in the embedding, by scanpy, on an otherwise empty AnnData."""
-    if (n_domains is None) == (resolution is None):
-        raise ValueError("Give either n_domains or resolution, not both and not neither.")
-    embedding = stacked_embedding(named, use_rep, n_domains)
-    holder = ad.AnnData(obsm={"X": embedding}, shape=(len(embedding), 0))
-    search = _ExactNeighbours(n_neighbors=n_neighbors) if len(embedding) >= _MANY_SPOTS else None
-    sc.pp.neighbors(
-        holder, n_neighbors=n_neighbors, use_rep="X", random_state=seed, transformer=search
-    )
-    return holder
-
-
-class _ExactNeighbours(KNeighborsTransformer):
-    """Exact neighbours for scanpy, which cannot read the sparse array of scikit-learn 1.9."""
-
-    def fit_transform(self, X: np.ndarray, y: None = None) -> sparse.csr_matrix:
-        """Return the distances to the nearest spots, (n, n) sparse."""
-        return sparse.csr_matrix(super().fit_transform(X))
-
-
-def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
-    """Halve the interval of resolutions until ``communities(resolution)`` gives ``n_domains``."""
-    low, high = 0.0, 1.0
-    while len(np.unique(communities(high))) < n_domains and high < 64:
-        low, high = high, 2 * high
-    closest = (np.inf, None, high)
-    for _ in range(24):
-        middle = (low + high) / 2
-        labels = communities(middle)
-        n_found = len(np.unique(labels))
-        closest = min(closest, (abs(n_found - n_domains), labels, middle), key=lambda c: c[0])
-        if n_found == n_domains:
-            break
-        low, high = (middle, high) if n_found < n_domains else (low, middle)
-    distance, labels, resolution = closest
-    if distance:
-        raise ValueError(
-            f"No resolution gives exactly {n_domains} communities (closest: "
-            f"{len(np.unique(labels))} at resolution {resolution:.4f}). "
-            "Pass that resolution, or another number of domains."
-        )
-    return labels, resolution
 
 
 @by_section
@@ -202,7 +152,7 @@ def cluster_louvain(
     """Find domains as Louvain communities of the embedding's neighbour graph (networkx).
 
     Blondel et al. 2008, doi 10.1088/1742-5468/2008/10/P10008. Kept for comparison with older
-    work; Leiden mends its badly connected communities. Parameters, result and errors as
+    work; Leiden avoids its badly connected communities. Parameters, result and errors as
     in :func:`cluster_leiden`.
     """
     import networkx as nx
@@ -222,7 +172,7 @@ def cluster_louvain(
 
 
 def _write_communities(named, communities, n_domains, resolution, key_added, method, seed) -> float:
-    """Settle the resolution, write the communities, return the resolution."""
+    """Write the communities at the resolution given or found; return the resolution."""
     if resolution is None:
         labels, resolution = _search_resolution(communities, n_domains)
     else:
@@ -231,8 +181,60 @@ def _write_communities(named, communities, n_domains, resolution, key_added, met
     return float(resolution)
 
 
+def _community_graph(
+    named: Mapping[str, ad.AnnData],
+    n_domains: int | None,
+    resolution: float | None,
+    use_rep: str,
+    n_neighbors: int,
+    seed: int,
+) -> ad.AnnData:
+    """Nearest-neighbour graph in the embedding, by scanpy, on an otherwise empty AnnData."""
+    if (n_domains is None) == (resolution is None):
+        raise ValueError("Give either n_domains or resolution, not both and not neither.")
+    embedding = stacked_embedding(named, use_rep, n_domains)
+    holder = ad.AnnData(obsm={"X": embedding}, shape=(len(embedding), 0))
+    search = _ExactNeighbours(n_neighbors=n_neighbors) if len(embedding) >= _MANY_SPOTS else None
+    sc.pp.neighbors(
+        holder, n_neighbors=n_neighbors, use_rep="X", random_state=seed, transformer=search
+    )
+    return holder
+
+
+class _ExactNeighbours(KNeighborsTransformer):
+    """Exact neighbours for scanpy, which cannot read the sparse array of scikit-learn 1.9."""
+
+    def fit_transform(self, X: np.ndarray, y: None = None) -> sparse.csr_matrix:
+        """Return the distances to the nearest spots, (n, n) sparse."""
+        return sparse.csr_matrix(super().fit_transform(X))
+
+
+def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
+    """Halve the interval of resolutions until ``communities(resolution)`` gives ``n_domains``."""
+    low, high = 0.0, 1.0
+    while len(np.unique(communities(high))) < n_domains and high < 64:
+        low, high = high, 2 * high
+    closest = (np.inf, None, high)
+    for _ in range(24):
+        middle = (low + high) / 2
+        labels = communities(middle)
+        n_found = len(np.unique(labels))
+        closest = min(closest, (abs(n_found - n_domains), labels, middle), key=lambda c: c[0])
+        if n_found == n_domains:
+            break
+        low, high = (middle, high) if n_found < n_domains else (low, middle)
+    distance, labels, resolution = closest
+    if distance:
+        raise ValueError(
+            f"No resolution gives exactly {n_domains} communities (closest: "
+            f"{len(np.unique(labels))} at resolution {resolution:.4f}). "
+            "Pass that resolution, or another number of domains."
+        )
+    return labels, resolution
+
+
 # -------------------------------------------------------------------------------------------------
-# R's mclust (Scrucca et al. 2016, doi 10.32614/RJ-2016-021) from Python, by rpy2; optional.
+# R's mclust from Python.
 
 
 @by_section
@@ -288,11 +290,8 @@ def cluster_mclust(
 
 @contextmanager
 def _library_path_kept() -> Iterator[None]:
-    """Undo what rpy2 does to LD_LIBRARY_PATH when it is imported.
-
-    This process does not need it any more, and a notebook started from here would look for Python's
-    own libraries among the system's, where they may be of another version.
-    """
+    """Undo what rpy2 does to LD_LIBRARY_PATH when it is imported."""
+    # A notebook started from here would load Python's own libraries from the system's folders.
     before = os.environ.get("LD_LIBRARY_PATH")
     try:
         yield

@@ -1,10 +1,23 @@
-"""From embeddings to one partition: mixtures from many starts, then a consensus.
+r"""From embeddings to one partition: mixtures from many starts, then a consensus.
 
-The likelihood of a mixture (spatial_mixture.py) has many local maxima, and which one a run ends
-in depends on the start. So there are many starts, of which the poor ones are dropped early; this
-is done for several views (embeddings, and numbers of their leading dimensions), each view then
-tries what the others found, and a consensus of all partitions, weighted by likelihood, is the
-result (consensus.py). No label is looked at anywhere.
+- :func:`mixture_consensus`, the whole method: for several views (embeddings, and numbers of their
+  leading dimensions) :func:`best_partitions` fits mixtures from many starts and drops the poor ones
+  early, because the likelihood has many local maxima; each view then tries what the others found,
+  and a consensus of all partitions, weighted by likelihood, is the result. No label is used.
+- :class:`Mixture`: Gaussian domains with one covariance (EEE in mclust; Scrucca et al. 2016, doi
+  10.32614/RJ-2016-021) in which neighbours are likely to share a domain, a hidden Markov random
+  field (Zhang, Brady and Smith 2001, doi 10.1109/42.906424; on spots: BayesSpace, Zhao et al. 2021,
+  doi 10.1038/s41587-021-00935-2). The prior of spot :math:`i` for domain :math:`k` is
+
+  .. math:: p_{ik} \propto \pi_k \exp(\beta q_{ik}), \qquad q_{ik} = \sum_j W_{ij} r_{jk},
+
+  with :math:`r_{jk}` the membership of neighbour :math:`j` and rows of :math:`W` that average over
+  neighbours; :math:`\beta = 0` is the plain mixture. Expectation-maximisation keeps :math:`q` from
+  one step to the next (mean field; Celeux, Forbes and Peyrard 2003, doi
+  10.1016/S0031-3203(02)00027-4).
+- :class:`Consensus` (Monti et al. 2003, doi 10.1023/A:1023949509487) by the bipartite graph of
+  spots and domains (Fern and Brodley 2004, doi 10.1145/1015330.1015414): spots that are often
+  together lie close in its leading eigenvectors, where k-means finds the consensus.
 """
 
 from __future__ import annotations
@@ -32,6 +45,7 @@ __all__ = [
     "climb",
     "consensus_of",
     "mixture_consensus",
+    "paired_with",
     "seen_by",
     "view_of",
 ]
@@ -42,26 +56,97 @@ EXCHANGES = 3  # rounds in which views try what others have found
 SAME_LIKELIHOOD = 2e-4  # mean log-likelihoods closer than this are one and the same solution
 
 
-def _start(embedding: np.ndarray, n_domains: int, index: int, rng: np.random.Generator):
-    """One partition to start from, by a few steps of k-means.
+@threadpool_limits.wrap(limits=1)
+def mixture_consensus(
+    embeddings: list[np.ndarray],
+    n_domains: int,
+    *,
+    neighbours: sparse.spmatrix | None = None,
+    dimensions: tuple[int, ...] = (12, 14, 16, 20),
+    n_starts: int = 80,
+    n_kept: int = 6,
+    spots_per_independent: float = 100.0,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Consensus:
+    """Vote of the likeliest mixtures over embeddings and numbers of leading dimensions."""
+    # Columns of an embedding are ordered by importance. Solutions are weighted by likelihood, with
+    # ``spots_per_independent`` spots as one observation (about the size of a smoothed
+    # neighbourhood).
+    views = [
+        view_of(embedding[:, :width], neighbours)
+        for embedding in embeddings
+        for width in sorted({min(width, embedding.shape[1]) for width in dimensions})
+    ]
+    hidden = progress_off(progress)
+    bar = tqdm(views, desc="mixtures", unit="view", disable=hidden, leave=False)
+    search = {"neighbours": neighbours, "n_starts": n_starts, "n_kept": n_kept}
+    found = [
+        best_partitions(view.points, n_domains, **search, seed=1000 * seed + number)
+        for number, view in enumerate(bar)
+    ]
+    if not all(found):
+        raise ValueError(
+            f"No mixture of {n_domains} domains could be fitted: the embedding has too few "
+            "distinct rows. Ask for fewer domains."
+        )
+    found = _exchange(views, found, n_kept)
+    n_independent = len(views[0].points) / spots_per_independent
+    partitions = [mixture.labels for mixtures in found for mixture in mixtures]
+    weights = [_vote_weights(mixtures, n_independent) for mixtures in found]
+    return consensus_of(partitions, n_domains, np.concatenate(weights))
 
-    Every second start sees dimensions drawn towards equal spread: k-means alone follows the
-    widest dimensions and would never visit solutions that the mixture, which does not care
-    about scale, likes better.
-    """
+
+# One thread: these matrices are too small to share, several threads on a busy machine wait for
+# each other (seen: 25 times slower), and they add up sums in any order, not bit for bit the same.
+@threadpool_limits.wrap(limits=1)
+def best_partitions(
+    embedding: np.ndarray,
+    n_domains: int,
+    *,
+    neighbours: sparse.spmatrix | None = None,
+    n_starts: int = 80,
+    n_kept: int = 6,
+    seed: int = 0,
+) -> list[Mixture]:
+    """Fit mixtures from many starts: distinct solutions, likeliest first, at most ``n_kept``."""
+    # All starts run a few steps, the likelier part goes on, twice, and the best run to convergence.
+    # Of more than 10,000 spots a sample is used until the last part, without its neighbours.
+    rng = np.random.default_rng(seed)
+    view = shown = view_of(embedding, neighbours)
+    n_spots = len(view.points)
+    if n_spots > SCREENING_SPOTS:
+        shown = view_of(view.points[np.sort(rng.choice(n_spots, SCREENING_SPOTS, replace=False))])
+    starts = [_start(shown.points, n_domains, index, rng) for index in range(n_starts)]
+    going = [_membership(one, n_domains) for one in starts if _has_all_domains(one, n_domains)]
+    for n_steps, share in ROUNDS:
+        n_going = max(n_kept, round(share * len(going)))
+        running = _distinct([climb(shown, one, n_steps) for one in going], n_going)
+        going = [mixture.membership for mixture in running]
+    if shown is not view:
+        everyone = view._replace(neighbours=None)
+        going = [seen_by(everyone, mixture).membership for mixture in running[:n_kept]]
+    return _distinct([climb(view, one, 300) for one in going[:n_kept]], n_kept)
+
+
+def _start(embedding: np.ndarray, n_domains: int, index: int, rng: np.random.Generator):
+    """Draw one partition to start from, by a few steps of k-means."""
+    # Every second start draws dimensions towards equal spread: k-means follows the widest
+    # dimensions, while the mixture, which does not depend on scale, may have likelier solutions
+    # elsewhere.
     if index % 2:
         spread = embedding.std(axis=0)
         # Dimensions without spread stay as they are; nothing but rounding error is in them.
         spread[spread <= 1e-9 * spread.max()] = 1.0
         embedding = embedding / spread ** rng.uniform(0.5, 1.0)
     seed = int(rng.integers(2**31))
-    # Half of them are seeded with care and half without, and k-means goes a few steps only: else
-    # many starts come to the same few solutions (measured on a cortex section: its by far likeliest
-    # solution was then missed by every second seed).
+    # Half of the starts use k-means++ with trials, half without, and k-means runs a few steps only:
+    # otherwise many starts reach the same few solutions (on a cortex section, every second seed
+    # missed the likeliest one).
     trials = None if index % 4 < 2 else 1
     centres, _ = kmeans_plusplus(embedding, n_domains, random_state=seed, n_local_trials=trials)
     with warnings.catch_warnings():
-        # It stops early on purpose; fewer distinct points than domains the caller looks for itself.
+        # It stops early on purpose; the caller checks for empty domains.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return KMeans(n_domains, init=centres, n_init=1, max_iter=4).fit_predict(embedding)
 
@@ -83,62 +168,8 @@ def _distinct(mixtures: list[Mixture], n_kept: int) -> list[Mixture]:
     return kept[:n_kept]
 
 
-# One thread: these matrices are too small to share, several threads on a busy machine wait for
-# each other (seen: 25 times slower), and they add up sums in any order, not bit for bit the same.
-@threadpool_limits.wrap(limits=1)
-def best_partitions(
-    embedding: np.ndarray,
-    n_domains: int,
-    *,
-    neighbours: sparse.spmatrix | None = None,
-    n_starts: int = 80,
-    n_kept: int = 6,
-    seed: int = 0,
-) -> list[Mixture]:
-    """Fit mixtures from many starts and keep the likeliest.
-
-    All starts run a few steps; the likelier part goes on, twice; the best ``n_kept`` run to
-    convergence. Of more than 10,000 spots, so many are drawn for all but the last part; they have
-    lost their neighbours, so that neighbours have their say in the last part only.
-
-    Parameters
-    ----------
-    embedding
-        (n_spots, n_dimensions) float.
-    n_domains
-        Number of domains, at most the number of spots.
-    neighbours
-        (n_spots, n_spots), averages over neighbours, times the weight of their say
-        (:mod:`genot_helpers.domains.spatial_mixture`); None for a plain mixture.
-    n_starts, n_kept
-        How many starts are tried, and how many of them are finished.
-    seed
-        Same seed and machine: the same domains.
-
-    Returns
-    -------
-    list of Mixture
-        Distinct solutions, likeliest first, at most ``n_kept``.
-    """
-    rng = np.random.default_rng(seed)
-    view = shown = view_of(embedding, neighbours)
-    n_spots = len(view.points)
-    if n_spots > SCREENING_SPOTS:
-        shown = view_of(view.points[np.sort(rng.choice(n_spots, SCREENING_SPOTS, replace=False))])
-    starts = [_start(shown.points, n_domains, index, rng) for index in range(n_starts)]
-    going = [_membership(one, n_domains) for one in starts if _has_all_domains(one, n_domains)]
-    for n_steps, share in ROUNDS:
-        n_going = max(n_kept, round(share * len(going)))
-        running = _distinct([climb(shown, one, n_steps) for one in going], n_going)
-        going = [mixture.membership for mixture in running]
-    if shown is not view:
-        everyone = view._replace(neighbours=None)
-        going = [seen_by(everyone, mixture).membership for mixture in running[:n_kept]]
-    return _distinct([climb(view, one, 300) for one in going[:n_kept]], n_kept)
-
-
 def _exchange(views: list[View], found: list[list[Mixture]], n_kept: int) -> list[list[Mixture]]:
-    """Let every view climb from the two best partitions of the others, until nothing is new."""
+    """Fit every view from the two best partitions of the others, until nothing is new."""
     offered: list[Mixture] = []
     for _ in range(EXCHANGES):
         offers = [
@@ -165,146 +196,38 @@ def _climb_from(offers: list[tuple[int, Mixture]], number: int, view: View) -> l
 
 
 def _vote_weights(mixtures: list[Mixture], n_independent: float) -> np.ndarray:
-    """Weigh the solutions of one view by likelihood, as if ``n_independent`` spots had been seen.
-
-    Neighbouring spots share information, so the likelihood over all spots would overstate by
-    far how much better the best solution is.
-    """
+    """Weigh the solutions of one view by their likelihood over ``n_independent`` spots."""
+    # Neighbouring spots share information: the likelihood over all spots overstates differences.
     likelihood = np.array([mixture.likelihood for mixture in mixtures])
     weights = np.exp(n_independent * (likelihood - likelihood.max()))
     return weights / weights.sum()
 
 
-@threadpool_limits.wrap(limits=1)
-def mixture_consensus(
-    embeddings: list[np.ndarray],
-    n_domains: int,
-    *,
-    neighbours: sparse.spmatrix | None = None,
-    dimensions: tuple[int, ...] = (12, 14, 16, 20),
-    n_starts: int = 80,
-    n_kept: int = 6,
-    spots_per_independent: float = 100.0,
-    seed: int = 0,
-    progress: bool | None = None,
-) -> Consensus:
-    """Vote of the likeliest mixtures over embeddings and numbers of leading dimensions.
-
-    Parameters
-    ----------
-    embeddings
-        (n_spots, n_dimensions) float each. Columns ordered by importance: the leading ones are what
-        is clustered.
-    n_domains
-        Number of domains, at most the number of spots.
-    neighbours
-        See :func:`best_partitions`.
-    dimensions
-        Numbers of leading columns; those above ``n_dimensions`` count as all columns.
-    n_starts, n_kept
-        Starts tried and solutions kept in each view, see :func:`best_partitions`.
-    spots_per_independent
-        How many neighbouring spots count as one independent observation when solutions are
-        weighted by likelihood; about the size of the smoothed neighbourhood. Large values let
-        all kept solutions vote alike, 1 lets the likeliest alone decide.
-    seed
-        Same seed and machine: the same domains.
-    progress
-        Show a progress bar; None shows one in a terminal or notebook only.
-
-    Returns
-    -------
-    Consensus
-
-    Raises
-    ------
-    ValueError
-        If no mixture can be fitted: the embedding has too few distinct rows.
-    """
-    views = [
-        view_of(embedding[:, :width], neighbours)
-        for embedding in embeddings
-        for width in sorted({min(width, embedding.shape[1]) for width in dimensions})
-    ]
-    hidden = progress_off(progress)
-    bar = tqdm(views, desc="mixtures", unit="view", disable=hidden, leave=False)
-    search = {"neighbours": neighbours, "n_starts": n_starts, "n_kept": n_kept}
-    found = [
-        best_partitions(view.points, n_domains, **search, seed=1000 * seed + number)
-        for number, view in enumerate(bar)
-    ]
-    if not all(found):
-        raise ValueError(
-            f"No mixture of {n_domains} domains could be fitted: the embedding has too few "
-            "distinct rows. Ask for fewer domains."
-        )
-    found = _exchange(views, found, n_kept)
-    n_independent = len(views[0].points) / spots_per_independent
-    partitions = [mixture.labels for mixtures in found for mixture in mixtures]
-    weights = [_vote_weights(mixtures, n_independent) for mixtures in found]
-    return consensus_of(partitions, n_domains, np.concatenate(weights))
-
-
 # -------------------------------------------------------------------------------------------------
-# A Gaussian mixture whose domains hang together: neighbours are likely to share one.
-#
-# The domains have one covariance in common, the model that mclust calls EEE (Scrucca et al. 2016,
-# doi 10.32614/RJ-2016-021). In a plain mixture spot :math:`i` belongs to domain :math:`k` with
-# prior probability :math:`\pi_k`, wherever it lies. Here its neighbours have a say (a hidden
-# Markov random field; Zhang, Brady and Smith 2001, doi 10.1109/42.906424; on spots: BayesSpace,
-# Zhao et al. 2021, doi 10.1038/s41587-021-00935-2):
-#
-# .. math:: p_{ik} \propto \pi_k \exp(\beta q_{ik}), \qquad q_{ik} = \sum_j W_{ij} r_{jk},
-#
-# where :math:`r_{jk}` is the probability that neighbour :math:`j` belongs to :math:`k`, and the
-# rows of :math:`W` average over neighbours. It is fitted by expectation-maximisation, :math:`q`
-# being kept from one step to the next (mean field; Celeux, Forbes and Peyrard 2003, doi
-# 10.1016/S0031-3203(02)00027-4). With :math:`\beta = 0` it is the plain mixture.
-#
-# A shared covariance makes both steps cheap: the part of the exponent that is quadratic in a spot
-# is the same for all domains, so only :math:`x^\top \Sigma^{-1} \mu_k` is needed, and the
-# covariance within domains is that of all spots less that of the means.
+# The mixture. A shared covariance makes both steps cheap: the part of the exponent that is
+# quadratic in a spot is the same for all domains, so only :math:`x^\top \Sigma^{-1} \mu_k` is
+# needed, and the covariance within domains is that of all spots less that of the means.
 
 _RIDGE = 1e-6  # of the mean variance within domains, added to the covariance
 _TOLERANCE = 1e-5  # of the mean log-likelihood: smaller steps have arrived
 
 
 class View(NamedTuple):
-    r"""Spots as a mixture sees them.
+    """Spots as a mixture sees them."""
 
-    Attributes
-    ----------
-    points
-        (n_spots, n_dimensions) float.
-    scatter
-        (n_dimensions, n_dimensions), mean of x x' over all spots.
-    neighbours
-        (n_spots, n_spots), :math:`\beta W`; None for a plain mixture.
-    """
-
-    points: np.ndarray
-    scatter: np.ndarray
-    neighbours: sparse.csr_matrix | None = None
+    points: np.ndarray  # (n_spots, n_dimensions) float
+    scatter: np.ndarray  # (n_dimensions, n_dimensions), mean of x x' over all spots
+    neighbours: sparse.csr_matrix | None = None  # (n_spots, n_spots), β W
 
 
 class Mixture(NamedTuple):
-    """What a fit has found.
+    """The result of a fit."""
 
-    Attributes
-    ----------
-    weights, means, covariance
-        Of shapes (n_domains,), (n_domains, n_dimensions) and (n_dimensions, n_dimensions).
-    membership
-        (n_spots, n_domains), probability that a spot belongs to a domain.
-    likelihood
-        Mean log-likelihood of a spot, given the memberships of its neighbours.
-    """
-
-    weights: np.ndarray
-    means: np.ndarray
-    covariance: np.ndarray
-    membership: np.ndarray
-    likelihood: float
+    weights: np.ndarray  # (n_domains,)
+    means: np.ndarray  # (n_domains, n_dimensions)
+    covariance: np.ndarray  # (n_dimensions, n_dimensions)
+    membership: np.ndarray  # (n_spots, n_domains), probability that a spot belongs to a domain
+    likelihood: float  # mean log-likelihood of a spot, given the memberships of its neighbours
 
     @property
     def labels(self) -> np.ndarray:
@@ -318,10 +241,10 @@ def view_of(points: np.ndarray, neighbours: sparse.spmatrix | None = None) -> Vi
     return View(points, points.T @ points / len(points), neighbours)
 
 
-def _mixture_of(view: View, membership: np.ndarray) -> Mixture:
+def _maximisation(view: View, membership: np.ndarray) -> Mixture:
     """Describe memberships as a mixture; its likelihood is not known yet (the M step)."""
     n_spots, n_dimensions = view.points.shape
-    # A domain may run empty on the way; it then keeps a trace of weight and stays where all are.
+    # A domain may become empty; it then keeps a trace of weight and the mean of all spots.
     size = membership.sum(axis=0) + 1e-10
     weights, means = size / n_spots, (membership.T @ view.points) / size[:, None]
     within = view.scatter - (means * weights[:, None]).T @ means
@@ -334,10 +257,8 @@ def _mixture_of(view: View, membership: np.ndarray) -> Mixture:
 
 
 def seen_by(view: View, mixture: Mixture) -> Mixture:
-    """Membership of every spot under the parameters of a mixture, and the likelihood (the E step).
-
-    The mean of x' inv(Sigma) x over spots is trace(inv(Sigma) scatter), which saves the spots.
-    """
+    """Memberships and likelihood under the parameters of a mixture (the E step)."""
+    # The mean of x' inv(Sigma) x over spots is trace(inv(Sigma) scatter): no loop over spots.
     factor = linalg.cho_factor(mixture.covariance, lower=True)
     slopes = linalg.cho_solve(factor, mixture.means.T)
     prior = np.log(mixture.weights)
@@ -357,25 +278,10 @@ def seen_by(view: View, mixture: Mixture) -> Mixture:
 
 
 def climb(view: View, membership: np.ndarray, n_steps: int) -> Mixture:
-    """Run expectation-maximisation from memberships, for at most ``n_steps`` steps.
-
-    Parameters
-    ----------
-    view
-        The spots.
-    membership
-        (n_spots, n_domains), of a partition or of another mixture.
-    n_steps
-        At most so many, and at least one.
-
-    Returns
-    -------
-    Mixture
-        Parameters, with memberships and likelihood under them.
-    """
+    """Run expectation-maximisation from memberships, for 1 to ``n_steps`` steps."""
     before = -np.inf
     for _ in range(n_steps):
-        mixture = seen_by(view, _mixture_of(view, membership))
+        mixture = seen_by(view, _maximisation(view, membership))
         if abs(mixture.likelihood - before) < _TOLERANCE:
             break
         before, membership = mixture.likelihood, mixture.membership
@@ -383,14 +289,9 @@ def climb(view: View, membership: np.ndarray, n_steps: int) -> Mixture:
 
 
 # -------------------------------------------------------------------------------------------------
-# Several partitions of the same spots agree on one: labels, and how sure they are.
-#
-# Consensus clustering (Monti et al. 2003, doi 10.1023/A:1023949509487) by the bipartite graph of
-# spots and domains (Fern and Brodley 2004, doi 10.1145/1015330.1015414). Each domain of each
-# partition is a vertex, tied to the spots in it; spots that are often together lie close in the
-# leading eigenvectors of that graph, and k-means finds the consensus there. A plain vote needs one
-# domain of every partition to stand for one domain of every other; when partitions disagree about
-# which two domains are one, that has no answer, and the vote jumps with the seed (measured).
+# The consensus. A plain vote would need to pair the domains of every two partitions; when
+# partitions disagree about which two domains are one, no pairing is right, and a vote depends on
+# the seed.
 
 
 class Consensus(NamedTuple):
@@ -415,6 +316,44 @@ class Consensus(NamedTuple):
     n_partitions: int
 
 
+@threadpool_limits.wrap(limits=1)
+def consensus_of(
+    partitions: list[np.ndarray],
+    n_domains: int,
+    weights: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+) -> Consensus:
+    """Find the partition that several partitions (n_spots,) of the same spots agree on."""
+    # Domain numbers are not compared across partitions, only which spots are together; the result
+    # carries the numbers of the partition that agrees best with all others.
+    weights = np.ones(len(partitions)) if weights is None else np.asarray(weights, dtype=float)
+    agreement = _pairwise_agreement(partitions)
+    # Spots that all partitions treat alike are one point: there are few kinds of them.
+    profiles, kind, n_spots = np.unique(
+        np.stack(partitions), axis=1, return_inverse=True, return_counts=True
+    )
+    embedding = _bipartite_embedding(profiles, n_spots, n_domains, weights)
+    k_means = KMeans(min(n_domains, len(n_spots)), n_init=20, random_state=seed)
+    with warnings.catch_warnings():
+        # Partitions that use fewer domains than asked for leave fewer distinct points.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = k_means.fit(embedding, sample_weight=n_spots).labels_[kind.ravel()]
+    labels = paired_with(partitions[int((agreement @ weights).argmax())], labels, n_domains)
+    votes = np.zeros(len(labels))
+    for partition, weight in zip(partitions, weights, strict=True):
+        votes += weight * (paired_with(labels, partition, n_domains) == labels)
+    pairs = np.triu_indices(len(partitions), 1)
+    pair_weights = np.outer(weights, weights)[pairs]
+    mean = np.average(agreement[pairs], weights=pair_weights) if pair_weights.sum() > 0 else 1.0
+    return Consensus(
+        labels=labels,
+        confidence=np.minimum(votes / weights.sum(), 1.0),
+        agreement=float(mean),
+        n_partitions=len(partitions),
+    )
+
+
 def _pairwise_agreement(partitions: list[np.ndarray]) -> np.ndarray:
     """Compute the adjusted Rand index of every two partitions, on at most 2,000 spots."""
     step = max(1, len(partitions[0]) // 2_000)
@@ -430,12 +369,9 @@ def _pairwise_agreement(partitions: list[np.ndarray]) -> np.ndarray:
 def _bipartite_embedding(
     profiles: np.ndarray, n_spots: np.ndarray, n_domains: int, weights: np.ndarray
 ) -> np.ndarray:
-    """Place spots by the leading ``n_domains`` eigenvectors of the graph of spots and domains.
-
-    ``profiles`` (n_partitions, n_profiles) holds what the partitions say about each kind of spot,
-    ``n_spots`` how many spots are of that kind. Normalised by the degrees of both sides, the edge
-    from a spot to a domain of size m in a partition of weight w is sqrt(w / m).
-    """
+    """Place spots by the leading eigenvectors of the graph of spots and domains."""
+    # ``profiles`` (n_partitions, n_profiles) are the kinds of spots, ``n_spots`` their numbers. The
+    # edge from a spot to a domain of size m in a partition of weight w is sqrt(w / m).
     blocks = []
     for partition, weight in zip(profiles, weights, strict=True):
         member = np.eye(n_domains)[partition]
@@ -450,65 +386,9 @@ def _bipartite_embedding(
     return embedding / np.maximum(length, np.finfo(float).tiny)
 
 
-def _paired_with(reference: np.ndarray, labels: np.ndarray, n_domains: int) -> np.ndarray:
+def paired_with(reference: np.ndarray, labels: np.ndarray, n_domains: int) -> np.ndarray:
     """Renumber ``labels`` so that their domains overlap most with those of ``reference``."""
     overlap = np.zeros((n_domains, n_domains))
     np.add.at(overlap, (labels, reference), 1.0)
     _, renumbered = linear_sum_assignment(-overlap)
     return renumbered[labels]
-
-
-@threadpool_limits.wrap(limits=1)
-def consensus_of(
-    partitions: list[np.ndarray],
-    n_domains: int,
-    weights: np.ndarray | None = None,
-    *,
-    seed: int = 0,
-) -> Consensus:
-    """Find the partition that several partitions of the same spots agree on.
-
-    Domain numbers mean nothing across partitions and are not compared: what counts is which
-    spots are together. The result carries the numbers of the partition that agrees best with
-    all others.
-
-    Parameters
-    ----------
-    partitions
-        (n_spots,) int each. Domains 0 … n_domains − 1.
-    n_domains
-        Number of domains, at most the number of spots.
-    weights
-        Weight of each partition; equal by default.
-    seed
-        Of the k-means that ends it.
-
-    Returns
-    -------
-    Consensus
-    """
-    weights = np.ones(len(partitions)) if weights is None else np.asarray(weights, dtype=float)
-    agreement = _pairwise_agreement(partitions)
-    # Spots that all partitions treat alike are one point: there are few kinds of them.
-    profiles, kind, n_spots = np.unique(
-        np.stack(partitions), axis=1, return_inverse=True, return_counts=True
-    )
-    embedding = _bipartite_embedding(profiles, n_spots, n_domains, weights)
-    k_means = KMeans(min(n_domains, len(n_spots)), n_init=20, random_state=seed)
-    with warnings.catch_warnings():
-        # Partitions that use fewer domains than asked for leave fewer distinct points.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = k_means.fit(embedding, sample_weight=n_spots).labels_[kind.ravel()]
-    labels = _paired_with(partitions[int((agreement @ weights).argmax())], labels, n_domains)
-    votes = np.zeros(len(labels))
-    for partition, weight in zip(partitions, weights, strict=True):
-        votes += weight * (_paired_with(labels, partition, n_domains) == labels)
-    pairs = np.triu_indices(len(partitions), 1)
-    pair_weights = np.outer(weights, weights)[pairs]
-    mean = np.average(agreement[pairs], weights=pair_weights) if pair_weights.sum() > 0 else 1.0
-    return Consensus(
-        labels=labels,
-        confidence=np.minimum(votes / weights.sum(), 1.0),
-        agreement=float(mean),
-        n_partitions=len(partitions),
-    )

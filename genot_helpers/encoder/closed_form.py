@@ -5,7 +5,7 @@ apart. The spectral contrastive loss (HaoChen et al. 2021, arXiv:2106.04156)
 
 .. math:: L(f) = -2\,\mathbb{E}\,[f(x)^\top f(x^+)] + \mathbb{E}\,[(f(x)^\top f(x'))^2]
 
-says so with squares, and for a linear encoder :math:`f(x) = W^\top x` its minimum is known: the
+measures this by squares. For a linear encoder :math:`f(x) = W^\top x` its minimum is known: the
 leading solutions of the generalised eigenproblem
 
 .. math:: C_+ w = \lambda\, C\, w, \qquad C = X^\top X / n, \qquad C_+ = (P^k X)^\top (P^k X) / n.
@@ -14,8 +14,8 @@ leading solutions of the generalised eigenproblem
 two members of a positive pair: two spots that random walks of :math:`k` steps reach from a
 common spot, hence from the same place in the tissue. The eigenvalue :math:`\lambda` is
 the share of a direction's variance that neighbours agree on: tissue structure near 1, noise
-near 0. (On directed nearest-neighbour graphs, where some spots are nobody's neighbour, it can
-pass 1 by a hair.) As in the published encoder, neighbourhoods are aggregated hop by hop; the
+near 0. (On directed nearest-neighbour graphs, where some spots are neighbours of none, it can
+exceed 1 slightly.) As in the published encoder, neighbourhoods are aggregated hop by hop; the
 embedding is :math:`P^k X W \Lambda`.
 """
 
@@ -128,7 +128,7 @@ def _solve(features: np.ndarray, aggregated: np.ndarray) -> tuple[np.ndarray, np
     """Solve the generalised eigenproblem; eigenvalues fall, the sign of each vector is fixed."""
     total = features.T @ features / len(features)
     shared = aggregated.T @ aggregated / len(features)
-    # A hair of ridge keeps the problem solvable when components carry no variance at all.
+    # A tiny ridge keeps the problem solvable when components have no variance.
     total.flat[:: len(total) + 1] += 1e-9 * np.trace(total) / len(total)
     eigenvalues, vectors = eigh(shared, total)
     order = np.argsort(-eigenvalues)

@@ -1,12 +1,10 @@
-"""The GenOT encoder: hop-by-hop graph convolution, reconstruction and contrast.
+"""The GenOT encoder: its configuration, its network, and the sparse products it needs.
 
-This file holds the model, nothing else: read it next to the paper. Its settings are in
-configuration.py, its loss in objective.py. The method is that of GenOT
-(https://github.com/wrab12/GenOT), which combines the multi-hop propagation of simplified graph
-convolution (Wu et al., arXiv:1902.07153), the graph convolution of Kipf and Welling
-(arXiv:1609.02907) and the contrast of deep graph infomax (Velickovic et al., arXiv:1809.10341) as
-used for tissue by GraphST (Long et al., Nature Communications 2023,
-doi:10.1038/s41467-023-36796-3).
+The method is that of GenOT (https://github.com/wrab12/GenOT), which combines the multi-hop
+propagation of simplified graph convolution (Wu et al., arXiv:1902.07153), the graph convolution of
+Kipf and Welling (arXiv:1609.02907) and the contrast of deep graph infomax (Velickovic et al.,
+arXiv:1809.10341) as used for tissue by GraphST (Long et al., Nature Communications 2023,
+doi:10.1038/s41467-023-36796-3). The loss and the training loop are in :mod:`.training`.
 
 With features X (n, p), a normalised adjacency matrix P (n, n) and weights W_k (p, d)::
 
@@ -48,21 +46,17 @@ __all__ = [
 ]
 
 
-# -------------------------------------------------------------------------------------------------
-# Settings of the encoder and of its training: the published ones (PAPER) and our own (DEFAULT).
-
-
 @dataclass(frozen=True)
 class EncoderConfiguration:
-    """Every setting of the encoder and its training, with the letters of encoder.py.
+    """Every setting of the encoder and its training, with the letters used above.
 
-    It cannot be changed once made: vary it by ``dataclasses.replace(DEFAULT, n_hops=2)``. Raises
-    a ValueError that lists all settings that make no sense.
+    It is immutable: vary it by ``dataclasses.replace(DEFAULT, n_hops=2)``. Raises a ValueError
+    that lists all settings that are out of range.
     """
 
     # The graph. "spatial": obsp["spatial_connectivities"], made by spatial_graph where it is
     # missing; "nearest": the n_neighbors nearest spots, whatever that slot holds. The operator P:
-    # "mean", "symmetric" or "symmetric_twice" (published), see preprocessing/graph.py.
+    # "mean", "symmetric" or "symmetric_twice" (published), see preprocessing.graph.
     graph: str = "spatial"
     n_neighbors: int = 6
     normalisation: str = "mean"
@@ -155,73 +149,6 @@ def configuration_named(name: str | EncoderConfiguration) -> EncoderConfiguratio
     )
 
 
-# -------------------------------------------------------------------------------------------------
-
-
-class SparseOperator(NamedTuple):
-    """A sparse (n, n) matrix and its transpose, both torch CSR; made by :func:`sparse_operator`."""
-
-    matrix: torch.Tensor
-    transposed: torch.Tensor
-
-
-def sparse_operator(
-    matrix: sparse.csr_matrix,
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> SparseOperator:
-    """Move a SciPy matrix (n, n) to torch, together with its transpose for the gradient."""
-    return SparseOperator(_csr(matrix, device, dtype), _csr(matrix.T, device, dtype))
-
-
-def _csr(matrix: sparse.spmatrix, device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
-    matrix = matrix.tocsr()
-    matrix.sort_indices()
-    index = np.int32 if matrix.nnz < 2**31 else np.int64  # 32 bits: the product is twice as fast
-    with warnings.catch_warnings():
-        # torch calls its CSR layout "beta" once per process; the product used here is tested.
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(index)),
-            torch.from_numpy(matrix.indices.astype(index)),
-            torch.from_numpy(matrix.data).to(dtype),
-            size=matrix.shape,
-            device=device,
-            check_invariants=True,
-        )
-
-
-class _Propagate(torch.autograd.Function):
-    """Sparse times dense. The built-in gradient transposes the matrix anew in every step."""
-
-    @staticmethod
-    def forward(ctx, operator: SparseOperator, dense: torch.Tensor) -> torch.Tensor:
-        ctx.operator = operator
-        return operator.matrix @ dense
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
-        return None, ctx.operator.transposed @ gradient.contiguous()
-
-
-def propagate(operator: SparseOperator, dense: torch.Tensor) -> torch.Tensor:
-    """One hop along the graph: ``operator @ dense``, (n, m) to (n, m), with a gradient."""
-    return _Propagate.apply(operator, dense)
-
-
-def drop(features: torch.Tensor, rate: float, generator: torch.Generator | None) -> torch.Tensor:
-    """Dropout that draws from its own generator: zero a share, scale up the rest.
-
-    ``torch.nn.functional.dropout`` draws from the global state, which belongs to the reader.
-    Without a generator (after training) or at rate 0 the features are returned unchanged.
-    """
-    if generator is None or rate == 0:
-        return features
-    kept = torch.rand(features.shape, generator=generator, device=features.device) >= rate
-    return (features * kept).div_(1 - rate)
-
-
 class GenOTEncoder(torch.nn.Module):
     """The network; its methods are the equations at the top of this file.
 
@@ -291,7 +218,7 @@ class GenOTEncoder(torch.nn.Module):
         return mixed
 
     def reconstruction(self, hidden: torch.Tensor, operator: SparseOperator) -> torch.Tensor:
-        """H (n, p): the features as the neighbourhood's hidden vectors predict them."""
+        """H (n, p): the features predicted from the hidden vectors of the neighbourhood."""
         return propagate(operator, hidden) @ self.output_weight + self.output_bias
 
     def neighbourhood(self, hidden: torch.Tensor, readout: SparseOperator) -> torch.Tensor:
@@ -312,3 +239,68 @@ class GenOTEncoder(torch.nn.Module):
         if self.configuration.output == "hidden":
             return hidden
         return self.reconstruction(hidden, operator) * self.feature_scale
+
+
+# -------------------------------------------------------------------------------------------------
+# Sparse products on the graph, and dropout.
+
+
+class SparseOperator(NamedTuple):
+    """A sparse (n, n) matrix and its transpose, both torch CSR; made by :func:`sparse_operator`."""
+
+    matrix: torch.Tensor
+    transposed: torch.Tensor
+
+
+def sparse_operator(
+    matrix: sparse.csr_matrix,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> SparseOperator:
+    """Move a SciPy matrix (n, n) to torch, together with its transpose for the gradient."""
+    return SparseOperator(_csr(matrix, device, dtype), _csr(matrix.T, device, dtype))
+
+
+def _csr(matrix: sparse.spmatrix, device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
+    matrix = matrix.tocsr()
+    matrix.sort_indices()
+    index = np.int32 if matrix.nnz < 2**31 else np.int64  # 32 bits: the product is twice as fast
+    with warnings.catch_warnings():
+        # torch calls its CSR layout "beta" once per process; the product used here is tested.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(index)),
+            torch.from_numpy(matrix.indices.astype(index)),
+            torch.from_numpy(matrix.data).to(dtype),
+            size=matrix.shape,
+            device=device,
+            check_invariants=True,
+        )
+
+
+class _Propagate(torch.autograd.Function):
+    """Sparse times dense. The built-in gradient transposes the matrix anew in every step."""
+
+    @staticmethod
+    def forward(ctx, operator: SparseOperator, dense: torch.Tensor) -> torch.Tensor:
+        ctx.operator = operator
+        return operator.matrix @ dense
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, ctx.operator.transposed @ gradient.contiguous()
+
+
+def propagate(operator: SparseOperator, dense: torch.Tensor) -> torch.Tensor:
+    """One hop along the graph: ``operator @ dense``, (n, m) to (n, m), with a gradient."""
+    return _Propagate.apply(operator, dense)
+
+
+def drop(features: torch.Tensor, rate: float, generator: torch.Generator | None) -> torch.Tensor:
+    """Dropout from a generator of its own; unchanged without one (after training) or at rate 0."""
+    # ``torch.nn.functional.dropout`` draws from the global state, which belongs to the reader.
+    if generator is None or rate == 0:
+        return features
+    kept = torch.rand(features.shape, generator=generator, device=features.device) >= rate
+    return (features * kept).div_(1 - rate)

@@ -1,12 +1,18 @@
-"""Train the GenOT encoder on one slice or on several, and apply it.
+"""Train the GenOT encoder on one slice or on several, apply it, save it.
 
-The loop around the model: optimiser, stopping, seeds, device, progress. The loss is in
-:mod:`genot_helpers.encoder.objective`, what it is computed from in
-:mod:`genot_helpers.encoder.training_data`.
+Top to bottom: :func:`train_encoder` and :func:`embed`; the loop of epochs; the loss, that of GenOT
+(https://github.com/wrab12/GenOT)::
 
-Every epoch is one step on all spots. There are no mini-batches because memory is not short: the
-propagated features (K + 1 copies) and some ten arrays of hidden vectors are all that is held,
-100,000 spots take less than 3 GB, and the gradient is exact.
+    loss = 10 * mean (H - X)^2 + contrast,   fits = s(G_i, Z_i),  misfits = s(G_i, Z_other)
+    contrast = mean of softplus(-fits) + softplus(misfits), for the tissue and the permuted tissue
+
+(deep graph infomax, arXiv:1809.10341: a spot must fit its own neighbourhood better than a spot from
+elsewhere does); what the encoder is trained on; a trained encoder on disk. The network is in
+:mod:`.encoder`.
+
+Every epoch is one step on all spots. Mini-batches are not needed: memory holds the propagated
+features (K + 1 copies) and some ten arrays of hidden vectors, 100,000 spots take less than 3 GB,
+and the gradient is exact.
 """
 
 from __future__ import annotations
@@ -55,14 +61,11 @@ if TYPE_CHECKING:
 __all__ = [
     "EncoderTraining",
     "TrainingData",
-    "contrastive_loss",
     "embed",
-    "leading_components",
     "load_encoder",
     "objective",
     "permutation_within",
     "save_encoder",
-    "spot_graphs",
     "stack",
     "train_encoder",
 ]
@@ -104,7 +107,7 @@ def train_encoder(
     progress: bool = True,
     section_key: str | None = None,
 ) -> EncoderTraining:
-    """Learn an embedding of the spots that knows about their surroundings.
+    """Learn an embedding of the spots from their expression and that of their neighbours.
 
     Several slices share the weights of one encoder and keep their own graphs; their features must
     come from one joint principal component analysis, or the columns would not mean the same.
@@ -162,8 +165,8 @@ def train_encoder(
     named = named_slices(slices)
     configuration = configuration_named(configuration)
     target = choose_device(device)
-    features = leading_components(named, use_rep, configuration.n_components)
-    graphs = [spot_graphs(adata, configuration) for adata in named.values()]
+    features = _leading_components(named, use_rep, configuration.n_components)
+    graphs = [_spot_graphs(adata, configuration) for adata in named.values()]
 
     start = time.perf_counter()
     encoder = GenOTEncoder(features[0].shape[1], configuration, seed=seed)
@@ -199,14 +202,14 @@ def embed(
     ``uns["genot"]["encoder"]``; raises what :func:`train_encoder` raises.
     """
     configuration = encoder.configuration
-    (features,) = leading_components({"the slice": adata}, use_rep, configuration.n_components)
+    (features,) = _leading_components({"the slice": adata}, use_rep, configuration.n_components)
     if features.shape[1] != encoder.n_features:
         raise SliceError(
             f"obsm[{use_rep!r}] has {features.shape[1]} components and the encoder was trained on "
             f"{encoder.n_features}; use the same principal component analysis for both"
         )
     facts = {"message": "applied an encoder trained before"}
-    graph = spot_graphs(adata, configuration)
+    graph = _spot_graphs(adata, configuration)
     _write_embedding(adata, encoder, features, graph, use_rep, key_added, facts)
 
 
@@ -284,10 +287,7 @@ def _write_embedding(
 
 
 # -------------------------------------------------------------------------------------------------
-# The loss of the encoder: that of GenOT (https://github.com/wrab12/GenOT).
-#
-# The features must be recovered from the neighbourhood's hidden vectors, and a spot must fit its
-# own neighbourhood better than a spot from elsewhere does (deep graph infomax, arXiv:1809.10341).
+# The loss.
 
 
 def objective(
@@ -307,7 +307,7 @@ def objective(
         other = hidden[order]
     recovered = encoder.reconstruction(hidden, data.operator)
     reconstruction = functional.mse_loss(recovered, data.features)
-    contrastive = contrastive_loss(encoder, hidden, other, data.readout)
+    contrastive = _contrastive_loss(encoder, hidden, other, data.readout)
     total = (
         configuration.reconstruction_weight * reconstruction
         + configuration.contrastive_weight * contrastive
@@ -315,13 +315,10 @@ def objective(
     return total, reconstruction, contrastive
 
 
-def contrastive_loss(
+def _contrastive_loss(
     encoder: GenOTEncoder, hidden: torch.Tensor, other: torch.Tensor, readout: SparseOperator
 ) -> torch.Tensor:
-    """Spots must fit their own neighbourhood and not that of the permuted tissue, and vice versa.
-
-    Binary cross-entropy of the agreement scores, summed over the two kinds of neighbourhood.
-    """
+    """Cross-entropy of the agreement scores: spots fit their own neighbourhood, not the other."""
     loss = hidden.new_zeros(())
     for own, foreign in ((hidden, other), (other, hidden)):
         surroundings = encoder.neighbourhood(own, readout)
@@ -343,7 +340,7 @@ def permutation_within(sizes: Sequence[int], generator: torch.Generator) -> torc
 
 
 # -------------------------------------------------------------------------------------------------
-# What the encoder is trained on: components and graphs of the slices, checked and stacked.
+# The data: components and graphs of the slices, checked and stacked.
 
 
 class TrainingData(NamedTuple):
@@ -355,7 +352,7 @@ class TrainingData(NamedTuple):
     sizes: tuple[int, ...]
 
 
-def leading_components(
+def _leading_components(
     named: Mapping[str, AnnData], use_rep: str, n_components: int
 ) -> list[NDArray[np.float32]]:
     """Return the leading components of every slice, (n_i, p) each, or say why they are unfit."""
@@ -363,14 +360,10 @@ def leading_components(
     return [np.ascontiguousarray(features[:, :n_components]) for features in found]
 
 
-def spot_graphs(
+def _spot_graphs(
     adata: AnnData, configuration: EncoderConfiguration
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """Return operator P and readout R of one slice, (n, n) each.
-
-    With ``graph="spatial"`` the graph is ``obsp["spatial_connectivities"]``, made and stored where
-    it is missing.
-    """
+    """Return operator P and readout R of one slice, (n, n) each; a missing graph is stored."""
     holder = adata
     if configuration.graph == "nearest":
         positions = {"spatial": adata.obsm["spatial"]} if "spatial" in adata.obsm else {}
@@ -397,7 +390,7 @@ def stack(
 
 
 # -------------------------------------------------------------------------------------------------
-# A trained encoder on disk: numbers and settings in a safetensors file, no code to be executed.
+# A trained encoder on disk: numbers and settings in a safetensors file that holds no code.
 
 
 def save_encoder(encoder: GenOTEncoder, path: str | Path) -> None:

@@ -8,6 +8,7 @@ from .carried_scores import (
     score_levels,
     score_transfer,
 )
+from .cut import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .evaluation import (
     confidence_by_correctness,
     match_domains,
@@ -35,13 +36,19 @@ from .matching import (
     name_domains_like,
     rename_domains,
 )
+from .stack_scores import score_stack
+from .type_scores import ghost_layers
 
 __all__ = [
     "CarriedMaps",
+    "CutAgreement",
     "agreement_in_place",
     "baseline_slices",
     "carried_maps",
     "confidence_by_correctness",
+    "cut_agreement",
+    "cut_offset",
+    "cut_strip",
     "domain_agreement",
     "domain_markers",
     "domain_similarity",
@@ -49,6 +56,7 @@ __all__ = [
     "gap_closed",
     "gene_similarity",
     "gene_similarity_by_domain",
+    "ghost_layers",
     "judge_genes",
     "marker_matches",
     "match_domains",
@@ -62,6 +70,7 @@ __all__ = [
     "score_domains",
     "score_generated",
     "score_levels",
+    "score_stack",
     "score_table",
     "score_transfer",
     "with_spread",

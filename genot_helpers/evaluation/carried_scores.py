@@ -1,13 +1,14 @@
 """Which genes survive when expression is carried from one technology to the places of another.
 
 A carried gene is compared with the same gene as the target measured it, map against map
-(:mod:`genot_helpers.evaluation.grid_maps`), because spot against spot the counting noise of a bead
-hides everything else. The four scores are those of the benchmark of Li et al., Nature Methods 2022,
+(``gene_maps.py``), because spot against spot the counting noise of a bead hides everything else.
+The four scores are those of the benchmark of Li et al., Nature Methods 2022,
 doi 10.1038/s41592-022-01480-9 (correlation, structural similarity, error, Jensen-Shannon
 divergence).
 
-A score means little alone. Baselines, floor, ceiling and a verdict for each gene are in
-:mod:`genot_helpers.evaluation.transfer_scores`.
+Top to bottom: scores of one carried slice (:func:`score_carried`) and its maps; several slices
+beside a floor (spots shuffled) and a ceiling (half of the measurement against the other half),
+with a verdict for each gene; correlation between and within squares (:func:`score_levels`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def score_carried(
 
     With a and b the smoothed maps of log expression of a gene, measured and carried, over the bins
     that hold spots of both slices. Both are scaled to the same depth, see
-    :func:`genot_helpers.pairs.comparable.sparse_log_profiles`.
+    :func:`genot_helpers.comparable.sparse_log_profiles`.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def score_carried(
         - ``map``: Pearson correlation of a and b; 0 if the carried map is constant,
         - ``ssim``: structural similarity,
         - ``rmse``: root mean square of b - a, in standard deviations of a; 1 is what the mean of a
-          everywhere would give. Other than the correlation it counts a wrong level,
+          everywhere would give. Unlike the correlation it counts a wrong level,
         - ``js``: Jensen-Shannon divergence in bits, 0 to 1, of both maps scaled to sum 1,
         - ``other_gene``: 95 % quantile of the correlation of b with the measured maps of other
           genes, ``identity``: share of these genes that it resembles less than its own. Genes of
@@ -102,7 +103,7 @@ def score_carried(
     >>> scores = score_carried(carry_expression(source, target), target)
     >>> scores.sort_values("map", ascending=False).head()
     """
-    carried, points = _comparable(carried, measured, spatial_key)
+    carried, points = _covered_and_places(carried, measured, spatial_key)
     genes, real, ours = carried_log_profiles(carried, measured)
     pair = MapPair(*points)
     pair.check_overlap()
@@ -115,7 +116,7 @@ def score_carried(
     return table.rename_axis("gene")
 
 
-def _comparable(carried: AnnData, measured: AnnData, spatial_key: str):
+def _covered_and_places(carried: AnnData, measured: AnnData, spatial_key: str):
     """Return the covered part of the carried slice, and coordinates of both, measured first."""
     if "genot_covered" in carried.obs:
         carried = carried[carried.obs["genot_covered"].to_numpy(dtype=bool)]
@@ -127,7 +128,7 @@ def carried_log_profiles(
     carried: AnnData, measured: AnnData
 ) -> tuple[pd.Index, sparse.csc_matrix, sparse.csc_matrix]:
     """Return shared genes and their log expression at one depth, measured first."""
-    # As a layer: means of counts have fractions, and must not be taken for another kind of value.
+    # As a layer, because means of counts have fractions and X would be taken for logarithms.
     as_layer = AnnData(carried.X, var=carried.var[[]], layers={"carried": carried.X})
     genes, real, ours = sparse_log_profiles(as_layer, measured, layer="carried")
     return genes, sparse.csc_matrix(real), sparse.csc_matrix(ours)
@@ -153,7 +154,7 @@ def _score_maps(pair: MapPair, real, ours) -> tuple[dict[str, NDArray], tuple[ND
 
 
 def _facts(measured, carried, real, ours) -> dict[str, NDArray]:
-    """Say how much of each gene there is in both slices, and in how many spots."""
+    """Mean and share of spots of each gene in both slices, and the ratio of levels."""
     facts = {}
     for name, matrix in (("measured", measured), ("carried", carried)):
         matrix = sparse.csc_matrix(matrix)
@@ -176,7 +177,7 @@ def _against_others(real: NDArray, ours: NDArray, n_others: int, seed: int) -> d
     real, ours = (_standardised(maps) for maps in (real, ours))
     own = (real * ours).sum(axis=0)
     others = ours.T @ real[:, drawn]
-    others[drawn, np.arange(len(drawn))] = np.nan  # a gene is not among the others of itself
+    others[drawn, np.arange(len(drawn))] = np.nan  # leave out the gene itself
     alone = np.isnan(others).all(axis=1)
     others[alone] = 0.0
     quantile = np.where(alone, np.nan, np.nanquantile(others, 0.95, axis=1))
@@ -197,8 +198,7 @@ class CarriedMaps(NamedTuple):
     Attributes
     ----------
     measured, carried
-        (bins in x, bins in y, genes) smoothed log expression; NaN in bins that do not hold spots of
-        both slices.
+        (bins in x, bins in y, genes) smoothed log expression; NaN in bins without spots of both.
     corner, side
         Lower corner of the first bin, (2,), and side of a bin, in the unit of the coordinates.
     correlation
@@ -231,7 +231,7 @@ def carried_maps(
     KeyError
         If a gene is not in both.
     """
-    carried, points = _comparable(carried, measured, spatial_key)
+    carried, points = _covered_and_places(carried, measured, spatial_key)
     shared, real, ours = carried_log_profiles(carried, measured)
     missing = [gene for gene in genes if gene not in shared]
     if missing:
@@ -246,20 +246,9 @@ def carried_maps(
 
 
 # -------------------------------------------------------------------------------------------------
-# A transfer from one technology to another, judged gene by gene beside floor and ceiling.
-#
-# A score of :func:`genot_helpers.evaluation.score_carried` means little alone. Beside it stand,
-# for every gene:
-#
-# - what the trivial answer gives: the expression of the nearest source spots, no transport
-#   (:func:`genot_helpers.evaluation.nearest_expression`),
-# - a floor: the same measurement with its spots shuffled,
-# - a ceiling: one random half of the measured spots against the other. Noise in what is measured
-#   limits what any method can reach (the attenuation of Spearman 1904, doi 10.2307/1412159): if two
-#   halves agree with correlation r, a carried map free of noise can reach the root of r.
+# Several carried slices beside a floor and a ceiling, and a verdict for each gene.
 
-VERDICTS = ("as good as measured again", "in part", "lost", "cannot tell")
-"""What can become of a gene, the best first."""
+VERDICTS = ("as good as measured again", "in part", "lost", "cannot tell")  # the best first
 
 
 def score_transfer(
@@ -272,8 +261,9 @@ def score_transfer(
 ) -> pd.DataFrame:
     """Score several carried slices, the floor and the ceiling, all against the same spots.
 
-    Everything is scored against a random half of the measured spots, so that the other half can be
-    the ceiling.
+    Everything is scored against a random half of the measured spots; the other half is the ceiling.
+    Noise in the measurement limits every method (the attenuation of Spearman 1904,
+    doi 10.2307/1412159): if two halves correlate with r, a map free of noise can reach √r.
 
     Parameters
     ----------
@@ -324,7 +314,7 @@ def score_transfer(
 
 
 def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.DataFrame:
-    """Say for every gene whether it survived the transfer, by its map alone.
+    """Judge for every gene, by its map alone, whether it survived the transfer.
 
     Parameters
     ----------
@@ -372,12 +362,8 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
 
 
 # -------------------------------------------------------------------------------------------------
-# At which level a carried gene is right: between places, or between the cells of one place.
-#
-# The squares of a grid split what a gene does into what differs between squares and what differs
-# between the spots of one square (the law of total variance). A source whose spots are as large as
-# a square has never seen the second part; whether a carried slice knows any of it is a question of
-# its own, which a map, an average over spots, cannot answer.
+# Three levels: between places, within places, and both (the law of total variance). A source whose
+# spots are as large as a square has not measured the variation within squares.
 
 
 def score_levels(

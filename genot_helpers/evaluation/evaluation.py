@@ -1,13 +1,18 @@
-"""Scores: how good are spatial domains, against an annotation (spots a pathologist labelled).
+"""Scores of spatial domains, against an annotation (spots a pathologist labelled) or without one.
+
+Against an annotation:
 
 - ARI, adjusted Rand index: Hubert & Arabie, J. of Classification 1985, doi 10.1007/BF01908075.
 - NMI, normalised mutual information: Vinh, Epps & Bailey, J. of Machine Learning Research 2010.
 - Homogeneity, completeness: Rosenberg & Hirschberg, EMNLP-CoNLL 2007.
-- Macro F1: the F1 of each annotated domain after found domains have been matched to annotated ones
-  one to one (Kuhn, Naval Research Logistics 1955, doi 10.1002/nav.3800020109), averaged so that a
-  thin layer counts as much as a thick one. ARI is dominated by the large domains.
+- Macro F1: the mean F1 of the annotated domains, after found domains have been matched to annotated
+  ones one to one (Kuhn, Naval Research Logistics 1955, doi 10.1002/nav.3800020109). A thin layer
+  counts as much as a thick one, whereas ARI is dominated by the large domains.
 
-What can be said without an annotation is in :mod:`genot_helpers.evaluation.coherence`.
+Without: CHAOS and PAS, the coherence of domains in space (Shang & Zhou, Nature Communications 2022,
+doi 10.1038/s41467-022-34879-1; used by Yuan et al., Nature Methods 2024,
+doi 10.1038/s41592-024-02215-8). Smaller is smoother, and smooth is not the same as right: one
+single domain for the whole slice has a perfect PAS.
 """
 
 from __future__ import annotations
@@ -45,8 +50,8 @@ def score_domains(
 ) -> dict[str, float]:
     """Score found domains against annotated ones, and their coherence in space.
 
-    Spots without an annotation (NaN in ``obs[truth]``) are left out of the comparison with it, and
-    of nothing else: ``n_spots``, ``n_domains``, ``chaos`` and ``pas`` use all spots.
+    Spots without an annotation (NaN in ``obs[truth]``) are left out of the comparison with it;
+    ``n_spots``, ``n_domains``, ``chaos`` and ``pas`` use all spots.
 
     Parameters
     ----------
@@ -64,7 +69,7 @@ def score_domains(
     Numbers ready for a table or JSON:
 
     - ``n_spots``, ``n_scored`` (annotated spots), ``n_domains`` (found domains),
-    - ``ari``, ``nmi``, ``homogeneity``, ``completeness``: 1 is perfect, 0 what chance gives,
+    - ``ari``, ``nmi``, ``homogeneity``, ``completeness``: 1 is perfect, 0 is chance,
     - ``macro_f1``, ``macro_recall``: means over annotated domains; 0 for one that was not found,
     - ``chaos``, ``pas``: see :func:`genot_helpers.evaluation.score_coherence`; smaller is
       smoother.
@@ -77,7 +82,7 @@ def score_domains(
     """
     annotated, found = _annotated_and_found(adata, truth, predicted)
     coherence = score_coherence(adata, predicted=predicted, spatial_key=spatial_key)
-    per_domain = _compare(annotated, found)
+    per_domain = _score_each_domain(annotated, found)
     labels = annotated.cat.codes, found.cat.codes
     return {
         "n_spots": adata.n_obs,
@@ -96,7 +101,7 @@ def score_domains(
 def recall_per_domain(
     adata: AnnData, *, truth: str = "domain_truth", predicted: str = "genot_domain"
 ) -> pd.DataFrame:
-    """Tell for each annotated domain how much of it was found.
+    """Measure for each annotated domain how much of it was found.
 
     A good ARI can hide that a thin layer (Layer 4 of the cortex, often) is missing altogether:
     here such a layer shows as a row with recall 0. Parameters as in :func:`score_domains`; spots
@@ -112,7 +117,7 @@ def recall_per_domain(
     - ``f1``: harmonic mean of the two,
     - ``matched_domain``: the found domain matched one to one (see :func:`match_domains`), or None.
     """
-    return _compare(*_annotated_and_found(adata, truth, predicted))
+    return _score_each_domain(*_annotated_and_found(adata, truth, predicted))
 
 
 def match_domains(
@@ -141,7 +146,7 @@ def confidence_by_correctness(
     predicted: str = "genot_domain",
     confidence: str = "genot_confidence",
 ) -> dict[str, float]:
-    """Tell whether the confidence of a spot says if its domain is right.
+    """Measure whether confident spots are more often in the right domain.
 
     A spot is right when its found domain is the one matched to its annotated domain. Parameters
     as in :func:`score_domains`, and the column of ``obs`` with the confidence.
@@ -149,7 +154,7 @@ def confidence_by_correctness(
     Returns
     -------
     ``right`` and ``wrong``, the mean confidence of the right and of the wrong spots, and ``auc``,
-    the chance that a right spot is more confident than a wrong one (0.5: it says nothing; NaN if
+    the chance that a right spot is more confident than a wrong one (0.5: no information; NaN if
     all spots are right or all are wrong).
     """
     matched = match_domains(adata, truth=truth, predicted=predicted)
@@ -166,13 +171,7 @@ def confidence_by_correctness(
 
 
 def match_overlap(table: pd.DataFrame) -> dict[object, object]:
-    """Match rows (annotated) to columns (found) so that most spots agree: ``{row: column}``.
-
-    Parameters
-    ----------
-    table
-        Numbers of spots; pairs that share none are left out of the result.
-    """
+    """Match rows (annotated) to columns (found) so that most spots agree: ``{row: column}``."""
     shared = table.to_numpy(dtype=float)
     f1 = 2 * shared / (shared.sum(axis=1, keepdims=True) + shared.sum(axis=0, keepdims=True))
     # Shared spots are whole numbers. Adding less than one in total breaks ties between equally
@@ -182,7 +181,7 @@ def match_overlap(table: pd.DataFrame) -> dict[object, object]:
     return {table.index[i]: table.columns[j] for i, j in pairs if shared[i, j] > 0}
 
 
-def _compare(annotated: pd.Series, found: pd.Series) -> pd.DataFrame:
+def _score_each_domain(annotated: pd.Series, found: pd.Series) -> pd.DataFrame:
     """Recall, precision and F1 of each annotated domain against its matched found domain."""
     table = pd.crosstab(annotated, found)
     partner = match_overlap(table)
@@ -224,12 +223,7 @@ def _as_category(labels: pd.Series) -> pd.Series:
 
 
 # -------------------------------------------------------------------------------------------------
-# How coherent domains are in space. No annotation is needed.
-#
-# CHAOS and PAS as defined by Shang & Zhou, Nature Communications 2022, doi
-# 10.1038/s41467-022-34879-1, and used in the benchmark of Yuan et al., Nature Methods 2024, doi
-# 10.1038/s41592-024-02215-8. Smaller is smoother. Smooth is not the same as right: one single
-# domain for the whole slice has a perfect PAS.
+# Coherence in space, for which no annotation is needed.
 
 
 def score_coherence(
@@ -301,11 +295,11 @@ def _pas(coords: np.ndarray, codes: np.ndarray, n_neighbors: int = 10) -> float:
 
 
 # -------------------------------------------------------------------------------------------------
-# Columns of domains, read from a slice: which domain every spot has, and sums over domains.
+# Columns of domains: which domain every spot has, and means over domains.
 
 
 def found_domains(adata: AnnData, key: str) -> pd.Series:
-    """Return ``obs[key]`` as categories that all occur, or say that it is missing."""
+    """Return ``obs[key]`` with the categories that occur; raise if the column is missing."""
     if key not in adata.obs:
         columns = list(adata.obs.columns)
         raise SliceError(f"obs[{key!r}] is missing: find domains first. Columns found: {columns}.")

@@ -1,12 +1,16 @@
-"""Maps of two slices on one grid, and how alike they are.
+"""Expression maps of two slices on one grid, and how alike they are, gene by gene.
 
 Spots of two slices never sit in the same places, so expression is compared after averaging it in
-square bins. A bin of a few spots is noisy; sums and numbers of spots are therefore smoothed with
-the same Gaussian before one is divided by the other (normalised convolution, Knutsson & Westin,
-CVPR 1993, doi 10.1109/CVPR.1993.341081), which does not bleed the empty outside into the tissue.
+square bins of about four spots. Sums and numbers of spots are smoothed with the same Gaussian
+before one is divided by the other (normalised convolution: Knutsson & Westin, CVPR 1993,
+doi 10.1109/CVPR.1993.341081), so that the empty outside does not bleed into the tissue.
 
-The structural similarity of two maps is that of Wang et al., IEEE Transactions on Image Processing
-2004, doi 10.1109/TIP.2003.819861.
+Top to bottom: the grid, scores of whole slices (:func:`compare_maps`), measures of one map
+(structural similarity: Wang et al., IEEE Transactions on Image Processing 2004,
+doi 10.1109/TIP.2003.819861; divergence: Lin, IEEE Transactions on Information Theory 1991,
+doi 10.1109/18.61115), and the tables with one row per gene. The code published with GenOT compares
+principal components computed for each slice alone; their signs and order are arbitrary between
+slices, whereas places are not.
 """
 
 from __future__ import annotations
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FLAT",
-    "Grid",
     "MapPair",
     "column_correlation",
     "column_divergence",
@@ -44,7 +47,7 @@ __all__ = [
 ]
 
 FLAT = 1e-9
-"""A map that varies less is that of a constant."""
+"""A map that varies less counts as constant."""
 
 SPOTS_PER_BIN = 4.0
 SMOOTHING = 0.7  # standard deviation of the Gaussian in bins: 1.4 spot spacings
@@ -53,7 +56,7 @@ _GENES_AT_ONCE = 100
 _SSIM_WINDOW = 7  # bins, the width that Wang et al. and scikit-image use without a Gaussian
 
 
-class Grid(NamedTuple):
+class _Grid(NamedTuple):
     """Square bins over a slice: the lower corner, the side of a bin, bins along x and y."""
 
     corner: NDArray
@@ -67,51 +70,21 @@ class Grid(NamedTuple):
         return np.ravel_multi_index(tuple(place.T), self.shape)
 
 
-def make_grid(points: NDArray, *, spots_per_bin: float = SPOTS_PER_BIN) -> Grid:
-    """Lay a grid over the held-out slice, with about ``spots_per_bin`` spots in a bin.
-
-    Parameters
-    ----------
-    points
-        (n, 2), coordinates of the held-out slice.
-    spots_per_bin
-        The side of a bin is its root times :func:`spot_side`.
-
-    Raises
-    ------
-    SliceError
-        If most spots share their position with many others.
-    """
+def make_grid(points: NDArray, *, spots_per_bin: float = SPOTS_PER_BIN) -> _Grid:
+    """Lay a grid over the held-out slice, with about ``spots_per_bin`` spots in a bin."""
     side = np.sqrt(spots_per_bin) * spot_side(points)
     if not side > 0:
         raise SliceError("Most spots of the held-out slice share their position with many others.")
-    corner = points.min(axis=0) - _MARGIN * side
+    # A little more than the margin: rounding must not decide on which side of a line the first is.
+    corner = points.min(axis=0) - (_MARGIN + 1e-6) * side
     n_x, n_y = ((points.max(axis=0) - corner) // side).astype(int) + 1 + _MARGIN
-    return Grid(corner, float(side), (int(n_x), int(n_y)))
+    return _Grid(corner, float(side), (int(n_x), int(n_y)))
 
 
 def compare_maps(
     real: NDArray, generated: NDArray, real_profiles: NDArray, generated_profiles: NDArray
 ) -> dict[str, float]:
-    """Compare expression and density of two slices on the grid of the real one.
-
-    Parameters
-    ----------
-    real, generated
-        (n, 2) and (m, 2), coordinates in one frame.
-    real_profiles, generated_profiles
-        (n, p) and (m, p), log expression. Worked on in blocks of genes.
-
-    Returns
-    -------
-    - ``map``: Pearson correlation of the two smoothed maps of a gene over the bins that hold spots
-      of both slices, mean over genes. A gene constant over the real bins is left out; one that is
-      constant in the generated map only has missed the pattern and counts as 0.
-    - ``ssim``: structural similarity of these maps, mean over the same bins and genes; outside of
-      the bins both maps get the mean of the real one. NaN below 7 × 7 bins.
-    - ``density``: Pearson correlation of the smoothed number of spots, over the bins that hold
-      spots of either slice.
-    """
+    """Compare expression and density of two slices on the grid of the real one."""
     pair = MapPair(real, generated)
     density = column_correlation(*(side.weight[pair.either][:, None] for side in pair.sides))[0]
     correlations, similarities = [np.array([])], []
@@ -128,13 +101,7 @@ def compare_maps(
 
 
 class MapPair:
-    """Two slices on the grid of the first.
-
-    Attributes
-    ----------
-    both, either
-        (bins in x, bins in y) bool, bins that hold spots of both slices, or of either.
-    """
+    """Two slices on the grid of the first."""
 
     def __init__(self, real: NDArray, generated: NDArray):
         self.grid = make_grid(real)
@@ -153,11 +120,9 @@ class MapPair:
     def blocks(
         self, real_profiles: Any, generated_profiles: Any
     ) -> Iterator[tuple[slice, NDArray, NDArray]]:
-        """Yield the smoothed maps of some genes at a time: which genes, and both maps of them.
-
-        Profiles are (n, p) and (m, p), dense or sparse (CSC is quickest); maps are dense, (bins in
-        x, bins in y, genes of the block).
-        """
+        """Yield the smoothed maps of some genes at a time: which genes, and both maps of them."""
+        # Profiles are (n, p) and (m, p), dense or sparse (CSC is quickest); maps are dense, (bins
+        # in x, bins in y, genes of the block).
         for start in range(0, real_profiles.shape[1], _GENES_AT_ONCE):
             part = slice(start, start + _GENES_AT_ONCE)
             chosen = (profiles[:, part] for profiles in (real_profiles, generated_profiles))
@@ -168,7 +133,7 @@ class MapPair:
 class _Side:
     """One of the two slices, binned."""
 
-    def __init__(self, grid: Grid, points: NDArray):
+    def __init__(self, grid: _Grid, points: NDArray):
         n, self.shape = len(points), grid.shape
         bins = grid.bins(points)
         self.binning = sparse.csr_matrix(
@@ -185,17 +150,8 @@ class _Side:
 
 
 def map_similarity(a: NDArray, b: NDArray, both: NDArray) -> float:
-    """Structural similarity of two maps of one gene, averaged over some of the bins.
-
-    Parameters
-    ----------
-    a, b
-        (bins in x, bins in y), the first is that of the real slice.
-    both
-        The bins that count, same shape, bool. NaN if they span fewer than 7 x 7, or if the real
-        map is constant there.
-    """
-    # Without the empty margin, which is alike whatever the maps are.
+    """Structural similarity of two maps of one gene, averaged over some of the bins."""
+    # Without the empty margin, which is equal in all maps.
     rows, columns = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     a, b, both = a[box], b[box], both[box]
@@ -208,13 +164,7 @@ def map_similarity(a: NDArray, b: NDArray, both: NDArray) -> float:
 
 
 def column_correlation(a: NDArray, b: NDArray) -> NDArray:
-    """Pearson correlation of each column of ``a`` with that of ``b``; NaN where one is constant.
-
-    Parameters
-    ----------
-    a, b
-        (n, p).
-    """
+    """Pearson correlation of each column of ``a`` with that of ``b``; NaN where one is constant."""
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     size = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
     varies = size > 1e-9 * len(a)
@@ -222,20 +172,8 @@ def column_correlation(a: NDArray, b: NDArray) -> NDArray:
 
 
 def column_divergence(a: NDArray, b: NDArray) -> NDArray:
-    """Jensen-Shannon divergence, in bits, of each column of ``a`` and that of ``b``, sum 1 each.
-
-    Lin, IEEE Transactions on Information Theory 1991, doi 10.1109/18.61115.
-
-    Parameters
-    ----------
-    a, b
-        (n, p). Values below 0, as a mean of logarithms of a denoised product may be, count as 0.
-
-    Returns
-    -------
-    ndarray, (p,)
-        0 to 1; NaN where one of the columns is empty.
-    """
+    """Jensen-Shannon divergence, in bits, of each column of a and b, scaled to sum 1."""
+    # Lin, IEEE Transactions on Information Theory 1991, doi 10.1109/18.61115.
     shares = [np.clip(values, 0.0, None) for values in (a, b)]
     empty = np.any([values.sum(axis=0) <= 0 for values in shares], axis=0)
     shares = [np.where(empty, 1.0, values) for values in shares]
@@ -244,27 +182,13 @@ def column_divergence(a: NDArray, b: NDArray) -> NDArray:
 
 
 def _mean(values: NDArray) -> float:
-    """Mean of what is a number; NaN, without a warning, if nothing is."""
+    """Mean of the finite values; NaN, without a warning, if there are none."""
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else float("nan")
 
 
 # -------------------------------------------------------------------------------------------------
-# How alike two slices are, gene by gene: over places, or over domains.
-#
-# A score of a whole slice averages over genes, and hides which ones failed. Here each gene is a
-# vector, and the vectors of two slices are compared. With :math:`x` and :math:`y` the vectors:
-#
-# - ``pearson``: correlation. Is the pattern right? Level and size of the pattern do not count.
-# - ``cosine``: :math:`x \cdot y / (|x| |y|)`. As values are not negative and not centred, it is
-#   high for any gene that is everywhere; look at it beside ``mean``.
-# - ``rmse``: root mean square difference, in units of log expression. Small for rare genes.
-# - ``jensen_shannon``: divergence, in bits (0 to 1; Lin, IEEE Transactions on Information Theory
-#   1991, doi 10.1109/18.61115), of :math:`x / \sum x` and :math:`y / \sum y`: of where a gene is.
-# - ``ssim``: structural similarity of the two maps, see :mod:`genot_helpers.evaluation.grid_maps`.
-#
-# The code published with GenOT compares principal components of genes instead, computed for each
-# slice alone. Signs and order of components are then arbitrary between slices; places are not.
+# Gene by gene, over places or over domains.
 
 _FEWEST_SPOTS = 20
 
@@ -279,9 +203,8 @@ def gene_similarity(
 ) -> pd.DataFrame:
     """Compare two slices of one frame gene by gene, each gene as a map over places.
 
-    Maps are those of :func:`genot_helpers.evaluation.grid_maps.compare_maps`: log expression at one
-    depth, averaged in bins of about four spots of the real slice and lightly smoothed. Only bins
-    that hold spots of both slices count.
+    A map is the log expression at one depth, averaged in bins of about four spots of the real slice
+    and lightly smoothed. Only bins that hold spots of both slices count.
 
     Parameters
     ----------
@@ -298,11 +221,18 @@ def gene_similarity(
     Returns
     -------
     pandas.DataFrame
-        One row for each gene that both slices have and ``real`` expresses, the most similar first
-        (by ``pearson``): ``pearson``, ``cosine``, ``rmse``, ``jensen_shannon``, ``ssim``, and
-        ``mean``, the mean log expression in ``real`` over these bins. NaN where a measure has no
-        meaning: ``pearson`` of a constant map, ``cosine`` and ``jensen_shannon`` of an empty one,
-        ``ssim`` below 7 × 7 bins.
+        One row for each gene that both slices have and ``real`` expresses, sorted by ``pearson``,
+        the most similar first. With x and y the maps as vectors over bins:
+
+        - ``pearson``: correlation. Level and size of the pattern do not count,
+        - ``cosine``: x · y / (|x| |y|), high for any gene that is everywhere,
+        - ``rmse``: root mean square difference of log expression; small for rare genes,
+        - ``jensen_shannon``: divergence of x / Σx and y / Σy, in bits, 0 to 1,
+        - ``ssim``: structural similarity of the two maps,
+        - ``mean``: mean log expression in ``real`` over these bins.
+
+        NaN where a measure is undefined: ``pearson`` of a constant map, ``cosine`` and
+        ``jensen_shannon`` of an empty one, ``ssim`` below 7 × 7 bins.
 
     Raises
     ------
@@ -385,7 +315,7 @@ def _measures(x: NDArray, y: NDArray) -> pd.DataFrame:
     """Compare the columns of two tables, (places, genes); x is the real one."""
     sizes = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
     empty = (x.sum(axis=0) <= 0) | (y.sum(axis=0) <= 0)
-    columns = [np.asfortranarray(values) for values in (x, y)]  # in one piece: more exact sums
+    columns = [np.asfortranarray(values) for values in (x, y)]  # contiguous: more exact sums
     divergence = np.where(empty, np.nan, column_divergence(*columns))
     return pd.DataFrame(
         {

@@ -1,12 +1,12 @@
 """Score a generated slice against a real one that was held out, beside baselines and a ceiling.
 
-One number hides more than it shows: an average over neighbours wins on every correlation and has
-lost all variance; a copy has perfect variance and the wrong tissue. So a row holds many scores, and
-a table the rows that say what each is worth: :func:`score_table`. All slices are compared at the
-same number of spots, as every score depends on it. The measures are explained in
-:mod:`genot_helpers.evaluation.grid_maps`, :mod:`genot_helpers.evaluation.slice_measures` and
-:mod:`genot_helpers.evaluation.profile_measures`, the other rows in
-:mod:`genot_helpers.evaluation.baselines`.
+One number is not enough: an average over neighbours has the best correlations and has lost all
+variance; a copy of a neighbouring slice has perfect variance and the wrong tissue, and often scores
+well. So :func:`score_generated` returns many scores, and :func:`score_table` puts baselines and a
+ceiling beside them, all compared at the same number of spots, because every score depends on it.
+The measures are in ``gene_maps.py`` and ``measures.py``.
+
+Top to bottom: the scores of one slice, the table, how to read it, and the baselines.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from ..comparable import (
     coordinates,
     label_codes,
     log_profiles,
-    shared_genes,
 )
+from ..shared_features import shared_genes
 from ..slices.slices import SliceError, find_labels
 from ..slices.values import plain_matrix
-from . import measures as measures
+from . import measures
 from .gene_maps import compare_maps
 from .measures import averaging, classifier_auc, compare_genes
+from .type_scores import compare_types, excess_bands, soft_spearman
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "baseline_slices",
+    "by_name",
+    "draw_spots",
     "flat_scores",
     "gap_closed",
     "halves",
+    "halves_of",
     "largest_union",
     "nearest_expression",
     "score_generated",
@@ -51,6 +55,7 @@ __all__ = [
 ]
 
 _FEWEST_SPOTS = 20
+_OF_PLACE = ("density", "sliced_wasserstein", "spacing")  # scores that need no expression
 
 
 def score_generated(
@@ -99,15 +104,21 @@ def score_generated(
     -------
     ``n_spots``, ``n_genes``, and (in brackets what two samples of one tissue would give):
 
-    - ``map``, ``ssim``, ``density`` [high]:
-      :func:`genot_helpers.evaluation.grid_maps.compare_maps`,
-    - ``nearest``, ``knn`` [high], ``knn_rmse`` [low]: :func:`.slice_measures.compare_nearest`,
-    - ``ari``, ``accuracy`` [high]: :func:`.slice_measures.compare_labels`,
-    - ``niche`` [low]: :func:`.slice_measures.compare_niches`,
-    - ``variance`` [1], ``gene_gene`` [low]: :func:`.profile_measures.compare_genes`,
-    - ``c2st`` [0.5]: :func:`.profile_measures.classifier_auc`,
-    - ``sliced_wasserstein`` [low], ``spacing`` [1]: :func:`.slice_measures.compare_points`,
-    - ``moran``, ``moran_correlation`` [1]: :func:`.slice_measures.compare_autocorrelation`.
+    - ``map``, ``ssim``, ``density`` [high]: :func:`.gene_maps.compare_maps`,
+    - ``nearest``, ``knn`` [high], ``knn_rmse`` [low]: :func:`.measures.compare_nearest`,
+    - ``ari``, ``accuracy`` [high]: :func:`.measures.compare_labels`,
+    - ``niche`` [low]: :func:`.measures.compare_niches`,
+    - ``variance`` [1], ``gene_gene`` [low]: :func:`.measures.compare_genes`,
+    - ``c2st`` [0.5]: :func:`.measures.classifier_auc`,
+    - ``sliced_wasserstein`` [low], ``spacing`` [1]: :func:`.measures.compare_points`,
+    - ``moran``, ``moran_correlation`` [1]: :func:`.measures.compare_autocorrelation`,
+    - ``soft_accuracy`` [high], ``grid_l1``, ``grid_kl``, ``type_abundance`` [low]:
+      :func:`.type_scores.compare_types`, of the column ``niche_key``, or of the labels,
+    - ``soft_spearman`` [high]: :func:`.type_scores.soft_spearman`,
+    - ``ghosts`` [0]: bands of labels beyond those of the held-out slice,
+      :func:`.type_scores.excess_bands`.
+
+    The order of the rows of either slice has no influence: spots are drawn by their names.
 
     Raises
     ------
@@ -126,8 +137,8 @@ def score_generated(
         raise SliceError(f"{n} spots are too few to score: at least {_FEWEST_SPOTS} are needed.")
     check_overlap(p, q)
     if niche_key is not None:
-        find_labels(held_out, niche_key)  # a misspelt name is an error
-    chosen = subset(held_out.n_obs, n, seed), subset(generated.n_obs, n, seed)
+        find_labels(held_out, niche_key)  # raises for a misspelt name
+    chosen = [by_name(a)[subset(a.n_obs, n, seed)] for a in (held_out, generated)]
     p, q = p[chosen[0]], q[chosen[1]]
     real, ours = held_out[chosen[0]], generated[chosen[1]]
     x, y = log_profiles(ours, real, layer=layer, max_genes=max_genes)
@@ -144,6 +155,9 @@ def score_generated(
         "c2st": classifier_auc(x, y, seed=seed),
         **measures.compare_points(p, q, seed=seed),
         **measures.compare_autocorrelation(p, q, x, y),
+        **compare_types(p, q, *kinds),
+        "soft_spearman": soft_spearman(p, q, x, y),
+        "ghosts": excess_bands(p, q, *labels),
     }
 
 
@@ -167,22 +181,27 @@ def score_table(
 
     Every row is scored against the same random half of the held-out slice, with as many spots as
     that half has, or fewer if a slice has fewer; the ceiling is the other half. Genes are those
-    that all four slices have.
+    that all four slices have. The order of the rows of the slices has no influence.
+
+    Two halves of one section never share a place: on a grid, one has its holes where the other has
+    its spots, which no sample of the tissue would. So the ceiling of the scores of place
+    (``density``, ``sliced_wasserstein``, ``spacing``) is that of two independent draws from the
+    whole held-out slice, thinned alike. A quarter of its spots is in both, so no method can do
+    better.
 
     Parameters
     ----------
     generated
         The slice under test, made from ``left`` and ``right`` at ``t``, in their frame.
     left, right, held_out, t
-        See :func:`genot_helpers.evaluation.baselines.baseline_slices`. Nothing is written.
+        See :func:`baseline_slices`. Nothing is written.
     niche_key
         As in :func:`score_generated`; a column of ``left``, ``right`` and ``held_out``. If the
         generated slice does not have it, its spots take the values of the real spots that they come
         from (``obs["genot_source"]``, ``obs["genot_source_spot"]``).
     n_repeats
         How often to halve and draw anew, with seeds ``seed``, ``seed + 1``, ...; the table holds
-        the means, and remembers how far the repetitions spread: :func:`.score_reading.with_spread`
-        shows both.
+        the means and the standard deviations; :func:`with_spread` shows both.
     label_key, generated_label_key, spatial_key, n_spots, max_genes, seed
         As in :func:`score_generated`.
 
@@ -191,11 +210,10 @@ def score_table(
     One row each for ``genot``, ``genot_mean`` (if there is ``layers["mean"]``), ``copy_left``,
     ``copy_right``, ``union``, ``neighbour_mean``, ``ceiling``; columns as in
     :func:`score_generated`. ``attrs["n_repeats"]``, and ``attrs["spread"]``: score -> row ->
-    standard deviation over the repetitions (divisor n - 1; NaN for one). What differs between
-    repetitions is which half of the held-out slice is scored against, which spots are drawn for
-    the rows, and the draws of the scores; the generated slice is the same. So it is the noise of
-    scoring, for telling rows apart. How much another seed of the interpolation changes, or another
-    tissue, is not in it.
+    standard deviation over the repetitions (divisor n - 1; NaN for one). Repetitions differ in
+    the half of the held-out slice that is scored against and in all random draws of spots; the
+    generated slice is the same. So it measures the noise of scoring, for telling rows apart, and
+    not what another seed of the interpolation or another tissue would change.
 
     Raises
     ------
@@ -222,10 +240,11 @@ def score_table(
         baselines = baseline_slices(left, right, held_out, t=t, n_spots=n, seed=number, **names)
         for name, adata in baselines.items():
             rows[name] = adata, "mean" if name == "neighbour_mean" else None, "genot_domain"
-        real = held_out[halves(held_out.n_obs, number)[0]]
+        real = held_out[halves_of(held_out, number)[0]]
         scores = {
             name: _score(name, real, *row, seed=number, **options) for name, row in rows.items()
         }
+        scores["ceiling"] |= _ceiling_of_place(held_out, spatial_key, n, number)
         tables.append(pd.DataFrame.from_dict(scores, orient="index"))
     table = sum(tables) / n_repeats
     spread = np.std([t.to_numpy() for t in tables], axis=0, ddof=1) if n_repeats > 1 else np.nan
@@ -245,6 +264,18 @@ def _score(
         raise SliceError(f"Row {row} cannot be scored. {error}") from error
 
 
+def _ceiling_of_place(
+    held_out: AnnData, spatial_key: str, n_spots: int, seed: int
+) -> dict[str, float]:
+    """Score the places of two independent draws from the held-out slice, thinned alike."""
+    rows = by_name(held_out)
+    points = coordinates(held_out, "held-out", spatial_key)[rows]
+    drawn = [points[subset(len(points), n_spots, [seed, number])] for number in (4, 5)]
+    same = np.zeros((n_spots, 1))  # no gene is looked at
+    found = compare_maps(*drawn, same, same) | measures.compare_points(*drawn, seed=seed)
+    return {score: found[score] for score in _OF_PLACE}
+
+
 def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: str) -> AnnData:
     """Return the generated slice with the value of the real spot that each spot comes from."""
     if not {"genot_source", "genot_source_spot"} <= set(generated.obs):
@@ -262,7 +293,7 @@ def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: 
 
 
 # -------------------------------------------------------------------------------------------------
-# Read a table of scores: means with their spread, the gap that is closed, figures for a file.
+# Reading a table of scores: means with their spread, the gap that is closed, figures for a file.
 
 
 def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
@@ -271,14 +302,14 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     Parameters
     ----------
     table
-        From :func:`.generated_scores.score_table`, or some of its rows and columns.
+        From :func:`score_table`, or some of its rows and columns.
     digits
         Decimal places. Numbers of spots and genes have none.
 
     Returns
     -------
-    Text in the same rows and columns; what the deviation is one of is said there.
-    Means alone where there was one repetition only, or the table has lost its ``attrs["spread"]``.
+    Text in the same rows and columns. Means alone if there was only one repetition, or the table
+    has lost its ``attrs["spread"]``. :func:`score_table` says which draws the repetitions vary.
     """
     spread = pd.DataFrame(table.attrs.get("spread", {})).reindex_like(table)
     text = table.astype(object)
@@ -292,21 +323,21 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
 
 def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
-    """Tell how much of the way from the better copy to the ceiling a generated slice has gone.
+    """Compute the share of the gap between the better copy and the ceiling that is closed.
 
     (genot - best copy) / (ceiling - best copy): 0 is as good as a copy, 1 as good as possible.
 
     Parameters
     ----------
     table
-        From :func:`.generated_scores.score_table`.
+        From :func:`score_table`.
     score
         A column in which more is better.
 
     Returns
     -------
-    NaN if the ceiling is not above the better copy by 0.01 or more: there is no gap to close then,
-    and the ratio would be noise. So it is for sections 10 µm apart, as pairs of the cortex are.
+    NaN if the ceiling is less than 0.01 above the better copy, where the ratio would be noise, as
+    for sections of the cortex that are 10 µm apart.
     """
     copy = table.loc[["copy_left", "copy_right"], score].max()
     gap = table.loc["ceiling", score] - copy
@@ -319,7 +350,7 @@ def flat_scores(table: pd.DataFrame) -> dict[str, float]:
     Parameters
     ----------
     table
-        From :func:`.generated_scores.score_table`.
+        From :func:`score_table`.
 
     Returns
     -------
@@ -330,13 +361,8 @@ def flat_scores(table: pd.DataFrame) -> dict[str, float]:
 
 
 # -------------------------------------------------------------------------------------------------
-# What a generated slice has to beat, and what nobody can beat, as slices.
-#
-# Without any method one can take the left or the right slice as it is, a random mixture of both,
-# or the mean of the nearest spots of both. A fresh sample of the very tissue, the best that any
-# method could hope for, is a random half of the held-out slice, scored against its other half. A
-# generated slice means nothing without these beside it: neighbouring sections are often so alike
-# that a copy scores well.
+# Baselines: the left or the right slice as it is, a random mixture of both, the mean of the nearest
+# spots of both; and as a ceiling a fresh sample of the held-out tissue itself.
 
 
 def baseline_slices(
@@ -381,8 +407,8 @@ def baseline_slices(
     - ``neighbour_mean``: the places of the union; ``X`` and ``layers["mean"]`` are (1 - t) times
       the mean over the nearest left spots plus t times that over the nearest right ones. No counts
       any more: score it with ``layer="mean"``,
-    - ``ceiling``: half of the held-out slice. Score it against the other half
-      (:func:`genot_helpers.evaluation.generated_scores.score_table` does), never against the whole.
+    - ``ceiling``: half of the held-out slice. Score it against the other half, as
+      :func:`score_table` does, never against the whole.
 
     Raises
     ------
@@ -401,11 +427,11 @@ def baseline_slices(
         raise SliceError("the left and the right slice have no gene in common.")
     union = _union(left[:, genes], right[:, genes], t, spatial_key, n_spots, seed)
     slices = {
-        "copy_left": left[subset(left.n_obs, n_spots, seed)].copy(),
-        "copy_right": right[subset(right.n_obs, n_spots, seed + 1)].copy(),
+        "copy_left": left[draw_spots(left, n_spots, seed)].copy(),
+        "copy_right": right[draw_spots(right, n_spots, seed + 1)].copy(),
         "union": union,
         "neighbour_mean": union.copy(),
-        "ceiling": held_out[subset_of(halves(held_out.n_obs, seed)[1], n_spots)].copy(),
+        "ceiling": held_out[subset_of(halves_of(held_out, seed)[1], n_spots)].copy(),
     }
     mean = sum(
         share * (averaging(s.obsm[spatial_key], union.obsm[spatial_key], n_neighbors) @ s.X)
@@ -471,7 +497,7 @@ def halves(n: int, seed: int) -> tuple[NDArray, NDArray]:
     return np.sort(order[: n // 2]), np.sort(order[n // 2 : 2 * (n // 2)])
 
 
-def subset(n: int, n_spots: int | None, seed: int) -> NDArray:
+def subset(n: int, n_spots: int | None, seed: int | list[int]) -> NDArray:
     """Draw ``n_spots`` of the numbers below n, sorted; all of them if there are not more."""
     if n_spots is None or n_spots >= n:
         return np.arange(n)
@@ -481,6 +507,22 @@ def subset(n: int, n_spots: int | None, seed: int) -> NDArray:
 def subset_of(numbers: NDArray, n_spots: int | None) -> NDArray:
     """Draw ``n_spots`` of the given numbers, sorted; all of them if there are not more."""
     return numbers[subset(len(numbers), n_spots, 0)]
+
+
+def by_name(adata: AnnData) -> NDArray:
+    """Return the rows of a slice in the order of its names: what is drawn from them stays drawn."""
+    return np.argsort(adata.obs_names.to_numpy(dtype=str), kind="stable")
+
+
+def draw_spots(adata: AnnData, n_spots: int | None, seed: int) -> NDArray:
+    """Draw rows of a slice, sorted, by the names of its spots; all of them if there are fewer."""
+    return np.sort(by_name(adata)[subset(adata.n_obs, n_spots, seed)])
+
+
+def halves_of(adata: AnnData, seed: int) -> tuple[NDArray, NDArray]:
+    """Split the rows of a slice into two random halves by the names of its spots; each in order."""
+    names = by_name(adata)
+    return tuple(names[half] for half in halves(adata.n_obs, seed))
 
 
 def largest_union(n_left: int, n_right: int, t: float) -> int:
@@ -499,8 +541,8 @@ def _union(
     n_left = min(n - n_right, left.n_obs)
     parts = {}
     for name, adata, size, offset in (("left", left, n_left, 2), ("right", right, n_right, 3)):
-        chosen = adata[subset(adata.n_obs, size, seed + offset)]
-        # A clean slice: what else the two carry may not fit together.
+        chosen = adata[draw_spots(adata, size, seed + offset)]
+        # Without other slots, which may not fit together.
         parts[name] = ad.AnnData(
             chosen.X, obs=chosen.obs, var=chosen.var[[]], obsm={"spatial": chosen.obsm[spatial_key]}
         )

@@ -1,10 +1,11 @@
-"""Domains of two slices matched by their marker genes.
+"""Domains of two slices: matched, named alike, compared, and described by their genes.
 
 Domains are numbered by size, so "3" is not the same tissue in two slices that were clustered each
-on its own. Without an annotation and without a common frame, expression can say which domains
-correspond: a cortical layer keeps its genes. The code published with GenOT counts how many of the
-first twenty markers two groups have in common; here all markers count, with their sizes, as a
-correlation.
+on its own. Expression can say which domains correspond without annotation or common frame: a
+cortical layer keeps its genes. The code published with GenOT counts how many of the first twenty
+markers two groups share; here all markers count, with their sizes, as a correlation.
+
+Top to bottom: matching by markers; common names; agreement place by place; the marker genes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ __all__ = [
     "marker_matches",
     "match_domains_by_markers",
     "name_domains_like",
-    "places_of_domains",
     "rename_domains",
 ]
 
@@ -56,8 +56,8 @@ def domain_similarity(
     Log expression of the shared genes at one depth is averaged over each domain. In each slice the
     mean over its domains is taken off gene by gene, which removes a batch effect that is the same
     everywhere, and genes are divided by their spread between domains. Compared are the genes that
-    are among the ``n_markers`` highest of a domain, in either slice. Places play no part, nor do
-    labels other than those compared.
+    are among the ``n_markers`` highest of a domain, in either slice. Places and other labels
+    are not used.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def marker_matches(
     min_similarity: float = 0.3,
     **options: Any,
 ) -> pd.DataFrame:
-    """Match the domains of two slices one to one by their marker genes, and say how well.
+    """Match the domains of two slices one to one by their marker genes, with correlations.
 
     For slices that were clustered each on its own, without annotation and in any frame. Of all
     one-to-one assignments the one with the largest sum of Fisher's z (the inverse hyperbolic
@@ -123,8 +123,8 @@ def marker_matches(
     reference, other, key, other_key
         As for :func:`domain_similarity`.
     min_similarity
-        Pairs that correlate less are no match: a domain that the other slice does not have should
-        stay alone.
+        Pairs that correlate less are not matched, because a slice may have domains that the other
+        does not have.
     **options
         ``n_markers`` and ``max_genes`` of :func:`domain_similarity`.
 
@@ -137,7 +137,7 @@ def marker_matches(
     """
     table = domain_similarity(reference, other, key=key, other_key=other_key, **options)
     values = np.nan_to_num(table.to_numpy(), nan=-1.0)
-    # A pair that is no match adds nothing to the sum, however low it is.
+    # A pair below min_similarity adds nothing to the sum, however low its correlation.
     strength = np.arctanh(np.clip(values, min_similarity, 1 - 1e-9))
     rows = []
     pairs = dict(zip(*linear_sum_assignment(strength, maximize=True), strict=True))
@@ -177,11 +177,7 @@ def match_domains_by_markers(
 
 
 # -------------------------------------------------------------------------------------------------
-# Names in common for the domains of two slices, and with the names the colours.
-#
-# :func:`name_domains_like` matches by place and names in one step, for slices in one frame;
-# :func:`rename_domains` takes any match, that of
-# :func:`genot_helpers.evaluation.match_domains_by_markers` for instance.
+# Names in common, and with the names the colours: by place, or from any match.
 
 
 def name_domains_like(
@@ -217,7 +213,7 @@ def name_domains_like(
     SliceError
         If the column or coordinates are missing, or the slices do not overlap.
     """
-    p, q = places_of_domains(reference, other, key, spatial_key)
+    p, q = _places_of_domains(reference, other, key, spatial_key)
     found = other.obs[key].astype("category")
     theirs = pd.Series(reference.obs[key].to_numpy()).astype("category")
     ours = pd.Series(found.array[cKDTree(q).query(p)[1]])
@@ -281,12 +277,8 @@ def rename_domains(
 
 
 # -------------------------------------------------------------------------------------------------
-# Domains of two slices in one frame, compared place by place.
-#
-# Two technologies that see the same tissue do not share their errors. Where both find a border in
-# the same place, it is probably in the tissue; no annotation is needed to see that. The agreement
-# is the adjusted Rand index (Hubert & Arabie, J. of Classification 1985, doi 10.1007/BF01908075)
-# of the domain of each spot and the domain that its nearest spots in the other slice have.
+# Domains of two slices in one frame, compared place by place. Two technologies do not share their
+# errors, so a border that both find in one place is probably in the tissue.
 
 
 def domain_agreement(
@@ -302,8 +294,7 @@ def domain_agreement(
     Parameters
     ----------
     one, other
-        Slices in one frame and unit. What the domains are called, in either, plays no part.
-        Nothing is written.
+        Slices in one frame and unit. Names of domains do not matter. Nothing is written.
     key
         Column of ``obs``, in both.
     n_neighbors
@@ -314,16 +305,17 @@ def domain_agreement(
     Returns
     -------
     float
-        Adjusted Rand index, mean over both directions: 1 for the same borders, about 0 for borders
-        that have nothing to do with each other. Two annotations drawn by the same hand do not reach
-        1 either, as spots never lie in the same places: compute it for them too, as a ceiling.
+        Adjusted Rand index (Hubert & Arabie 1985, doi 10.1007/BF01908075) of the domain of each
+        spot and the vote of its nearest spots in the other slice, mean over both directions: 1 for
+        the same borders, about 0 for unrelated ones. Annotations by one hand do not reach 1
+        either, because spots lie in different places: compute theirs too, as a ceiling.
 
     Raises
     ------
     SliceError
         If the column or coordinates are missing, or the slices do not overlap.
     """
-    p, q = places_of_domains(one, other, key, spatial_key)
+    p, q = _places_of_domains(one, other, key, spatial_key)
     a, b = label_codes(other, one, key, key)
     there = compare_labels(p, q, a, b, k=n_neighbors)["ari"]
     back = compare_labels(q, p, b, a, k=n_neighbors)["ari"]
@@ -338,10 +330,10 @@ def agreement_in_place(
     spatial_key: str = "spatial",
     max_distance: float = 1.5,
 ) -> dict[str, float]:
-    """Tell how often spots of two slices that lie on each other are in domains of the same name.
+    """Measure how often spots that lie on each other are in domains of the same name.
 
-    Other than :func:`domain_agreement` it goes by names: an independent check of domains that were
-    matched by markers, which know nothing of places.
+    Unlike :func:`domain_agreement` it compares names: an independent check of domains that were
+    matched by markers, which do not use places.
 
     Parameters
     ----------
@@ -377,7 +369,7 @@ def agreement_in_place(
     return {"share": same, "by_chance": float(chance), "covered": float(here.mean())}
 
 
-def places_of_domains(one: AnnData, other: AnnData, key: str, spatial_key: str) -> list[NDArray]:
+def _places_of_domains(one: AnnData, other: AnnData, key: str, spatial_key: str) -> list[NDArray]:
     """Return the coordinates of both; refuse slices apart, and slices without a domain."""
     for adata in (one, other):
         if not len(found_domains(adata, key).cat.categories):

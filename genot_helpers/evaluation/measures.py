@@ -1,13 +1,14 @@
-"""Measures of how alike two sets of spots are in space: plain arrays in, numbers out.
+"""Measures of how alike two slices are: plain arrays in, numbers out.
 
-Agreement of nearest spots, of carried labels, of the composition of neighbourhoods, of spatial
-autocorrelation (Moran, Biometrika 1950, doi 10.1093/biomet/37.1-2.17), and of the coordinates alone
-(sliced Wasserstein distance: Bonneel et al. 2015, doi 10.1007/s10851-014-0506-3).
+In space: agreement of nearest spots, of carried labels, of the composition of neighbourhoods, of
+spatial autocorrelation (Moran, Biometrika 1950, doi 10.1093/biomet/37.1-2.17), and of coordinates
+alone (sliced Wasserstein distance: Bonneel et al. 2015, doi 10.1007/s10851-014-0506-3).
+Regardless of place: how much genes vary, how they vary together, and whether a classifier can tell
+generated from real profiles (Lopez-Paz & Oquab, ICLR 2017, arXiv:1610.06545).
 
-In every function *real* is the held-out slice and *generated* the one under test; points are
-(n, 2) in one frame, profiles (n, p) log expression of the same genes, labels (n,) integer codes
-with -1 for a spot without annotation. Maps are in :mod:`genot_helpers.evaluation.grid_maps`,
-profiles regardless of place in :mod:`genot_helpers.evaluation.profile_measures`.
+*real* is the held-out slice and *generated* the one under test; points are (n, 2) in one frame,
+profiles (n, p) log expression of the same genes, labels (n,) integer codes with -1 for a spot
+without annotation. Comparisons on a grid are in ``gene_maps.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
-from ..slices.geometry import spot_side
+from ..slices.geometry import nearest_distance, spot_side
 from .gene_maps import column_correlation
 
 if TYPE_CHECKING:
@@ -43,25 +44,13 @@ __all__ = [
     "morans_i",
 ]
 
-_FLAT = 1e-9  # a standard deviation below this is that of a constant
-_NO_PATTERN = 0.005  # a mean Moran's I below this is that of noise
+_FLAT = 1e-9  # a smaller standard deviation counts as constant
+_NO_PATTERN = 0.005  # a smaller mean Moran's I counts as noise
 _ROWS_AT_ONCE = 1000
 
 
 def averaging(points: NDArray, at: NDArray, k: int) -> sparse.csr_matrix:
-    """Return the operator that averages over the ``k`` nearest of ``points``.
-
-    Parameters
-    ----------
-    points, at
-        (m, 2) spots that are averaged, and (n, 2) places.
-    k
-        Nearest spots; all of them if there are fewer.
-
-    Returns
-    -------
-    (n, m) CSR, float64; every row sums to 1.
-    """
+    """Return the operator that averages over the ``k`` nearest of ``points``."""
     k = min(k, len(points))
     near = cKDTree(points).query(at, k=k)[1].reshape(len(at), k)
     entries = np.full(near.size, 1.0 / k), near.ravel(), np.arange(0, near.size + 1, k)
@@ -76,19 +65,9 @@ def compare_nearest(
     *,
     k: int = 10,
 ) -> dict[str, float]:
-    """Compare each real spot with the generated spots nearest to it.
-
-    Genes are standardised with mean and standard deviation of the real slice; genes constant there
-    are left out.
-
-    Returns
-    -------
-    - ``nearest``: Pearson correlation, across genes, of a real profile with that of the nearest
-      generated spot, mean over real spots,
-    - ``knn``: the same with the mean profile of the ``k`` nearest,
-    - ``knn_rmse``: root mean square of their difference, in standard deviations. 1 is what the
-      mean of the real slice everywhere would give.
-    """
+    """Compare each real spot with the generated spots nearest to it."""
+    # Genes are standardised with mean and standard deviation of the real slice; genes constant
+    # there are left out.
     mean, std = real_profiles.mean(axis=0), real_profiles.std(axis=0)
     use = std > _FLAT
     if not use.any():
@@ -109,7 +88,7 @@ def compare_nearest(
         rows["nearest"].append(column_correlation(truth.T, one.T))
         rows["knn"].append(column_correlation(truth.T, average.T))
         squares += float(((truth - average) ** 2).sum())
-    # A spot whose profile is flat says nothing, so it counts as 0.
+    # A spot with a constant profile counts as 0.
     scores = {key: float(np.nan_to_num(np.concatenate(r)).mean()) for key, r in rows.items()}
     return {**scores, "knn_rmse": float(np.sqrt(squares / (len(real) * use.sum())))}
 
@@ -117,18 +96,8 @@ def compare_nearest(
 def compare_labels(
     real: NDArray, generated: NDArray, truth: NDArray, carried: NDArray, *, k: int = 5
 ) -> dict[str, float]:
-    """Compare the labels of real spots with the vote of the generated spots nearest to them.
-
-    Of labels with equally many votes, that of the nearest spot with one of them wins. Spots
-    without a label take no part, on either side.
-
-    Returns
-    -------
-    - ``ari``: adjusted Rand index,
-    - ``accuracy``: share of real spots whose label is met.
-
-    Both are NaN where a slice has no labels.
-    """
+    """Compare the labels of real spots with the vote of the generated spots nearest to them."""
+    # Ties go to the label of the nearest spot. Spots without a label are left out on either side.
     known, usable = truth >= 0, carried >= 0
     if not known.any() or not usable.any():
         return {"ari": float("nan"), "accuracy": float("nan")}
@@ -146,16 +115,9 @@ def compare_labels(
 def compare_niches(
     real: NDArray, generated: NDArray, truth: NDArray, carried: NDArray, *, k: int = 30
 ) -> float:
-    """Compare what kinds of spots lie around each place.
-
-    Around every labelled real spot: shares of the labels among the ``k`` nearest labelled spots of
-    the real slice (itself included), and of the generated one.
-
-    Returns
-    -------
-    Jensen-Shannon divergence of the two in bits (between 0 and 1; not its root, the distance), mean
-    over places. NaN where a slice has no labels. Sampling alone gives more than 0: see the ceiling.
-    """
+    """Compare the composition of neighbourhoods: mean Jensen-Shannon divergence, in bits."""
+    # Around every labelled real spot: shares of the labels among the k nearest labelled spots of
+    # the real slice (itself included), and of the generated one.
     known, usable = truth >= 0, carried >= 0
     if not known.any() or not usable.any():
         return float("nan")
@@ -169,17 +131,9 @@ def compare_niches(
 
 
 def morans_i(points: NDArray, profiles: NDArray, *, k: int = 6) -> NDArray:
-    r"""Moran's I of every gene: how much neighbours resemble each other.
-
-    .. math:: I = \frac{n}{\sum_{ij} w_{ij}}
-              \frac{\sum_{ij} w_{ij} (x_i - \bar x)(x_j - \bar x)}{\sum_i (x_i - \bar x)^2}
-
-    with :math:`w_{ij} = 1/k` for the ``k`` nearest spots j of i, itself not included.
-
-    Returns
-    -------
-    (p,); 0 for a gene that is constant.
-    """
+    """Moran's I of every gene: how much neighbours resemble each other."""
+    # I = sum_ij w_ij (x_i - mean)(x_j - mean) / sum_i (x_i - mean)^2, with w_ij = 1 / k for the k
+    # nearest spots j of i, itself not included.
     n, k = len(points), min(k, len(points) - 1)
     near = cKDTree(points).query(points, k=k + 1)[1][:, 1:]
     entries = np.full(n * k, 1.0 / k), near.ravel(), np.arange(0, n * k + 1, k)
@@ -194,17 +148,7 @@ def morans_i(points: NDArray, profiles: NDArray, *, k: int = 6) -> NDArray:
 def compare_autocorrelation(
     real: NDArray, generated: NDArray, real_profiles: NDArray, generated_profiles: NDArray
 ) -> dict[str, float]:
-    """Compare Moran's I of all genes.
-
-    Returns
-    -------
-    - ``moran``: sum over genes in the generated slice over that in the real one. Below 1:
-      neighbours have become strangers; above: too much alike, blurred. All genes take part: with
-      only those that are high in the real slice, noise alone would push the ratio below 1
-      (regression to the mean), and genes without a pattern add nothing to either sum. NaN if the
-      real slice has no autocorrelation (mean below 0.005), where the ratio would be noise.
-    - ``moran_correlation``: Pearson correlation of the two across genes; NaN for fewer than three.
-    """
+    """Compare Moran's I of all genes."""
     a, b = morans_i(real, real_profiles), morans_i(generated, generated_profiles)
     return {
         "moran": float(b.mean() / a.mean()) if a.mean() > _NO_PATTERN else float("nan"),
@@ -215,15 +159,8 @@ def compare_autocorrelation(
 
 
 def compare_points(real: NDArray, generated: NDArray, *, seed: int = 0) -> dict[str, float]:
-    """Compare coordinates alone.
-
-    Returns
-    -------
-    - ``sliced_wasserstein``: distance of the two clouds of points, mean over 50 random directions
-      drawn with ``seed``, in spacings of the real spots,
-    - ``spacing``: median distance to the nearest other spot, generated over real.
-    """
-    nearest = [np.median(cKDTree(p).query(p, k=2)[0][:, 1]) for p in (real, generated)]
+    """Compare coordinates alone: sliced Wasserstein distance in spot sides, and spacing."""
+    nearest = [nearest_distance(points) for points in (real, generated)]
     distance = float(ot.sliced_wasserstein_distance(generated, real, n_projections=50, seed=seed))
     return {
         "sliced_wasserstein": distance / spot_side(real),
@@ -232,26 +169,11 @@ def compare_points(real: NDArray, generated: NDArray, *, seed: int = 0) -> dict[
 
 
 # -------------------------------------------------------------------------------------------------
-# Measures of how alike the profiles of two slices are, wherever in space the spots lie.
-#
-# How much genes vary, how they vary together, and whether a classifier can tell generated from
-# real profiles (the classifier two-sample test of Lopez-Paz & Oquab, ICLR 2017, arXiv:1610.06545).
-#
-# In every function *real* is the held-out slice and *generated* the one under test; profiles are
-# (n, p), log expression of the same genes.
+# Profiles regardless of place.
 
 
 def compare_genes(real_profiles: NDArray, generated_profiles: NDArray) -> dict[str, float]:
-    """Compare how much genes vary and how they vary together.
-
-    Returns
-    -------
-    - ``variance``: variance in the generated slice over that in the real one, median over genes,
-    - ``gene_gene``: root mean square difference of the two gene-gene correlation matrices off the
-      diagonal. A gene that the generated slice does not vary correlates 0 with all others.
-
-    Genes constant in the real slice are left out; NaN if fewer than two are left.
-    """
+    """Compare how much genes vary and how they vary together."""
     use = real_profiles.std(axis=0) > _FLAT
     a, b = real_profiles[:, use], generated_profiles[:, use]
     if use.sum() < 2:
@@ -281,39 +203,17 @@ def classifier_auc(
     max_spots: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Let a classifier try to tell generated from real profiles (two-sample test).
-
-    Quadratic discriminant analysis, a Gaussian with its own mean and covariance for either slice,
-    on the leading principal components of both together, cross-validated. It sees a shift as well
-    as a loss of spread: an average over neighbours has about the right mean, and a linear
-    classifier finds little wrong with it. Boosted trees and a small network ranked real
-    slices alike, with values up to 0.06 higher, and took 10 to 20 times as long.
-
-    Equal profiles share a fold, so that nothing is learnt by heart: neither a real spot that a
-    generated slice uses several times, nor one that is in both slices.
-
-    Parameters
-    ----------
-    n_components
-        Principal components; fewer if a slice has fewer than four spots for each.
-    n_folds
-        Folds of the cross-validation.
-    max_spots
-        Of larger slices as many are drawn at random.
-    seed
-        Of the folds and of the draw.
-
-    Returns
-    -------
-    Area under the ROC curve. 0.5: cannot be told apart; 1: always. Values below 0.5, which mean
-    that nothing was learnt, are returned as 0.5. 1 if the generated slice repeats so few profiles
-    that there are fewer than folds.
-    """
+    """Let a classifier try to tell generated from real profiles (two-sample test)."""
+    # Quadratic discriminant analysis on the leading principal components of both slices,
+    # cross-validated. With a covariance for either slice it detects a loss of spread as well as a
+    # shift; a linear classifier misses that averages over neighbours lack variance. Boosted trees
+    # and a small network ranked real slices alike and took 10 to 20 times as long.
+    # Equal profiles share a fold, so that no spot is both in the training and in the test part.
     rng = np.random.default_rng(seed)
     pair = [p[rng.permutation(len(p))[:max_spots]] for p in (real_profiles, generated_profiles)]
     both = np.vstack(pair)
     is_generated = np.repeat([False, True], [len(p) for p in pair])
-    # Compared as float32: rounding must not make two of what is one spot.
+    # Compared as float32, so that rounding does not split one spot into two.
     rows = np.array([row.tobytes() for row in both.astype(np.float32)], dtype=object)
     group = pd.factorize(rows)[0]
     if len(np.unique(group[is_generated])) < n_folds:

@@ -3,6 +3,8 @@
 from .carry import carry_by_expression, carry_expression
 from .interpolation import Interpolation, interpolate, interpolate_many, prepare_interpolation
 from .positions import position_between
+from .saved import load_alignment, load_interpolation, save_interpolation
+from .stack import interpolate_stack
 from .warp import SmoothWarp, fit_warp
 
 __all__ = [
@@ -13,6 +15,10 @@ __all__ = [
     "fit_warp",
     "interpolate",
     "interpolate_many",
+    "interpolate_stack",
+    "load_alignment",
+    "load_interpolation",
     "position_between",
     "prepare_interpolation",
+    "save_interpolation",
 ]

@@ -1,25 +1,23 @@
 """Real spots for a generated slice: which one goes where.
 
-Positions and the expression to be expected there are known (:mod:`genot_helpers.interpolation`).
-What is expected is a mean; a slice made of means has no variance and no zeros, and no cell in it
-could be a cell. So every position gets the unchanged expression of one real spot of either slice,
-no spot twice, such that *around* every position the mean of the chosen spots follows what is
-expected (kernel herding: Chen, Welling & Smola, UAI 2010, arXiv:1203.3472). With x_a(i) the
-components of the spot chosen for position i, m_i those expected, and W averages over the 30 or 100
-nearest positions, the choice a minimises::
+Positions and the components expected there are known. Expected components are means, and a slice
+made of means has no variance between spots and no zeros. So every position gets the unchanged
+expression of one real spot of either slice, no spot twice, such that the mean of the chosen spots
+*around* every position follows the expectation (kernel herding: Chen, Welling & Smola, UAI 2010,
+arXiv:1203.3472). With x_a(i) the components of the spot chosen for position i, m_i the expected
+ones, and W the averages over the 30 and the 100 nearest positions, the choice a minimises::
 
-    sum over averages W of  k_W |W (x_a - m)|^2                     local means are right
-    - 2 lambda sum_i x_a(i) . (m_i - mean m)                        each spot leans its place's way
-    + sum_i price(a(i))                                             the mixture of spots stays
+    sum over averages W of  k_W |W (x_a - m)|^2           local means follow the expectation
+    - 2 lambda sum_i x_a(i) . (m_i - mean m)              each spot resembles its own position
+    + sum_i price(a(i))                                   the mixture of spots is preserved
 
-The first term alone makes neighbours compensate each other, which costs spatial autocorrelation;
-the second alone exaggerates it. Lambda is therefore steered, sweep by sweep, until the
-autocorrelation (Moran's I of the components) is that of the two real slices. Prices do the same for
-the population: a spot becomes dearer if spots of its kind are used more than their share, where
-kind means components and their products, so that variances and gene-gene correlations stay.
+The first term alone lowers spatial autocorrelation, because neighbours compensate each other; the
+second alone exaggerates it. So lambda is adjusted after every sweep until Moran's I of the
+components is that of the two real slices. A spot's price rises when spots of its kind are used more
+than their share, where kind means components and their products; so variances and gene-gene
+correlations are preserved.
 
-The search replaces a spot by one of the nearest unused ones of the same slice, or swaps two,
-whenever that lowers the sum: :mod:`genot_helpers.interpolation.placement_search`.
+Top to bottom: the algorithm (:func:`place_spots`), one compiled sweep, the prices.
 """
 
 from __future__ import annotations
@@ -40,15 +38,15 @@ from .local_means import chain_neighbours, find_nearest
 
 __all__ = [
     "AVERAGES",
+    "AveragingMatrix",
     "Placement",
     "Prices",
-    "Surroundings",
     "autocorrelation",
+    "averaging_matrix",
     "lay_out",
     "place_spots",
     "sweep",
     "visiting_order",
-    "weigh_surroundings",
 ]
 
 _N_CANDIDATES = 30  # spots considered for each position
@@ -59,44 +57,23 @@ _NEAREST = 8  # neighbours for Moran's I
 
 
 class Placement(NamedTuple):
-    """Which spot of the pool stands at each position.
+    """Which spot of the pool stands at each position, and how the search went."""
 
-    Attributes
-    ----------
-    chosen
-        (n,) int64, rows of the pool, none twice.
-    alignment_weight
-        Lambda of the last sweep.
-    autocorrelation
-        Moran's I of the components after each sweep.
-    target
-        What it should be.
-    n_changes
-        Positions that changed their spot, for each sweep.
-    """
-
-    chosen: NDArray[np.int64]
-    alignment_weight: float
-    autocorrelation: list[float]
-    target: float
-    n_changes: list[int]
+    chosen: NDArray[np.int64]  # rows of the pool (n,), none twice
+    alignment_weight: float  # lambda of the last sweep
+    autocorrelation: list[float]  # Moran's I of the components after each sweep
+    target: float  # Moran's I to reach
+    n_changes: list[int]  # positions that changed their spot, for each sweep
 
 
 def autocorrelation(points: NDArray, embedding: NDArray) -> float:
-    """Moran's I over the eight nearest neighbours, of all components together.
-
-    Parameters
-    ----------
-    points
-        (n, 2).
-    embedding
-        (n, d). Components count by their variance.
-    """
+    """Moran's I over the eight nearest neighbours, of all components together."""
     nearest = cKDTree(points).query(points, _NEAREST + 1)[1][:, 1:]
     return _autocorrelation(nearest, embedding)
 
 
 def _autocorrelation(nearest: NDArray, embedding: NDArray) -> float:
+    """Moran's I for given neighbours (n, 8): components (n, d) count by their variance."""
     centred = embedding - embedding.mean(axis=0)
     around = sum(centred[column] for column in nearest.T) / nearest.shape[1]
     return float((centred * around).sum() / (centred**2).sum())
@@ -118,35 +95,10 @@ def place_spots(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Placement:
-    """Choose a real spot for every position.
-
-    Parameters
-    ----------
-    positions
-        (n, 2), where the generated spots are.
-    expected
-        (n, d), components expected there.
-    pool_points, pool_embedding
-        (p, 2) and (p, d), all real spots: where they would be in the generated slice's frame, and
-        their components.
-    start
-        (n,) int, the choice to begin with, no spot twice. The share of either slice stays as here.
-    pool_slice
-        (p,) int, slice of each spot of the pool.
-    states, expected_states
-        (p, s) and (n, s), states of expression and their expected share, see
-        :func:`genot_helpers.pairs.shared_space.expression_states`; averaged like the components, so
-        that the mixture of cell types is right everywhere.
-    target
-        Moran's I to reach, see :func:`autocorrelation`.
-    anchor
-        Price of a spot away from its own place, for each squared spot spacing. Where little time
-        passes between the slices, spots should stay where they are.
-    seed
-        Order in which positions are visited.
-    progress
-        Show a bar; None decides by whether anyone can see it.
-    """
+    """Choose a real spot of the pool (p) for every position (n); start is a first choice."""
+    # States of expression are averaged like the components, so that the mixture of cell types is
+    # right everywhere. The anchor is the price of a spot away from its own place, for each squared
+    # spot spacing. The share of either slice stays as in start.
     rows, pool_rows = lay_out(positions, pool_points)
     problem = _Problem(
         positions=positions[rows],
@@ -167,7 +119,7 @@ def place_spots(
 
 
 class _Problem(NamedTuple):
-    """What :func:`place_spots` is given, laid out such that neighbours are close in memory."""
+    """Arguments of :func:`place_spots`, sorted such that neighbours are close in memory."""
 
     positions: NDArray
     expected: NDArray
@@ -182,7 +134,7 @@ class _Problem(NamedTuple):
 
 
 def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) -> Placement:
-    """Sweep over all positions, again and again, and steer lambda and prices in between."""
+    """Sweep over all positions 14 times; adjust lambda and the prices after each sweep."""
     wanted = np.hstack([given.expected, given.expected_states]).astype(np.float32)
     features = np.hstack([given.pool_embedding, given.states]).astype(np.float32)
     lean = np.zeros_like(wanted)
@@ -190,10 +142,10 @@ def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) ->
     prices = Prices(given.pool_embedding, given.pool_slice, given.start)
 
     n, n_pool = len(given.positions), len(given.pool_points)
-    # Scaled such that the squared distance is the price of not standing in one's own place.
+    # Scaled such that the squared distance is the price of a spot away from its own place.
     unit = np.sqrt(given.anchor) / spot_spacing(given.positions)
     places, homes = unit * given.positions, unit * given.pool_points
-    surroundings = weigh_surroundings(given.positions)
+    surroundings = averaging_matrix(given.positions)
     nearest = cKDTree(given.positions).query(given.positions, _NEAREST + 1)[1][:, 1:]
     candidates = cKDTree(given.pool_points).query(given.positions, min(_N_CANDIDATES, n_pool))[1]
     chosen = given.start.copy()
@@ -218,27 +170,19 @@ def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) ->
 
 
 # -------------------------------------------------------------------------------------------------
-# The search behind :mod:`genot_helpers.interpolation.placement`: one spot exchanged at a time.
-#
-# What a change costs is known without adding anything up, because the slope of the sum is kept:
-# for every position and every feature, how much the sum grows with it. A change at one position
-# alters the slope at the few hundred positions whose averages it enters, and nowhere else. So a
-# visit takes the same time whatever the number of spots; and positions that are close to each
-# other are close in memory and are visited soon after each other, because waiting for memory would
-# be most of the work.
-#
-# Compiled by numba (Lam, Pitrou & Seibert 2015, doi 10.1145/2833157.2833162). Sums over features
-# may be added up in any order, which lets the processor add several at once; the order is fixed
-# when the code is compiled, so the result is the same again and again.
+# One sweep, compiled by numba (Lam, Pitrou & Seibert 2015, doi 10.1145/2833157.2833162). The slope
+# of the sum in every feature of every position is kept, so the cost of a change needs no new sums,
+# and a change updates the slope at a few hundred positions only: a visit takes the same time
+# whatever the number of spots. The order of additions is fixed when the code is compiled.
 
 AVERAGES = {30: 1.0, 100: 1.0}
 """Nearest positions that are averaged → weight of that average."""
 
 _BLOCK = 512  # positions visited one after the other, before the next block
-_ANY_ORDER = {"reassoc", "contract", "nsz"}  # of additions; nothing else is given up
+_ANY_ORDER = {"reassoc", "contract", "nsz"}  # of additions
 
 
-class Surroundings(NamedTuple):
+class AveragingMatrix(NamedTuple):
     """Sum over the averages of k W'W as a sparse matrix, row by row, and its diagonal.
 
     Times (x_a - m) it is half the slope of the first term of the sum. It is symmetric.
@@ -256,11 +200,9 @@ class Surroundings(NamedTuple):
         return matrix @ values
 
 
-def weigh_surroundings(positions: NDArray) -> Surroundings:
-    """Make the :class:`Surroundings` of positions (n, 2).
-
-    A mean over k independent spots has 1 / k of their variance; the factor k makes up for it.
-    """
+def averaging_matrix(positions: NDArray) -> AveragingMatrix:
+    """Make the averaging matrix of positions (n, 2)."""
+    # A mean over k independent spots has 1 / k of their variance; the factor k makes up for it.
     n, roots = len(positions), []
     distance, nearest = find_nearest(positions, positions, min(max(AVERAGES), n))
     for k, weight in AVERAGES.items():
@@ -273,24 +215,18 @@ def weigh_surroundings(positions: NDArray) -> Surroundings:
     root = sparse.vstack(roots, format="csr")  # with all averages at once, k W'W is one product
     product = root.T.tocsr() @ root
     product.sort_indices()
-    return Surroundings(product.indptr, product.indices, product.data, product.diagonal())
+    return AveragingMatrix(product.indptr, product.indices, product.data, product.diagonal())
 
 
 def lay_out(positions: NDArray, pool_points: NDArray) -> tuple[NDArray, NDArray]:
-    """Order positions, and the pool like the positions nearest to its spots.
-
-    Returns
-    -------
-    rows, pool_rows : ndarray of int64
-        Permutations in which neighbours are close to each other.
-    """
+    """Sort positions by neighbourhood, and the pool by its nearest positions: two permutations."""
     rows = chain_neighbours(positions)
     nearest = find_nearest(positions, pool_points, 1)[1][:, 0]
     return rows, np.argsort(np.argsort(rows)[nearest], kind="stable")
 
 
 def visiting_order(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the order of a sweep: blocks at random, and the positions of a block at random."""
+    """Draw the order of a sweep: blocks in random order, and positions within a block too."""
     order = rng.permutation(n)
     rank = rng.permutation(-(-n // _BLOCK))
     return order[np.argsort(rank[order // _BLOCK], kind="stable")]
@@ -301,32 +237,11 @@ def sweep(
     order, chosen, owner, candidates, features, price, pool_slice, places, homes, surroundings,
     slope,
 ):  # fmt: skip
-    """Visit positions in order; at each, replace or swap where that lowers the sum most.
+    """Visit positions in order; replace or swap a spot where that lowers the sum most.
 
-    Parameters
-    ----------
-    order
-        (n,) int64, rows of the positions.
-    chosen, owner
-        (n,) and (p,) int64, spot of each position, and position of each spot (-1 if it is free).
-        Both are brought up to date.
-    candidates
-        (n, c) int64, spots to be considered at each position.
-    features
-        (p, d) float32.
-    price, pool_slice
-        (p,), price and slice of each spot.
-    places, homes
-        (n, 2) and (p, 2), scaled such that their squared distance is the price of standing there.
-    surroundings
-        See :class:`Surroundings`.
-    slope
-        (n, d) float32, half the slope of all terms that depend on features. It is kept up to
-        date: what one change does to its surroundings is seen by the next.
-
-    Returns
-    -------
-    How many positions changed their spot by themselves (the other side of a swap not counted).
+    ``owner`` is the position of each spot of the pool, -1 if it is free; ``chosen``, ``owner`` and
+    ``slope`` (half the slope of all terms that depend on features) are updated in place. Returns
+    the number of positions that changed their spot, the other side of a swap not counted.
     """
     starts, columns, shares, diagonal = surroundings
     n_changes = 0
@@ -387,7 +302,7 @@ def _away(places, i, homes, j):
 
 @numba.njit(cache=True, fastmath=_ANY_ORDER)
 def _put(i, new, old, chosen, owner, features, surroundings, slope):
-    """Put spot ``new`` at position i, where ``old`` was, and pass on what that changes."""
+    """Replace ``old`` by ``new`` at position i, and update the slope around it."""
     starts, columns, shares, _ = surroundings
     chosen[i] = new
     owner[new] = i
@@ -399,37 +314,25 @@ def _put(i, new, old, chosen, owner, features, surroundings, slope):
 
 
 # -------------------------------------------------------------------------------------------------
-# What a spot costs, so that the chosen spots stay a fair sample of all there are.
-#
-# Picking spots that suit their place favours some kinds of spots over others, and variances and
-# gene-gene correlations drift. So whatever is used more than its share becomes dearer from sweep
-# to sweep, where kinds are told apart by the components and by the products of the leading ones:
-# means of products are variances and correlations.
+# Prices keep the chosen spots a fair sample: spots that suit their place would otherwise be
+# over-used, and variances and correlations would drift. Means of products are variances.
 
-_N_PRODUCTS = 20  # leading components whose products are kept as they are
+_N_PRODUCTS = 20  # leading components whose products are preserved
 _RATE = 30.0
 
 
 class Prices:
-    """Prices that rise with what has been used too much so far.
+    """Prices (p,) that rise for kinds of spots that were used more than their share."""
 
-    Parameters
-    ----------
-    embedding
-        (p, d), components of all spots of the pool.
-    pool_slice
-        (p,) int, slice of each.
-    start
-        (n,) int, a choice with the right share of each slice. The target is the mean if every spot
-        of a slice were equally likely, at these shares.
-    """
+    # The fair share is the mean if every spot of a slice were equally likely, at the shares of the
+    # slices in start.
 
     def __init__(self, embedding: NDArray, pool_slice: NDArray, start: NDArray) -> None:
         self._embedding = np.asarray(embedding, dtype=np.float32)
         centred = self._embedding - self._embedding.mean(axis=0)
         products = _second_moments(self._embedding[:, :_N_PRODUCTS] ** 2)
         variances = np.triu(products - _second_moments(self._embedding[:, :_N_PRODUCTS]) ** 2)
-        # Both groups of kinds are scaled to a total variance of one, and so count alike.
+        # Components and products are each scaled to a total variance of one.
         self._scale = float((centred**2).sum(axis=1).mean()), float(variances.sum())
         slices, counts = np.unique(pool_slice[start], return_counts=True)
         means = [_moments(self._embedding[pool_slice == number]) for number in slices]
@@ -437,7 +340,7 @@ class Prices:
         self._debt = [np.zeros_like(fair) for fair in self._fair]
 
     def after(self, chosen: NDArray) -> NDArray[np.float32]:
-        """Add one more choice (n,) to what has been used; return the prices (p,)."""
+        """Count one more choice (n,) as used; return the prices (p,)."""
         used = _moments(self._embedding[chosen])
         parts = []
         for debt, mean, fair, scale in zip(self._debt, used, self._fair, self._scale, strict=True):

@@ -1,8 +1,13 @@
-"""Where the spots of a generated slice are, and a first choice of real spots for them.
+"""Positions of a generated slice, and the table of real spots that stand there.
 
 A coupling pairs spots of the left slice with spots of the right one. At position t a pair stands at
-(1 - t) left + t right (McCann 1997, doi 10.1006/aima.1997.1634), and a spot without partner stands
-where it is, with probability 1 - t if it is a left one, t if it is a right one.
+(1 - t) x_left + t x_right (McCann 1997, doi 10.1006/aima.1997.1634). A spot without partner stands
+at its own place, with probability 1 - t if it is a left one and t if it is a right one.
+
+Top to bottom: pairs drawn from the coupling, their positions, spacing made like that of real
+slices, a first real spot for each position; then the checks of t and of the number of spots, and
+the generated table. Random draws go by row, so rows are first sorted by names and neighbourhood
+(:func:`order_of_spots`): the result does not depend on the order in which spots were given.
 """
 
 from __future__ import annotations
@@ -40,35 +45,22 @@ __all__ = [
     "spread",
 ]
 
-_TUFTED = 0.85  # of the real distance between neighbours: closer, and they stand in tufts
+_TIGHT = 0.85  # of the real distance between neighbours; closer positions are pushed apart
 _PUSHES = 30
 
 
 class Pairs(NamedTuple):
-    """What stands where: row of the left and of the right slice for each position; -1 for none."""
+    """Row of the left and of the right slice for each position; -1 for none."""
 
     left: NDArray[np.int64]
     right: NDArray[np.int64]
 
 
 def draw_pairs(coupling: Coupling, t: float, n_spots: int, rng: np.random.Generator) -> Pairs:
-    """Draw as many positions from a coupling as there should be spots.
-
-    Systematic sampling (Madow & Madow 1944, doi 10.1214/aoms/1177731312): the pairs are laid out on
-    a line, each as long as its mass, and read off at equal steps. A pair of mass one is drawn once,
-    where the steps are one; nothing is left to chance but where the first step falls.
-
-    Parameters
-    ----------
-    coupling
-        Between the slices.
-    t
-        Position; decides how many of the spots without partner come from which side.
-    n_spots
-        How many to draw.
-    rng
-        For the first step.
-    """
+    """Draw n_spots pairs, or single spots without partner, from a coupling."""
+    # Systematic sampling (Madow & Madow 1944, doi 10.1214/aoms/1177731312): the pairs lie on a
+    # line, each as long as its mass, and are read off at equal steps; only the start is random. At
+    # steps of one, a pair of mass one is drawn exactly once.
     left, right, mass = coupling_pairs(coupling)
     alone = (
         np.flatnonzero(coupling.left_unmatched > 0),
@@ -92,13 +84,7 @@ def draw_pairs(coupling: Coupling, t: float, n_spots: int, rng: np.random.Genera
 
 
 def place_between(pairs: Pairs, left: NDArray, right: NDArray, t: float) -> NDArray[np.float64]:
-    """Return the positions (n, 2) of pairs at t.
-
-    Parameters
-    ----------
-    left, right
-        (., 2), coordinates of both slices, each already warped to position t.
-    """
+    """Return the positions (n, 2) of pairs at t, from coordinates already warped to t."""
     positions = (1.0 - t) * left[pairs.left] + t * right[pairs.right]
     positions[pairs.right < 0] = left[pairs.left[pairs.right < 0]]
     positions[pairs.left < 0] = right[pairs.right[pairs.left < 0]]
@@ -108,21 +94,9 @@ def place_between(pairs: Pairs, left: NDArray, right: NDArray, t: float) -> NDAr
 def roughen(
     positions: NDArray, wanted_spacing: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Move positions a little at random until neighbours are as close as in real slices.
-
-    The middle of two spots that lie irregularly is less irregular than either: averages even out.
-    So the distance to the nearest neighbour grows; random steps of the right size undo that. Grids
-    do not need it and are left alone.
-
-    Parameters
-    ----------
-    positions
-        (n, 2).
-    wanted_spacing
-        Median distance to the nearest neighbour.
-    rng
-        For the directions.
-    """
+    """Move positions a little at random until neighbours are as close as in real slices."""
+    # Midpoints of irregular spots are more regular than the spots, so nearest neighbours are too
+    # far apart; random steps of the right size undo that. Grids are left alone.
     draws = rng.normal(size=positions.shape)
     if nearest_distance(positions) <= 1.005 * wanted_spacing:
         return positions
@@ -138,7 +112,7 @@ def roughen(
 
 
 def _directed(draws: NDArray, positions: NDArray) -> NDArray[np.float64]:
-    """Lay draws away from the centre and across: so steps turn as the slice is turned."""
+    """Turn draws to point from the centre and across it, so that steps rotate with the slice."""
     along = positions - positions.mean(axis=0)
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-300)
     return draws[:, :1] * along + draws[:, 1:] * along[:, ::-1] * (-1.0, 1.0)
@@ -147,22 +121,11 @@ def _directed(draws: NDArray, positions: NDArray) -> NDArray[np.float64]:
 def spread(
     positions: NDArray, wanted_spacing: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Push tufts apart, until neighbours are about as far from each other as in real slices.
-
-    In tissue that has grown, a spot has several partners. On the way to them its heirs still stand
-    close together, as a tuft, with gaps between the tufts. Neighbours that are too close push each
-    other away, a little at a time. Positions that are no tufts are left alone.
-
-    Parameters
-    ----------
-    positions
-        (n, 2).
-    wanted_spacing
-        Median distance to the nearest neighbour.
-    rng
-        For the directions of positions that coincide.
-    """
-    enough = _TUFTED * wanted_spacing
+    """Push positions in tight groups apart until neighbours are as far apart as in real slices."""
+    # In tissue that has grown, a spot has several partners, and the positions on the way to them
+    # form a tight group, with gaps between groups. Neighbours that are too close push each other
+    # apart in small steps. Other positions are left alone.
+    enough = _TIGHT * wanted_spacing
     if nearest_distance(positions) >= enough:
         return positions
     draws = rng.normal(size=positions.shape)
@@ -188,31 +151,15 @@ def first_choice(
     t: float,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Choose a real spot for each position: one of its pair, none twice.
-
-    Parameters
-    ----------
-    pairs, positions
-        (n,) and (n, 2).
-    pool_points
-        (p, 2), spots of the left slice, then those of the right one.
-    n_left
-        How many of them are left ones.
-    t
-        Probability of the right one of a pair.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        Rows of the pool. A spot with several partners serves one of them; the others take the
-        nearest spot that is free, of the same slice if there is one.
-    """
+    """Choose a real spot (row of left stacked on right) for each position, none twice."""
+    # A position wants one spot of its pair, the right one with probability t. If that is taken, it
+    # gets the nearest free spot, of the same slice if there is one.
     right = np.where(pairs.right >= 0, n_left + pairs.right, -1)
     prefer_right = rng.random(len(positions)) < t
     wish = np.where(prefer_right, right, pairs.left)
     wish = np.where(wish < 0, np.maximum(right, pairs.left), wish)  # a spot without partner
     chosen = np.full(len(positions), -1, dtype=np.int64)
-    _, once = np.unique(wish, return_index=True)  # the first who asks gets it
+    _, once = np.unique(wish, return_index=True)  # the first position gets it
     chosen[once] = wish[once]
     free = np.ones(len(pool_points), dtype=bool)
     free[wish] = False
@@ -232,10 +179,10 @@ def first_choice(
 
 
 # -------------------------------------------------------------------------------------------------
-# Where a slice lies between two others: what may be asked for, and what is known of it then.
+# What may be asked for, and the slots of the result.
 
 _KEPT_FACTS = ("y_axis", "micrometres_per_unit", "simulated")
-_FEWEST_SPOTS = 20  # as of a slice that is given
+_FEWEST_SPOTS = 20  # as for a given slice
 
 
 def check_position(t: float) -> None:
@@ -248,13 +195,7 @@ def check_position(t: float) -> None:
 
 
 def count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = None) -> int:
-    """Return how many spots the slice at t has: ``n_spots``, or what both have there on average.
-
-    Raises
-    ------
-    SliceError
-        If more are asked for than that, or fewer than 20.
-    """
+    """Return ``n_spots`` if it is possible at t, or by default (1 - t) n + t m."""
     most = round((1.0 - t) * left.n_obs + t * right.n_obs)
     if n_spots is None:
         return most
@@ -291,6 +232,7 @@ def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> floa
 
 
 def _depth(adata: AnnData, name: str) -> float:
+    """Read the position of a slice, in micrometres or as a time."""
     facts = adata.uns.get("genot", {})
     if "position_um" not in facts:
         raise SliceError(
@@ -301,33 +243,18 @@ def _depth(adata: AnnData, name: str) -> float:
 
 
 def facts_between(left: AnnData, right: AnnData, t: float) -> dict:
-    """Collect what ``uns["genot"]`` says of the slice at t, its depth among other things."""
+    """Collect what both slices say about the slice at t, such as its depth, for ``uns``."""
     facts = {k: v for k, v in left.uns.get("genot", {}).items() if k in _KEPT_FACTS}
-    depths = [a.uns.get("genot", {}).get("position_um") for a in (left, right)]
-    if None not in depths:
-        facts["position_um"] = float((1.0 - t) * depths[0] + t * depths[1])
+    where = [a.uns.get("genot", {}).get("position_um") for a in (left, right)]
+    if None not in where:
+        facts["position_um"] = float((1.0 - t) * where[0] + t * where[1])
     return facts | {
         "source": "Generated between two slices by optimal transport; every spot is real."
     }
 
 
-# -------------------------------------------------------------------------------------------------
-# Real spots of two slices, gathered into a new slice; and the order in which spots are taken.
-#
-# Rows of a table have no meaning, but a random draw goes by row. So that a result does not depend
-# on how the spots of a slice happen to be sorted, everything is done in an order that follows from
-# their names and from who is whose neighbour, which go with the spots, whichever way the slice is
-# turned.
-
-
 def order_of_spots(adata: AnnData, points: NDArray) -> NDArray[np.intp]:
-    """Return the rows of a slice from neighbour to neighbour, starting from the order of names.
-
-    Parameters
-    ----------
-    points
-        (n, 2), coordinates of the spots. That neighbours follow each other saves time.
-    """
+    """Sort the rows of a slice by name, then from neighbour to neighbour."""
     names = np.argsort(adata.obs_names.to_numpy(dtype=str), kind="stable")  # names are unique
     return names[chain_neighbours(points[names])]
 
@@ -338,23 +265,7 @@ def genes_of_both(left: AnnData, right: AnnData) -> pd.Index:
 
 
 def gather_spots(left: AnnData, right: AnnData, chosen: NDArray, *, hidden: set[str]) -> AnnData:
-    """Make a slice of real spots, with their expression unchanged and what is known of them.
-
-    Parameters
-    ----------
-    left, right
-        The slices.
-    chosen
-        (n,) int, rows of the left slice, and after them those of the right one.
-    hidden
-        Columns of ``obs`` that are left behind; so are those that begin with ``genot_``.
-
-    Returns
-    -------
-    AnnData
-        Genes of both slices; columns of ``obs`` that both have; ``obs["genot_source"]``,
-        ``obs["genot_source_spot"]``.
-    """
+    """Make a slice of chosen rows of left stacked on right: unchanged X, shared columns of obs."""
     genes = genes_of_both(left, right)
     X = sparse.vstack(
         [sparse.csr_matrix(plain_matrix(a[:, genes].X)) for a in (left, right)], format="csr"
@@ -377,11 +288,12 @@ def as_given(generated: AnnData, end: AnnData) -> AnnData:
 
 
 def _names(n: int) -> list[str]:
+    """Name generated spots."""
     return [f"generated_{i}" for i in range(n)]
 
 
 def _known(left: AnnData, right: AnnData, chosen: NDArray, hidden: set[str]) -> pd.DataFrame:
-    """Look up what both slices know of their spots."""
+    """Take the columns of ``obs`` that both slices have."""
     shared = [c for c in left.obs if c in right.obs and c not in hidden]
     shared = [c for c in shared if not c.startswith("genot_")]
     obs = pd.concat([left.obs[shared], right.obs[shared]]).iloc[chosen].copy()

@@ -1,17 +1,18 @@
-"""A smooth warp that brings two slices into register beyond what rotation and shift can do.
+"""A smooth warp that brings two slices into register beyond rotation and shift.
 
 Neighbouring sections are stretched differently when they are cut and mounted, and the tissue itself
-changes from one to the next. After alignment (:mod:`genot_helpers.alignment`) a smooth displacement
-field u is left to find. Both slices move, each half of the way, so that neither is the template
-(symmetric registration: Avants et al. 2008, doi 10.1016/j.media.2007.06.004)::
+changes from one to the next. :func:`fit_warp` finds a smooth displacement field u after alignment.
+Each slice moves half of the way, so that neither is the template (symmetric registration: Avants et
+al. 2008, doi 10.1016/j.media.2007.06.004)::
 
     minimise over u   sum over places y of  |L(y - u/2) - R(y + u/2)|^2  +  stiffness * bending(u)
 
-L and R are maps of expression components on a grid
-(:mod:`genot_helpers.interpolation.warp_steps`), u is a bicubic spline
-(:mod:`genot_helpers.interpolation.splines`). How stiff the field must be is decided by the slices
-themselves: it is fitted on half of the spots of each and judged on the other half; no warp at all
-is one of the choices.
+L and R are maps of expression components on a grid of squares, u is a bicubic spline on 10 x 10
+control points (free-form deformation: Rueckert et al. 1999, doi 10.1109/42.796284). The minimum is
+found by Gauss-Newton steps, on coarse maps first. The stiffness is chosen by fitting on half of the
+spots of each slice and judging on the other half; no warp at all is one of the choices.
+
+Top to bottom: the field and its choice; the maps and Gauss-Newton steps; the splines.
 """
 
 from __future__ import annotations
@@ -31,13 +32,10 @@ from ..slices.geometry import spot_spacing
 
 __all__ = [
     "N_CONTROL",
-    "Frame",
+    "STIFFNESS",
     "SmoothWarp",
     "basis",
-    "bending",
-    "disagreement",
     "evaluate",
-    "fit_coefficients",
     "fit_warp",
     "make_frame",
 ]
@@ -46,8 +44,8 @@ STIFFNESS = (np.inf, 1.0, 0.1, 0.01)
 """What ``stiffness="auto"`` chooses from; infinite means no warp."""
 
 _N_COMPONENTS = 20  # leading components that are compared
-_SMALLEST_AREA = 0.1  # of what it was; a field that shrinks tissue further is refused
-_LARGEST_DISAGREEMENT = 0.5  # of the warped maps; at 1 they are unrelated, and a warp is chance
+_SMALLEST_AREA = 0.1  # of the original; a field that shrinks tissue further is refused
+_LARGEST_DISAGREEMENT = 0.5  # of the warped maps; unrelated maps have 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,12 +153,11 @@ def fit_warp(
         (n, d) and (m, d), components of expression that mean the same in both slices, the leading
         ones first, centred in each slice. The first 20 are used.
     stiffness
-        Weight of the bending penalty: 1 hardly gives, .01 gives readily. "auto" fits each value of
-        :data:`STIFFNESS` on half of the spots and takes the one that brings the other halves into
-        the best agreement; infinite, one of them, means no warp. It is taken too where the other
-        halves hardly agree with any.
+        Weight of the bending penalty: 1 is stiff, .01 is soft, infinite means no warp. "auto" fits
+        infinity, 1, .1 and .01 on half of the spots and takes the value with which the other halves
+        agree best; no warp where they disagree with every value.
     seed
-        Which spots are in which half.
+        Decides which spots are in which half.
 
     Returns
     -------
@@ -192,7 +189,7 @@ def fit_warp(
 
 
 def _trials(frame, points, features, rng) -> dict[float, float]:
-    """Disagreement of the halves a warp was not fitted on, for each stiffness."""
+    """Measure, for each stiffness, how the spots that it was not fitted on disagree."""
     first = [rng.random(len(p)) < 0.5 for p in points]
     errors: dict[float, float] = {}
     for stiffness in STIFFNESS:
@@ -209,26 +206,25 @@ def _trials(frame, points, features, rng) -> dict[float, float]:
                     (warp.move_left, warp.move_right), points, held, strict=True
                 )
             ]
-            parts.append(disagreement(frame, moved, _pick(features, held)))
+            parts.append(_disagreement(frame, moved, _pick(features, held)))
         errors[stiffness] = float(np.mean(parts))
     return errors
 
 
 def _pick(arrays, chosen):
+    """Take the chosen rows of the array of each slice."""
     return [array[keep] for array, keep in zip(arrays, chosen, strict=True)]
 
 
 def _fit(frame: Frame, points, features, stiffness: float, trials) -> SmoothWarp:
-    coefficients = fit_coefficients(frame, points, features, stiffness)
+    """Fit the field at one stiffness."""
+    coefficients = _fit_coefficients(frame, points, features, stiffness)
     return SmoothWarp(frame.corner, frame.size, coefficients, stiffness, trials)
 
 
 # -------------------------------------------------------------------------------------------------
-# Maps of two slices on one grid, and the Gauss-Newton steps that bring them into register.
-#
-# From coarse maps to finer ones; what is minimised is said in
-# :mod:`genot_helpers.interpolation.warp`. The basis of the field is a product of splines along the
-# rows and along the columns, so sums over bins are products of small matrices.
+# Maps of two slices on one grid, and Gauss-Newton steps. The basis is a product of splines along
+# rows and along columns, so sums over bins are products of small matrices.
 
 _BLURS = (3.0, 2.0)  # width of the Gaussian in bins: coarse first, then finer
 _N_STEPS = 10  # Gauss-Newton steps at each blur, at most
@@ -274,13 +270,13 @@ class Frame(NamedTuple):
 
 
 def make_frame(left: NDArray, right: NDArray) -> Frame:
-    """Lay a grid over two slices (n, 2) and (m, 2)."""
+    """Lay a grid of squares over two slices (n, 2) and (m, 2)."""
     low = np.minimum(left.min(axis=0), right.min(axis=0))
     high = np.maximum(left.max(axis=0), right.max(axis=0))
     spacing = (spot_spacing(left) + spot_spacing(right)) / 2
     side = max(_BIN_SPACINGS * spacing, float((high - low).max()) / _MOST_BINS)
-    # A margin, so that points may move out a little; of such a width that the lines between bins
-    # never run through the spots of a grid, where rounding would decide which side they are on.
+    # With a margin, so that points may move out a little. Its width keeps the lines between bins
+    # off the spots of a grid, where rounding would decide the bin.
     corner = low - 3.3 * side
     shape = tuple(int(n) for n in np.ceil((high - low) / side + 6.3))
     return Frame(corner, side, shape, *(basis((np.arange(n) + 0.5) / n) for n in shape))
@@ -302,14 +298,8 @@ def _draw(frame: Frame, points: NDArray, values: NDArray, blur: float):
     return total / np.maximum(number, 1e-3 * number.max()), number[..., 0] / filled.mean()
 
 
-def disagreement(frame: Frame, moved: list[NDArray], features: list[NDArray]) -> float:
-    """Squared difference of the maps of two slices, over their variance.
-
-    Parameters
-    ----------
-    moved, features
-        Coordinates and components of both slices, warped to halfway.
-    """
+def _disagreement(frame: Frame, moved: list[NDArray], features: list[NDArray]) -> float:
+    """Squared difference of the maps of two slices, over their variance."""
     maps = [_draw(frame, p, e, _BLURS[-1]) for p, e in zip(moved, features, strict=True)]
     weight = (maps[0][1] * maps[1][1])[..., None]
     (a, _), (b, _) = maps
@@ -317,7 +307,7 @@ def disagreement(frame: Frame, moved: list[NDArray], features: list[NDArray]) ->
     return float(difference / size) if size > 0 else 1.0
 
 
-def fit_coefficients(
+def _fit_coefficients(
     frame: Frame, points: list[NDArray], features: list[NDArray], stiffness: float
 ) -> NDArray[np.float64]:
     """Find the field, (control points, control points, 2), in the unit of the coordinates."""
@@ -341,7 +331,7 @@ def _descend(frame, maps, coefficients, stiffness):
         [a.reshape(n_bins, -1) for a in arrays] for arrays in (inside, pictures, slopes)
     )
     bins = np.indices(frame.shape).reshape(2, -1).T.astype(float)
-    plate, scale = np.kron(np.eye(2), bending()), None
+    plate, scale = np.kron(np.eye(2), _bending()), None
     for _ in range(_N_STEPS):
         u = frame.field(coefficients)
         left, right = _reader(frame.shape, bins - u / 2), _reader(frame.shape, bins + u / 2)
@@ -350,7 +340,7 @@ def _descend(frame, maps, coefficients, stiffness):
         slope = -(left @ slopes[0] + right @ slopes[1]).reshape(n_bins, n_values, 2) / 2
         if scale is None:  # makes the stiffness a pure number
             scale = (weight[:, :, None] * slope**2).sum() / N_CONTROL**2
-            if scale == 0:  # the slices do not overlap: nothing says how to warp them
+            if scale == 0:  # the slices do not overlap, so there is no information on u
                 return coefficients
         curvature, gradient = _normal_equations(frame, weight, slope, error)
         penalty = stiffness * scale * plate
@@ -387,10 +377,7 @@ def _normal_equations(frame, weight, slope, error):
 
 
 # -------------------------------------------------------------------------------------------------
-# A displacement field as a bicubic spline on a coarse grid of control points.
-#
-# Free-form deformation: Rueckert et al. 1999, doi 10.1109/42.796284. Places count from 0 to 1
-# along either axis here.
+# The bicubic spline. Places run from 0 to 1 along either axis.
 
 N_CONTROL = 10
 """Control points along each side."""
@@ -409,30 +396,15 @@ def basis(places: NDArray) -> NDArray[np.float64]:
 
 
 def evaluate(coefficients: NDArray, places: NDArray) -> NDArray[np.float64]:
-    """Evaluate the field at places.
-
-    Parameters
-    ----------
-    coefficients
-        (control points, control points, 2).
-    places
-        (n, 2); outside of 0 to 1 the value of the border is taken.
-
-    Returns
-    -------
-    (n, 2).
-    """
+    """Evaluate the field at places (n, 2), clipped to 0 to 1."""
     result = np.empty((len(places), 2))
     _evaluate(np.ascontiguousarray(coefficients), places, _KNOTS, result)
     return result
 
 
-def bending() -> NDArray[np.float64]:
-    """Bending energy of a field given by its coefficients, and a trace of its size.
-
-    Squared second differences, as of a thin plate; the last term keeps coefficients that no spot
-    bears upon at 0.
-    """
+def _bending() -> NDArray[np.float64]:
+    """Bending energy of a field as a quadratic form of its coefficients, plus a small ridge."""
+    # Squared second differences, as of a thin plate; the ridge keeps those without data at 0.
     first, second = (np.diff(np.eye(N_CONTROL), n, axis=0) for n in (1, 2))
     first, second, one = first.T @ first, second.T @ second, np.eye(N_CONTROL)
     plate = np.kron(second, one) + np.kron(one, second) + 2 * np.kron(first, first)
@@ -441,11 +413,8 @@ def bending() -> NDArray[np.float64]:
 
 @numba.njit(cache=True)
 def _four_splines(place, knots, shares):
-    """Write the four cubic B-splines that are not 0 at a place; return which is the first.
-
-    By the recurrence of de Boor (Journal of Approximation Theory 1972,
-    doi 10.1016/0021-9045(72)90080-9) and Cox.
-    """
+    """Write the four cubic B-splines that are not 0 at a place; return the number of the first."""
+    # Recurrence of Cox and de Boor (J. Approximation Theory 1972, 10.1016/0021-9045(72)90080-9).
     n_spans = len(knots) - 7
     place = min(max(place, 0.0), 1.0)
     span = 3 + min(int(place * n_spans), n_spans - 1)
@@ -463,6 +432,7 @@ def _four_splines(place, knots, shares):
 
 @numba.njit(cache=True)
 def _evaluate(coefficients, places, knots, result):
+    """Evaluate the field at places into result; compiled."""
     across, along = np.empty(4), np.empty(4)
     for i in range(len(places)):
         row = _four_splines(places[i, 0], knots, across)

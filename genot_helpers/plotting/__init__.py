@@ -1,5 +1,6 @@
 """Figures: squidpy and matplotlib for slices, plotly where the reader should turn a thing."""
 
+from .composition_plots import plot_composition
 from .generated_plots import (
     plot_alignment,
     plot_coupling,
@@ -11,7 +12,9 @@ from .generated_plots import (
 from .plotting import (
     PALETTE,
     colour_domains,
+    join_halves,
     plot_confidence,
+    plot_cut,
     plot_domains,
     plot_eigenvalues,
     plot_genes,
@@ -42,10 +45,13 @@ __all__ = [
     "film_as_html",
     "gene_along_stack",
     "gene_flow_figure",
+    "join_halves",
     "plot_alignment",
     "plot_by_depth",
+    "plot_composition",
     "plot_confidence",
     "plot_coupling",
+    "plot_cut",
     "plot_depth",
     "plot_domains",
     "plot_eigenvalues",

@@ -1,10 +1,11 @@
-"""Figures of generated slices: beside the real ones, and where their spots are from.
+"""Figures of generated slices: beside the real ones, where their spots are from, how they arose.
 
 Panels share axes, orientation (``uns["genot"]["y_axis"]`` of the left slice), scale bar, and one
-colour per label or one scale per gene, so that what differs is the tissue. Slices are drawn by
-squidpy through :mod:`genot_helpers.plotting`. The figures of what happens between two slices are in
-:mod:`genot_helpers.plotting.coupling_plots`, those of scores in
-:mod:`genot_helpers.plotting.score_plots`.
+colour per label or one scale per gene, so that all differences are differences of the tissue. Left
+is blue, right vermilion. Spots of the alignment and the coupling are discs that touch.
+
+Top to bottom: slices side by side; sources of spots; alignment, coupling and warp. Figures of
+scores are in ``score_plots.py``.
 """
 
 from __future__ import annotations
@@ -23,18 +24,17 @@ from matplotlib.tri import Triangulation
 from matplotlib_scalebar.scalebar import ScaleBar
 from scipy.spatial import cKDTree
 
-from ..shared_features import holds_logarithms
-from ..slices.geometry import nearest_distance, spot_spacing
+from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_spacing
 from ..slices.slices import as_labels
+from ..slices.values import holds_logarithms
 from ..transport.transport import coupling_pairs
 from .plotting import (
     PALETTE,
     SCALE_BAR,
     UNANNOTATED,
-    _draw,
-    _frame_tissue,
-    _panels,
-    micrometres_per_unit,
+    draw_slice,
+    frame_tissue,
+    make_panels,
 )
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _rows(
     whole = ad.AnnData(obsm={"spatial": every.astype(float)})
     lines = -(-len(panels) // _ACROSS)
     across = -(-len(panels) // lines)
-    figure, axes = _panels(len(colors) * lines * across, whole, across)
+    figure, axes = make_panels(len(colors) * lines * across, whole, across)
     figure.set_size_inches(_SMALLER * figure.get_size_inches())
     axes = np.reshape(axes, (len(colors), lines * across))
     for ax in axes[:, len(panels) :].flat:
@@ -203,7 +203,7 @@ def _label_row(
 
 def _gene_row(name: str, row: list[_Panel], axes: Sequence[plt.Axes], frame, every) -> None:
     """Draw a gene on one scale; it ends where one spot in 200 of the real values is higher."""
-    logs, depth = holds_logarithms(frame), _depth(frame)
+    logs, depth = holds_logarithms(frame), _median_total(frame)
     columns = [
         expression_of(panel.adata, name, layer=panel.layer, depth=depth, logs=logs) for panel in row
     ]
@@ -228,13 +228,13 @@ def _draw_panel(panel: _Panel, values: pd.Series, ax, frame: AnnData, every, **o
     facts["simulated"] = bool(own.get("simulated", False))
     spatial = np.asarray(panel.adata.obsm["spatial"], dtype=float)[:, :2]
     shown = ad.AnnData(obs=values.to_frame(), obsm={"spatial": spatial}, uns={"genot": facts})
-    _draw(shown, values, ax, title=panel.title, **options)
+    draw_slice(shown, values, ax, title=panel.title, **options)
     strip = 0.1 if facts["simulated"] or scale is not None else 0.0
-    _frame_tissue(ax, every, strip, upwards=facts.get("y_axis") == "up")
+    frame_tissue(ax, every, strip, upwards=facts.get("y_axis") == "up")
 
 
-def _depth(adata: AnnData) -> float:
-    """Total of the median spot."""
+def _median_total(adata: AnnData) -> float:
+    """Total of the median spot: the depth of a slice."""
     return float(np.median(np.asarray(adata.X.sum(axis=1)).ravel()))
 
 
@@ -246,18 +246,7 @@ def expression_of(
     depth: float | None = None,
     logs: bool | None = None,
 ) -> NDArray[np.float64]:
-    """Return log(1 + expression of a gene scaled to one depth), (n,).
-
-    Parameters
-    ----------
-    adata, gene, layer
-        Where to read: ``X`` if no layer is named.
-    depth
-        Total that every spot is scaled to; that of the slice's median spot if not given.
-    logs
-        Whether the values are logarithms already, which are returned as they are; found out from
-        ``X`` if not given.
-    """
+    """Return log(1 + expression of a gene scaled to one depth), (n,)."""
     if gene not in adata.var_names:
         raise KeyError(f"There is no gene {gene!r} in var_names, and no such column of obs.")
     matrix = adata.X if layer is None else adata.layers[layer]
@@ -266,28 +255,26 @@ def expression_of(
     if holds_logarithms(adata) if logs is None else logs:
         return values
     total = np.asarray(matrix.sum(axis=1), float).ravel()
-    return np.log1p(values / np.maximum(total, 1e-12) * (_depth(adata) if depth is None else depth))
+    return np.log1p(
+        values / np.maximum(total, 1e-12) * (_median_total(adata) if depth is None else depth)
+    )
 
 
 def plot_sources(generated: AnnData) -> Figure:
     """Draw from which of the two slices each spot of a generated slice was taken."""
     if "genot_source" not in generated.obs:
-        raise KeyError('There is no obs["genot_source"]: this is no generated slice.')
+        raise KeyError('There is no obs["genot_source"]: this slice was not generated.')
     source = generated.obs["genot_source"].astype("category")
     share = source.value_counts(normalize=True)
-    figure, (ax,) = _panels(1, generated)
+    figure, (ax,) = make_panels(1, generated)
     left, right = (share.get(side, 0) for side in ("left", "right"))
     title = f"{left:.0%} from the left slice, {right:.0%} from the right"
-    _draw(generated, source, ax, title=title, colours={"left": LEFT, "right": RIGHT})
+    draw_slice(generated, source, ax, title=title, colours={"left": LEFT, "right": RIGHT})
     return figure
 
 
 # -------------------------------------------------------------------------------------------------
-# Figures of what happens between two slices: alignment, coupling, warp.
-#
-# All in the frame and orientation of the left slice; left is blue, right vermilion. Spots are
-# discs that touch, so that a length is a length. The figures of the result are in
-# :mod:`genot_helpers.plotting.generated_plots`.
+# Between two slices: alignment, coupling, warp, in the frame of the left slice.
 
 _N_SMOOTH = 40  # spots averaged for a contour line
 _LEVELS = (0.6, 0.85)  # contour lines: quantiles of the smoothed gene, each slice its own
@@ -465,7 +452,7 @@ def _axes(
     left: AnnData, titles: Sequence[str], points: Sequence[NDArray]
 ) -> tuple[Figure, list[plt.Axes]]:
     """Make panels of one frame, as plotting makes them: orientation, scale bar, no axes."""
-    figure, axes = _panels(len(titles), left)
+    figure, axes = make_panels(len(titles), left)
     facts, scale = left.uns.get("genot", {}), micrometres_per_unit(left)
     for title, ax in zip(titles, axes, strict=True):
         ax.set_title(title)
@@ -473,7 +460,7 @@ def _axes(
         ax.set_axis_off()
         if scale is not None:
             ax.add_artist(ScaleBar(scale, "um", **SCALE_BAR))
-        _frame_tissue(ax, np.vstack(points), 0.1, upwards=facts.get("y_axis") == "up")
+        frame_tissue(ax, np.vstack(points), 0.1, upwards=facts.get("y_axis") == "up")
     if facts.get("simulated", False):
         place = {"ha": "right", "va": "bottom", "transform": axes[0].transAxes}
         axes[0].text(1.0, 0.01, "simulated tissue", fontsize=8, color="0.35", **place)

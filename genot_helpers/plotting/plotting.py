@@ -1,8 +1,12 @@
-"""Figures: slices drawn by squidpy, with colours that colour-blind readers can tell apart.
+"""Figures of slices, drawn by squidpy, with colours that colour-blind readers can tell apart.
 
 All functions return the matplotlib figure and change nothing but the colours that scanpy and
-squidpy keep in `uns["<column>_colors"]`. As in images, y grows
-downwards, unless `uns["genot"]["y_axis"]` is "up".
+squidpy keep in ``uns["<column>_colors"]``. As in images, y grows downwards, unless
+``uns["genot"]["y_axis"]`` is "up".
+
+Top to bottom: colours and one panel (:func:`draw_slice`, used by all other files of this folder);
+domains, confidence, genes; curves and bars of a training and of recall; domains of several slices
+side by side; two halves of one tissue along their cut.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from ..evaluation.cut import cut_strip, domains_by_height
 from ..evaluation.evaluation import match_domains
 from ..files import atomic_path
 from ..runtime import sq
@@ -29,8 +34,15 @@ from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictur
 
 __all__ = [
     "PALETTE",
+    "SCALE_BAR",
+    "UNANNOTATED",
     "colour_domains",
+    "draw_slice",
+    "frame_tissue",
+    "join_halves",
+    "make_panels",
     "plot_confidence",
+    "plot_cut",
     "plot_domains",
     "plot_eigenvalues",
     "plot_genes",
@@ -62,10 +74,11 @@ def colour_domains(
 
     Parameters
     ----------
-    adata : AnnData
-    key : str
+    adata
+        A slice with ``obs[key]``.
+    key
         Domain column.
-    truth : str or None
+    truth
         Annotated column to match colours to (greatest overlap, one to one); None, or a column
         that is missing, gives colours in order.
 
@@ -107,7 +120,7 @@ def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
     return {}, 1.0
 
 
-def _draw(
+def draw_slice(
     adata: ad.AnnData,
     values: pd.Series,
     ax: plt.Axes,
@@ -117,10 +130,7 @@ def _draw(
     image: bool = False,
     **options,
 ) -> None:
-    """Draw one panel with squidpy, and a scale bar.
-
-    Spots of a grid touch without overlap; those that lie irregularly fill the tissue about as well.
-    """
+    """Draw one panel with squidpy, and a scale bar; spots of a grid touch without overlap."""
     coordinates = np.asarray(adata.obsm["spatial"], dtype=float)
     picture, factor = _image_of(adata) if image else ({}, 1.0)
     # Squidpy gets an AnnData of its own, so that the slice stays as it is.
@@ -147,10 +157,10 @@ def _draw(
         ax.text(s="simulated tissue", fontsize=8, color="0.35", **place)
     strip = 0.1 if simulated or scale is not None else 0.0
     upwards = not picture and adata.uns.get("genot", {}).get("y_axis") == "up"
-    _frame_tissue(ax, coordinates * factor, strip, upwards=upwards)
+    frame_tissue(ax, coordinates * factor, strip, upwards=upwards)
 
 
-def _frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upwards: bool) -> None:
+def frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upwards: bool) -> None:
     """Crop the panel to the tissue, with a strip for the scale bar below it."""
     (left, low), (right, high) = coordinates.min(axis=0), coordinates.max(axis=0)
     margin = max(0.02 * max(right - left, high - low), 0.6 * nearest_distance(coordinates))
@@ -162,7 +172,9 @@ def _frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upward
         ax.set_ylim(high + margin + strip, low - margin)
 
 
-def _panels(n_panels: int, adata: ad.AnnData, n_columns: int = 3) -> tuple[Figure, list[plt.Axes]]:
+def make_panels(
+    n_panels: int, adata: ad.AnnData, n_columns: int = 3
+) -> tuple[Figure, list[plt.Axes]]:
     """Make a grid of panels whose shape follows the tissue's."""
     n_columns = min(n_panels, n_columns)
     n_rows = -(-n_panels // n_columns)
@@ -225,11 +237,11 @@ def plot_domains(
         palettes = [
             _colours_of(like, key, truth, own) for key, own in zip(keys, palettes, strict=True)
         ]
-    figure, axes = _panels(len(keys), adata)
+    figure, axes = make_panels(len(keys), adata)
     for key, title, colours, ax in zip(keys, titles or keys, palettes, axes, strict=True):
         adata.uns[f"{key}_colors"] = list(colours.values())
         values = adata.obs[key].cat.remove_unused_categories()
-        _draw(adata, values, ax, title=title, colours=colours, image=image)
+        draw_slice(adata, values, ax, title=title, colours=colours, image=image)
     return figure
 
 
@@ -251,9 +263,9 @@ def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
     """Draw the share of votes per spot, from 0 to 1."""
     if key not in adata.obs:
         raise KeyError(f"There is no obs[{key!r}] to draw. Run cluster_mixture first.")
-    figure, (ax,) = _panels(1, adata)
+    figure, (ax,) = make_panels(1, adata)
     options = {"cmap": "viridis", "norm": plt.Normalize(0.0, 1.0)}
-    _draw(adata, adata.obs[key], ax, title="Confidence (share of votes)", **options)
+    draw_slice(adata, adata.obs[key], ax, title="Confidence (share of votes)", **options)
     return figure
 
 
@@ -267,10 +279,10 @@ def plot_genes(
         raise ValueError(f"None of the genes {list(genes)} is in var_names. Near: {near}.")
     if layer is not None and layer not in adata.layers:
         raise KeyError(f"There is no layers[{layer!r}]. Run normalise first, or pass layer=None.")
-    figure, axes = _panels(len(measured), adata, n_columns)
+    figure, axes = make_panels(len(measured), adata, n_columns)
     for gene, ax in zip(measured, axes, strict=True):
         values = adata[:, [gene]].to_df(layer)[gene].astype(float)
-        _draw(adata, values, ax, title=gene, cmap="magma")
+        draw_slice(adata, values, ax, title=gene, cmap="magma")
     what = "log(1 + normalised counts)" if layer == "log1p" else layer or "X"
     figure.suptitle(f"Expression, {what}", fontsize=11)
     return figure
@@ -371,7 +383,7 @@ def plot_side_by_side(
     truth = truth if all(truth in adata.obs for adata in slices.values()) else None
     whole = _together(slices, [*keys, *([truth] if truth and truth not in keys else [])])
     every = np.vstack([np.asarray(adata.obsm["spatial"])[:, :2] for adata in slices.values()])
-    figure, axes = _panels(
+    figure, axes = make_panels(
         len(slices) * len(keys), ad.AnnData(obsm={"spatial": every.astype(float)}), len(keys)
     )
     upwards = next(iter(slices.values())).uns.get("genot", {}).get("y_axis") == "up"
@@ -384,8 +396,8 @@ def plot_side_by_side(
             values = pd.Series(pd.Categorical(values, list(colours)), adata.obs_names)
             ax, label = axes[row * len(keys) + column], (titles or keys)[column]
             options = {"colours": colours, "legend_loc": None}
-            _draw(adata, values, ax, title=f"{label}\n{name}", **options)
-            _frame_tissue(ax, every, 0.1, upwards=upwards)
+            draw_slice(adata, values, ax, title=f"{label}\n{name}", **options)
+            frame_tissue(ax, every, 0.1, upwards=upwards)
     handles = [Line2D([], [], ls="", marker="o", color=c, label=name) for name, c in names.items()]
     figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
@@ -411,3 +423,108 @@ def _legend(whole: AnnData, key: str, colours: Mapping[str, str], truth: str | N
     annotated = colour_domains(whole, key=truth, truth=None)
     alone = {n: c for n, c in colours.items() if matched.get(n) is None}
     return annotated | {f"{n} (matches none)": c for n, c in alone.items()}
+
+
+# -------------------------------------------------------------------------------------------------
+# Two halves of one tissue on two slides: joined in one figure, and the domains along the cut.
+
+
+def join_halves(
+    left: Mapping[str, AnnData],
+    right: Mapping[str, AnnData],
+    *,
+    sides: tuple[str, str] = ("right", "left"),
+    gap_um: float = 300.0,
+) -> AnnData:
+    """Put all slices into one AnnData, halves side by side and sections below each other.
+
+    For figures and for scores over all slices: one colour per domain everywhere. Halves are
+    shifted, never turned, until the middles of their cuts lie at one height.
+
+    Parameters
+    ----------
+    left, right
+        Name → slice, section by section: the first of each make a pair.
+    sides
+        Where the cut is in each.
+    gap_um
+        Empty space between slices, µm.
+
+    Returns
+    -------
+    AnnData
+        A copy: genes that all slices have; ``obs["slice"]``; ``obsm["spatial"]`` in µm where the
+        scale of every slice is known, else in its own units; spot names end in ``-<slice>``.
+        ``uns["genot"]`` says whether anything in it is simulated.
+    """
+    placed: dict[str, AnnData] = {}
+    top = 0.0
+    for pair in itertools.zip_longest(left.items(), right.items()):
+        halves = [(*half, side) for half, side in zip(pair, sides, strict=True) if half is not None]
+        row, begin = {}, 0.0
+        for name, adata, side in halves:
+            xy = np.asarray(adata.obsm["spatial"], float) * (micrometres_per_unit(adata) or 1.0)
+            strip = adata.obs_names.isin(cut_strip(adata, side).index)
+            middle = (xy[strip, 1].min() + xy[strip, 1].max()) / 2
+            row[name] = xy - [xy[:, 0].min() - begin, middle]
+            begin = row[name][:, 0].max() + gap_um
+        highest = min(xy[:, 1].min() for xy in row.values())
+        for name, adata, _ in halves:
+            placed[name] = adata.copy()
+            placed[name].obsm["spatial"] = row[name] + [0.0, top - highest]
+        top = max(placed[name].obsm["spatial"][:, 1].max() for name in row) + 2 * gap_um
+    joined = ad.concat(placed, label="slice", index_unique="-")
+    facts = [adata.uns.get("genot", {}) for adata in placed.values()]
+    known = all(micrometres_per_unit(adata) for adata in (*left.values(), *right.values()))
+    joined.uns["genot"] = {
+        "simulated": any(bool(fact.get("simulated")) for fact in facts),
+        "source": str(facts[0].get("source", "")),
+        **({"micrometres_per_unit": 1.0} if known else {}),
+    }
+    return joined
+
+
+def plot_cut(
+    left: AnnData,
+    right: AnnData,
+    colours: Mapping[str, str],
+    *,
+    key: str = "genot_domain",
+    sides: tuple[str, str] = ("right", "left"),
+    width: float = 3.0,
+    n_bins: int = 20,
+    titles: tuple[str, str] = ("left half", "right half"),
+) -> Figure:
+    """Draw which domains both sides of a cut run through, height by height.
+
+    Parameters
+    ----------
+    left, right, key, sides, width, n_bins
+        As in :func:`genot_helpers.evaluation.cut_agreement`.
+    colours
+        Domain → colour, see :func:`genot_helpers.plotting.colour_domains`.
+    titles
+        What to call the halves.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Bars back to back: the shares of the domains left and right of the cut. Where the halves
+        agree the figure is its own mirror image.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(7.0, 4.5), sharey=True, layout="constrained")
+    heights = (np.arange(n_bins) + 0.5) / n_bins
+    shown: dict[str, object] = {}
+    for half, side, title, ax in zip((left, right), sides, titles, axes, strict=True):
+        shares = domains_by_height(half, key, side, width, n_bins)
+        begin = np.zeros(n_bins)
+        for name in (name for name in colours if name in shares):
+            options = {"height": 1 / n_bins, "color": colours[name], "edgecolor": "white"}
+            shown[name] = ax.barh(heights, shares[name], left=begin, linewidth=0.4, **options)
+            begin += shares[name].to_numpy()
+        ax.set(title=title, xlabel="share of the strip", xlim=(0, 1), ylim=(1, 0))
+        ax.spines[["top", "right", "left"]].set_visible(False)
+    axes[0].invert_xaxis()
+    axes[0].set_ylabel("height along the cut (0: top)")
+    figure.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False)
+    return figure

@@ -1,6 +1,6 @@
-"""Figures of numbers about generated slices: a table of scores, and what changes along t.
+"""Figures of numbers: scores of generated slices, a first look at a slice, genes after a transfer.
 
-The scores are explained in :mod:`genot_helpers.evaluation.generated_scores`.
+The scores are explained in ``evaluation/generated_scores.py`` and ``evaluation/carried_scores.py``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 
 from ..evaluation.carried_scores import VERDICTS, carried_maps
-from ..slices.geometry import own_pictures
-from .plotting import PALETTE, SCALE_BAR, _draw, _panels, micrometres_per_unit
+from ..slices.geometry import micrometres_per_unit, own_pictures
+from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
 
 __all__ = [
     "plot_by_depth",
@@ -186,7 +186,7 @@ def _limits(ax: plt.Axes, ratio: bool) -> tuple[float, float]:
 
 
 # -------------------------------------------------------------------------------------------------
-# Figures of a first look at a slice: its depth, how many domains, their markers, gene by gene.
+# A first look at a slice: depth, number of domains, markers, genes.
 
 _SIMILARITY_MEASURES = {
     "pearson": "correlation (1: same pattern)",
@@ -212,10 +212,10 @@ def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     total = pd.Series(np.asarray(adata.X.sum(axis=1), float).ravel(), adata.obs_names)
     n_genes = pd.Series(np.asarray((adata.X > 0).sum(axis=1), float).ravel(), adata.obs_names)
     with_image = image and any(one.get("images") for one in own_pictures(adata).values())
-    figure, axes = _panels(2 + with_image, adata)
+    figure, axes = make_panels(2 + with_image, adata)
     if with_image:
         place = pd.Series(pd.Categorical(["spot"] * adata.n_obs), adata.obs_names)
-        _draw(
+        draw_slice(
             adata, place, axes[0], title="Spots on the image", image=True, alpha=0.35,
             colours={"spot": PALETTE[0]}, legend_loc=None,
         )  # fmt: skip
@@ -226,7 +226,7 @@ def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
         strict=True,
     ):
         norm = plt.Normalize(0.0, max(float(values.quantile(0.99)), 1e-9))
-        _draw(adata, values, ax, title=title, cmap="viridis", norm=norm)
+        draw_slice(adata, values, ax, title=title, cmap="viridis", norm=norm)
     return figure
 
 
@@ -369,9 +369,7 @@ def _mark_genes(ax: plt.Axes, values: pd.Series) -> None:
 
 
 # -------------------------------------------------------------------------------------------------
-# Figures of a transfer from one technology to another: which genes survived it, and why.
-#
-# The numbers are explained in :mod:`genot_helpers.evaluation.carried_scores`.
+# A transfer from one technology to another: which genes survived it.
 
 _COLOURS = dict(zip(VERDICTS, (PALETTE[0], PALETTE[1], PALETTE[5], "#BBBBBB"), strict=True))
 _LINES = ("-", "--", "-.", ":")

@@ -17,8 +17,8 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from ..files import atomic_path
-from ..slices.geometry import spot_spacing
-from .plotting import PALETTE, micrometres_per_unit
+from ..slices.geometry import micrometres_per_unit, spot_spacing
+from .plotting import PALETTE
 from .stack_plots import ColourAxis, as_stack, slice_depths, stack_values
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
-"""Slices on top of each other: a stack to turn in the browser, and lines through it.
+"""Slices on top of each other: a stack to turn in the browser, and lines through it, by plotly.
 
 Each slice lies at its depth in the tissue (``uns["genot"]["position_um"]``). Sections are far apart
 compared with spots but close compared with the width of a tissue, so a stack drawn to scale is
-flat: the depth is drawn larger, and the axis says how much. Drawn by plotly (WebGL); the film
-through the same slices is in :mod:`genot_helpers.plotting.stack_film`.
+flat: the depth is exaggerated, and the axis says by how much. A film through the same slices is in
+``stack_film.py``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import plotly.io as pio
 from scipy.spatial import ConvexHull, cKDTree
 
 from ..files import atomic_path
+from ..slices.geometry import micrometres_per_unit
 from ..slices.slices import as_labels
 from ..transport.transport import coupling_pairs
 from .generated_plots import expression_of
-from .plotting import PALETTE, UNANNOTATED, micrometres_per_unit
+from .plotting import PALETTE, UNANNOTATED
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,7 +45,7 @@ __all__ = [
     "write_page",
 ]
 
-_HEIGHT = 0.7  # of the stack, as a share of the wider side of the tissue, if it is up to us
+_HEIGHT = 0.7  # of the stack, as a share of the wider side of the tissue, by default
 _BUTTONS = {"displaylogo": False, "showSendToCloud": False}
 _STEPS = 9  # places at which a line between two slices is drawn
 
@@ -294,11 +295,7 @@ def _round(number: float) -> float:
 
 
 # -------------------------------------------------------------------------------------------------
-# A stack of slices: what its slices are called, how deep they lie, and what colours mean in it.
-#
-# Shared by the figures (:mod:`genot_helpers.plotting.stack_plots`) and the film
-# (:mod:`genot_helpers.plotting.stack_film`), so that both show a gene or a label on the same
-# scale.
+# Names, depths and colours of a stack, shared with the film.
 
 
 class ColourAxis(NamedTuple):
@@ -346,23 +343,7 @@ def slice_depths(slices: Iterable[AnnData]) -> NDArray[np.float64]:
 def stack_values(
     stack: Mapping[str, AnnData], color: str, *, n_smooth: int = 1, layer: str | None = None
 ) -> tuple[list[NDArray[np.float64]], ColourAxis]:
-    """Read what to colour spots by, on one scale for all slices.
-
-    Parameters
-    ----------
-    stack
-        Name → slice.
-    color
-        A column of ``obs`` with labels (generated slices show ``obs["genot_domain"]`` where they
-        lack it) or numbers; else a gene, as log(1 + expression scaled to one depth). The scale of
-        a gene ends at its 99.5th percentile.
-    n_smooth, layer
-        As in :func:`genot_helpers.plotting.stack_plots.stack_figure`.
-
-    Returns
-    -------
-    One array (n_spots,) for each slice, labels as numbers, and the scale.
-    """
+    """Read what to colour spots by, on one scale for all slices."""
     slices = list(stack.values())
     if not any(color in adata.obs for adata in slices):
         depth = float(np.median(np.asarray(slices[0].X.sum(axis=1))))

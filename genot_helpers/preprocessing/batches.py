@@ -1,17 +1,18 @@
 """Batch effects between slices: see them, measure them, take out a constant shift.
 
 Two slides of the same tissue never give the same numbers: capture, sequencing and handling favour
-some genes on one slide and others on the next. A gene seen twice as well in a slice is, in
+some genes on one slide and others on the next. A gene captured twice as well in one slice is, in
 logarithms, a constant added to that gene in all its spots; so the simplest model of a batch effect
-is one vector per slice, in the space of principal components. Two ways to estimate it are here:
+is one vector per slice, in the space of principal components.
 
-- :func:`centre_slices`: the difference of the slices' means. Right if both hold the same tissue in
-  the same proportions; otherwise the difference between the tissues goes too.
-- :func:`anchor_slices`: the difference between spots that are each other's nearest neighbours,
-  mutual nearest neighbours (Haghverdi et al. 2018, https://doi.org/10.1038/nbt.4091), which tissue
-  that both slices hold provides. Right as long as the batch effect is smaller than the differences
-  between tissues, or lies across them. Theirs corrects every spot by a local average; here it is
-  one vector per slice, so nothing inside a slice is changed.
+- :func:`slice_mixing`, :func:`slice_share` measure the effect.
+- :func:`centre_slices` removes the difference of the slices' means. It is right if both hold the
+  same tissue in the same proportions; otherwise the difference between the tissues goes too.
+- :func:`anchor_slices` removes the difference between spots that are mutual nearest neighbours
+  (Haghverdi et al. 2018, https://doi.org/10.1038/nbt.4091), found in tissue that both slices hold.
+  It is right as long as the batch effect is smaller than the differences between tissues, or at
+  right angles to them. The published method corrects every spot by a local average; here one
+  vector per slice changes nothing inside a slice.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ def slice_mixing(
     max_spots: int = 5000,
     section_key: str | None = None,
 ) -> pd.DataFrame:
-    """Tell from which slices the nearest neighbours of a slice's spots come, in an embedding.
+    """Measure from which slices the nearest neighbours of a slice's spots come, in an embedding.
 
     Two sections of the same tissue without batch effect share neighbours in proportion to their
     numbers of spots; with one, each slice keeps to itself. Slices of different tissue keep to
-    themselves too, and should: mixing is not a score to be driven up.
+    themselves too, and should: more mixing is not always better.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def slice_mixing(
 def slice_share(
     slices: Slices, *, use_rep: str = "X_pca", section_key: str | None = None
 ) -> np.ndarray:
-    """Tell how much of each dimension of an embedding is nothing but the difference of slices.
+    """Measure which share of each dimension of an embedding is a difference between slices.
 
     Parameters
     ----------
@@ -115,8 +116,8 @@ def slice_share(
     everything = np.concatenate(blocks)
     means = np.array([block.mean(axis=0) for block in blocks])
     weights = np.array([len(block) for block in blocks]) / len(everything)
-    between = weights @ (means - everything.mean(axis=0)) ** 2
-    return between / np.maximum(everything.var(axis=0), np.finfo(float).tiny)
+    between_slices = weights @ (means - everything.mean(axis=0)) ** 2
+    return between_slices / np.maximum(everything.var(axis=0), np.finfo(float).tiny)
 
 
 @by_section
@@ -181,7 +182,7 @@ def anchor_slices(
     use_rep, key_added
         Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, float32.
     n_neighbors
-        How near counts as near.
+        Two spots are mutual neighbours if each is among the so many nearest of the other.
     n_steps
         Rounds of averaging before pairs are looked for.
     max_spots
@@ -206,8 +207,8 @@ def anchor_slices(
 
     Notes
     -----
-    Searching again after the shift, until nothing moves, made things worse on simulated tissue: of
-    slices that share part of their tissue only, each round drew more of the rest together.
+    Repeating the search after the shift made things worse on simulated tissue: where slices share
+    part of their tissue only, each round drew more of the rest together.
     """
     named = _named(slices)
     blocks = joint_embeddings(named, use_rep)

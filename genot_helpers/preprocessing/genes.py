@@ -1,17 +1,18 @@
 """Gene selection without labels: genes that vary, and genes that vary in space.
 
-- Highly variable genes, by scanpy: Pearson residuals of counts (Lause et al., Genome Biology 2021,
-  doi 10.1186/s13059-021-02451-7), dispersion of other values (Satija et al., Nature Biotechnology
-  2015, doi 10.1038/nbt.3192).
-- Moran's I (Moran, Biometrika 1950, doi 10.1093/biomet/37.1-2.17), by squidpy.
-- Gaussian process: the idea of SOMDE (Hao, Hua & Zhang, Bioinformatics 2021,
+- :func:`select_highly_variable`, by scanpy: Pearson residuals of counts (Lause et al., Genome
+  Biology 2021, doi 10.1186/s13059-021-02451-7), dispersion of other values (Satija et al., Nature
+  Biotechnology 2015, doi 10.1038/nbt.3192).
+- :func:`select_by_moran`: Moran's I (Moran, Biometrika 1950, doi 10.1093/biomet/37.1-2.17), by
+  squidpy.
+- :func:`select_by_gaussian_process`: the idea of SOMDE (Hao, Hua & Zhang, Bioinformatics 2021,
   doi 10.1093/bioinformatics/btab471): condense spots to nodes, give the nodes to the test of
   SpatialDE (Svensson et al., Nature Methods 2018, doi 10.1038/nmeth.4636). Both fit gene by gene;
   here all genes share one eigendecomposition per length scale and are fitted by matrix products,
-  so that a whole transcriptome takes seconds.
+  so that a whole transcriptome takes seconds. That engine is the second half of this file.
 
-No function here looks at an annotation: genes chosen by the labels that are scored afterwards
-make every score look better than it is.
+No function here looks at an annotation: scores against an annotation are too good when the genes
+were chosen with it.
 """
 
 from __future__ import annotations
@@ -34,14 +35,9 @@ from ..slices.slices import SliceError
 from ..slices.values import holds_counts, plain_matrix
 
 __all__ = [
-    "GENES_PER_BLOCK",
-    "assign_to_nodes",
-    "best_fit",
-    "prepared_blocks",
     "select_by_gaussian_process",
     "select_by_moran",
     "select_highly_variable",
-    "spectra",
 ]
 
 _MAX_NODES = 1000  # bounds the eigendecompositions, whose time grows with the cube
@@ -64,10 +60,10 @@ def select_highly_variable(
     Parameters
     ----------
     adata
-        A slice; ``X`` (n spots, genes) sparse or dense, non-negative. If it holds no counts and
-        ``uns["log1p"]`` is there (the mark of ``scanpy.pp.log1p``), it is taken as logged already.
+        A slice; ``X`` (n spots, genes) sparse or dense, non-negative. Values that are not counts
+        are taken as logarithms if ``uns["log1p"]`` exists (written by ``scanpy.pp.log1p``).
     n_genes
-        How many genes to keep. A slice that has no more than that keeps all of them.
+        How many genes to keep. A slice with fewer keeps all of them.
     key_added
         Column of ``var`` for the selection.
     section_key
@@ -176,14 +172,14 @@ def select_by_gaussian_process(
             "at least 10 are needed to see a pattern: choose a smaller spots_per_node."
         )
     coords = np.asarray(adata.obsm[spatial_key], dtype=float)
-    blocks = -(-len(varies) // GENES_PER_BLOCK)
+    blocks = -(-len(varies) // _GENES_PER_BLOCK)
     # One thread: the same numbers on every machine, and no fight for cores on a busy one.
     with threadpool_limits(limits=1), tqdm(total=blocks, desc="spatial genes", disable=None) as bar:
-        nodes = assign_to_nodes(coords, n_nodes, seed)
-        eigen = spectra(coords, nodes, n_length_scales)
+        nodes = _assign_to_nodes(coords, n_nodes, seed)
+        eigen = _spectra(coords, nodes, n_length_scales)
         fits = []
-        for block in prepared_blocks(genes, nodes):
-            fits.append(best_fit(block, eigen))
+        for block in _prepared_blocks(genes, nodes):
+            fits.append(_best_fit(block, eigen))
             bar.update()
     log_ratio, length_scale = np.hstack(fits)
     pvalue = stats.chi2.sf(2 * log_ratio, df=1)
@@ -243,18 +239,16 @@ def _log_normalise(genes: AnnData) -> None:
 
 
 # -------------------------------------------------------------------------------------------------
-# The Gaussian-process engine behind ``spatial_genes.select_by_gaussian_process``.
-#
-# Spots are condensed to nodes; one eigendecomposition per length scale then serves all genes,
-# which are fitted together by matrix products. Equations and sources are in that function.
+# The engine of :func:`select_by_gaussian_process`: nodes, stabilised genes, one eigendecomposition
+# per length scale, the best likelihood of all genes together. The equations are in that function.
 
-GENES_PER_BLOCK = 1000
+_GENES_PER_BLOCK = 1000
 # Logs of the noise-to-signal ratios δ that are tried: the range of SpatialDE, in steps so fine that
 # a parabola through the best three points gives the largest log-likelihood to within 1e-4.
 _LOG_RATIOS = np.linspace(-10.0, 10.0, 401)
 
 
-def assign_to_nodes(coords: np.ndarray, n_nodes: int, seed: int) -> np.ndarray:
+def _assign_to_nodes(coords: np.ndarray, n_nodes: int, seed: int) -> np.ndarray:
     """Give each spot the number of its node, 0 to n_nodes - 1."""
     order = np.lexsort(coords.T)  # by place, so that the order of the rows plays no role
     means = KMeans(n_nodes, n_init=1, max_iter=30, random_state=seed)
@@ -267,8 +261,8 @@ def assign_to_nodes(coords: np.ndarray, n_nodes: int, seed: int) -> np.ndarray:
 def _node_blocks(genes: AnnData, nodes: np.ndarray) -> Iterator[np.ndarray]:
     """Expression of the nodes, (genes, nodes), for one block of genes after the other."""
     size = np.bincount(nodes)
-    for start in range(0, genes.n_vars, GENES_PER_BLOCK):
-        block = genes.X[:, start : start + GENES_PER_BLOCK]
+    for start in range(0, genes.n_vars, _GENES_PER_BLOCK):
+        block = genes.X[:, start : start + _GENES_PER_BLOCK]
         shape = (block.shape[1], len(size))
         gene = np.repeat(np.arange(block.shape[1]), np.diff(block.indptr))
         place = gene * len(size) + nodes[block.indices]
@@ -278,7 +272,7 @@ def _node_blocks(genes: AnnData, nodes: np.ndarray) -> Iterator[np.ndarray]:
         yield (largest.reshape(shape) + total.reshape(shape) / size) / 2
 
 
-def prepared_blocks(genes: AnnData, nodes: np.ndarray) -> Iterator[np.ndarray]:
+def _prepared_blocks(genes: AnnData, nodes: np.ndarray) -> Iterator[np.ndarray]:
     """Blocks of stabilised genes, each scaled to mean 0 and variance 1 over the nodes."""
     logged = "log1p" in genes.uns
     if not logged:
@@ -289,7 +283,7 @@ def prepared_blocks(genes: AnnData, nodes: np.ndarray) -> Iterator[np.ndarray]:
         if not logged:
             y -= np.outer(y @ log_total, log_total)
         spread = y.std(axis=1, keepdims=True)
-        # What remains of a gene that is proportional to the totals is rounding errors: zero.
+        # The residual of a gene that is proportional to the totals is rounding error: zero.
         yield np.where(spread > 1e-9, y / np.maximum(spread, 1e-9), 0.0)
 
 
@@ -308,21 +302,21 @@ def _stabiliser(blocks: Iterator[np.ndarray]) -> tuple[float, np.ndarray]:
     return 1 / (2 * dispersion), log_total / max(np.linalg.norm(log_total), 1e-9)
 
 
-def spectra(coords: np.ndarray, nodes: np.ndarray, n_length_scales: int) -> list[tuple]:
+def _spectra(coords: np.ndarray, nodes: np.ndarray, n_length_scales: int) -> list[tuple]:
     """Length scale, eigenvalues (rank,) and eigenvectors (nodes, rank) of each covariance."""
     centres = np.column_stack([np.bincount(nodes, axis) / np.bincount(nodes) for axis in coords.T])
     squared = pdist(centres, "sqeuclidean")
     shortest, longest = np.sqrt(squared[squared > 0].min()), np.sqrt(squared.max())
-    spectra = []
+    found = []
     for length_scale in np.geomspace(shortest / 2, longest * 2, n_length_scales):
         covariance = np.exp(-squareform(squared) / (2 * length_scale**2))
         values, vectors = linalg.eigh(covariance, overwrite_a=True)
         kept = values > 1e-10  # long length scales leave few, which saves most of the time
-        spectra.append((length_scale, values[kept], vectors[:, kept]))
-    return spectra
+        found.append((length_scale, values[kept], vectors[:, kept]))
+    return found
 
 
-def best_fit(y: np.ndarray, spectra: list[tuple]) -> np.ndarray:
+def _best_fit(y: np.ndarray, spectra: list[tuple]) -> np.ndarray:
     """Largest log-likelihood ratio of each gene, at least 0, and its length scale: (2, genes)."""
     ratios = np.array([_log_ratio(y, values, vectors) for _, values, vectors in spectra])
     length_scales = np.array([length_scale for length_scale, _, _ in spectra])
@@ -331,13 +325,10 @@ def best_fit(y: np.ndarray, spectra: list[tuple]) -> np.ndarray:
 
 
 def _log_ratio(y: np.ndarray, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    r"""Log-likelihood ratio of all genes, maximised over :math:`\delta`.
-
-    With eigenvectors :math:`U`, eigenvalues :math:`s` and :math:`w_k = 1 / (s_k + \delta)`, the
-    residual around the best mean is :math:`q = \sum_k w_k (U^T y)_k^2 - (\sum_k w_k (U^T y)_k
-    (U^T 1)_k)^2 / \sum_k w_k (U^T 1)_k^2`, and the log ratio :math:`-(n \log(q / n) + \sum_k
-    \log(s_k + \delta)) / 2`: matrix products for all genes and all :math:`\delta` at once.
-    """
+    """Log-likelihood ratio of all genes, maximised over the noise-to-signal ratios δ."""
+    # With eigenvectors U, eigenvalues s and w_k = 1 / (s_k + δ), the residual around the best mean
+    # is q = Σ w_k (Uᵀy)_k² - (Σ w_k (Uᵀy)_k (Uᵀ1)_k)² / Σ w_k (Uᵀ1)_k², and the log ratio is
+    # -(n log(q / n) + Σ log(s_k + δ)) / 2: matrix products for all genes and all δ at once.
     n = y.shape[1]
     rotated, ones = y @ vectors, vectors.sum(axis=0)
     # The last term stands for all eigenvectors that were dropped, whose eigenvalue is 0.

@@ -1,10 +1,17 @@
-"""From a spatial graph to means over the neighbourhood, step by step.
+"""The spatial graph of a slice, and means over the neighbourhood that it defines.
 
-Multiplying the features of all spots by the normalised adjacency matrix of the graph replaces the
-features of each spot by a weighted mean over its neighbourhood; doing so k times reaches the k-th
-hop. That product is the only thing the encoder of GenOT knows about space. The normalisations are
-those of Kipf and Welling (arXiv:1609.02907) and of Wu et al. (arXiv:1902.07153), who showed that
-the repeated product needs no training and can be computed once.
+Top to bottom:
+
+- :func:`spatial_graph`, :func:`grid_graph`, :func:`nearest_neighbour_graph`: which spots touch, by
+  squidpy (Palla et al., Nature Methods 2022, doi:10.1038/s41592-021-01358-2); n spots with k
+  neighbours take O(n k) memory and time.
+- :func:`neighbour_mean` and :func:`smooth`: the product P X with a normalised adjacency matrix P
+  replaces the features of each spot by a weighted mean over its neighbourhood, P^k X reaches k
+  hops. That product is the only thing the encoder of GenOT knows about space, and it can be
+  computed once (Wu et al., arXiv:1902.07153). :func:`spots_averaged` counts the spots averaged.
+- :func:`graph_operator`: the normalisations P that the encoder can use, :func:`row_normalised`
+  D^-1 (A + I) and :func:`symmetric_normalised` D^-1/2 (A + I) D^-1/2 (Kipf and Welling,
+  arXiv:1609.02907).
 """
 
 from __future__ import annotations
@@ -37,14 +44,6 @@ __all__ = [
 ]
 
 
-# -------------------------------------------------------------------------------------------------
-# From spot coordinates to a spatial graph, which says which spots touch.
-#
-# The graphs come from squidpy (Palla et al., Nature Methods 2022, doi:10.1038/s41592-021-01358-2).
-# What is done with them is in :mod:`genot_helpers.preprocessing.graph`. Everything is sparse: n
-# spots with k neighbours cost O(n k) memory and time.
-
-
 @by_each_section
 def spatial_graph(
     adata: AnnData,
@@ -54,7 +53,7 @@ def spatial_graph(
     key_added: str = "spatial",
     section_key: str | None = None,
 ) -> None:
-    """Join every spot to its neighbours, in the way that suits the technology.
+    """Join every spot to its neighbours, by a rule that suits the technology.
 
     Spots of a hexagonal Visium grid (recognised by ``obs["array_row"]`` and ``obs["array_col"]``)
     get their up to six touching neighbours by :func:`grid_graph`; all others get their
@@ -89,7 +88,7 @@ def spatial_graph(
     >>> spatial_graph(adata)
     >>> adata.obsp["spatial_connectivities"].sum(axis=1).mean()  # neighbours of an average spot
     """
-    if on_visium_grid(adata):
+    if on_visium_grid(adata, spatial_key):
         grid_graph(adata, spatial_key=spatial_key, key_added=key_added)
     else:
         nearest_neighbour_graph(
@@ -100,8 +99,8 @@ def spatial_graph(
 def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str = "spatial") -> None:
     """Join every spot of a hexagonal grid to the spots that touch it (six at most).
 
-    Spots at the border of the tissue have fewer neighbours, and a spot that lies alone has none: a
-    mean over its neighbourhood then leaves it its own features. Parameters, slots and errors are
+    Spots at the border of the tissue have fewer neighbours. An isolated spot has none: the mean
+    over its neighbourhood is then its own features. Parameters, slots and errors are
     those of :func:`spatial_graph`; the distances count steps on the grid, so each of them is 1.
     """
     _check_coordinates(adata, spatial_key, n_neighbors=6)
@@ -119,8 +118,8 @@ def nearest_neighbour_graph(
 ) -> None:
     """Join every spot to its ``n_neighbors`` nearest spots.
 
-    The graph is directed (row = spot, columns = its neighbours): being among the nearest of
-    another spot is not mutual. Parameters, slots and errors are those of :func:`spatial_graph`;
+    The graph is directed (row = spot, columns = its neighbours): a spot need not be among the
+    nearest of its own neighbours. Parameters, slots and errors are those of :func:`spatial_graph`;
     the distances are Euclidean, in the unit of the coordinates.
     """
     _check_coordinates(adata, spatial_key, n_neighbors)
@@ -130,7 +129,7 @@ def nearest_neighbour_graph(
 
 
 def _check_coordinates(adata: AnnData, spatial_key: str, n_neighbors: int) -> None:
-    """Say what is wrong with the coordinates before squidpy or scikit-learn stumbles on it."""
+    """Raise a clear error for coordinates that squidpy or scikit-learn could not use."""
     if spatial_key not in adata.obsm:
         found = ", ".join(adata.obsm.keys()) or "nothing"
         raise SliceError(
@@ -152,95 +151,16 @@ def _check_coordinates(adata: AnnData, spatial_key: str, n_neighbors: int) -> No
 
 
 # -------------------------------------------------------------------------------------------------
+# Means over the neighbourhood, and the normalised adjacency matrices behind them.
 
 
-def symmetric_normalised(
-    adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
-) -> sparse.csr_matrix:
-    r"""Normalise both sides of the undirected graph: :math:`D^{-1/2} (A + w I) D^{-1/2}`.
-
-    An edge that exists in one direction is made to exist in both, with the larger of the two
-    weights. The result is symmetric with eigenvalues in [-1, 1], so any number of hops stays
-    bounded (Kipf and Welling, arXiv:1609.02907, equation 2).
-
-    Parameters
-    ----------
-    adjacency
-        (n, n), non-negative weights.
-    self_loops
-        w, the weight of a spot in its own neighbourhood. Self loops that the graph already has
-        are kept as they are. A spot without any neighbour always keeps its own features.
-
-    Returns
-    -------
-    (n, n) CSR, float64.
-    """
-    adjacency = sparse.csr_matrix(adjacency, dtype=np.float64)
-    looped = _with_self_loops(adjacency.maximum(adjacency.T), self_loops)
-    scale = 1.0 / np.sqrt(_row_sums(looped))
-    looped = looped.tocoo()
-    looped.data *= scale[looped.row] * scale[looped.col]
-    return looped.tocsr()
-
-
-def row_normalised(
-    adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
-) -> sparse.csr_matrix:
-    r"""Divide every row by its sum: :math:`D^{-1} (A + w I)`, the mean over a neighbourhood.
-
-    With ``self_loops=1`` a spot counts as one of its own neighbours. Directed graphs stay
-    directed. Constant features remain constant, also at the border of the tissue.
-
-    Parameters
-    ----------
-    adjacency
-        (n, n), non-negative weights.
-    self_loops
-        w, as in :func:`symmetric_normalised`.
-
-    Returns
-    -------
-    (n, n) CSR, float64; every row sums to 1.
-    """
-    looped = _with_self_loops(sparse.csr_matrix(adjacency, dtype=np.float64), self_loops)
-    return sparse.csr_matrix(sparse.diags(1.0 / _row_sums(looped)) @ looped)
-
-
-def graph_operator(
-    adjacency: sparse.sparray | sparse.spmatrix, normalisation: str = "mean"
-) -> sparse.csr_matrix:
-    """Turn a graph into one of the operators P that the encoder knows, by name.
-
-    "mean": :func:`row_normalised`. "symmetric": :func:`symmetric_normalised`. "symmetric_twice":
-    normalised without self loops, then once more with them, as the code published with GenOT does;
-    a spot then weighs about as much as all of its neighbours together.
-    """
-    if normalisation == "mean":
-        return row_normalised(adjacency)
-    if normalisation == "symmetric":
-        return symmetric_normalised(adjacency)
-    if normalisation == "symmetric_twice":
-        return symmetric_normalised(symmetric_normalised(adjacency, self_loops=0.0))
-    raise ValueError(
-        f"normalisation is {normalisation!r}; choose mean, symmetric or symmetric_twice"
-    )
+def neighbour_mean(adata: AnnData, name: str = "the slice") -> sparse.csr_matrix:
+    """Return the mean over a spot and its neighbours as an operator P, (n, n) CSR."""
+    return row_normalised(connectivities(adata, name))
 
 
 def connectivities(adata: AnnData, name: str, *, otherwise: str = "") -> sparse.csr_matrix:
-    """Return the spatial graph ``obsp["spatial_connectivities"]``.
-
-    Parameters
-    ----------
-    adata, name
-        A slice, and what messages call it.
-    otherwise
-        What the reader can do besides making the graph, to end the message with.
-
-    Raises
-    ------
-    SliceError
-        If there is no graph.
-    """
+    """Return ``obsp["spatial_connectivities"]``, or say what to do (``otherwise`` adds to it)."""
     if "spatial_connectivities" not in adata.obsp:
         raise SliceError(
             f"{name}: obsp['spatial_connectivities'] is missing; run spatial_graph first{otherwise}"
@@ -248,51 +168,10 @@ def connectivities(adata: AnnData, name: str, *, otherwise: str = "") -> sparse.
     return adata.obsp["spatial_connectivities"]
 
 
-def neighbour_mean(adata: AnnData, name: str = "the slice") -> sparse.csr_matrix:
-    """Return the mean over a spot and its neighbours as an operator, see :func:`row_normalised`.
-
-    Parameters
-    ----------
-    adata, name
-        A slice with ``obsp["spatial_connectivities"]``, and what messages call it.
-
-    Raises
-    ------
-    SliceError
-        If there is no graph.
-    """
-    return row_normalised(connectivities(adata, name))
-
-
 def smooth(
     features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_steps: int
 ) -> NDArray[np.float32]:
-    """Average the features over the neighbourhood ``n_steps`` times: ``P^n_steps features``.
-
-    With :func:`row_normalised` and four steps this is the trivial baseline of the notebooks.
-
-    Parameters
-    ----------
-    features
-        (n, p).
-    operator
-        (n, n), a normalised adjacency matrix P.
-    n_steps
-        How often; 0 returns the features.
-
-    Returns
-    -------
-    (n, p) float32.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit, or ``n_steps`` is negative.
-
-    Examples
-    --------
-    >>> smooth(adata.obsm["X_pca"], neighbour_mean(adata), 4)
-    """
+    """Average features (n, p) over the neighbourhood ``n_steps`` times: P^n_steps X, float32."""
     current = np.asarray(features, dtype=np.float32)
     operator = sparse.csr_matrix(operator, dtype=np.float32)
     if current.ndim != 2 or operator.shape != (len(current), len(current)):
@@ -308,11 +187,11 @@ def smooth(
 
 
 def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
-    r"""Tell how many spots a mean over the neighbourhood, taken ``n_steps`` times, amounts to.
+    r"""Measure over how many spots ``n_steps`` means over the neighbourhood average.
 
-    A mean with weights :math:`w_j` is as steady as a plain one over :math:`1 / \sum_j w_j^2`
-    spots. Measured as the loss of variance of random numbers. Spots of a smoothed slice are no more
-    independent than one in so many.
+    A mean with weights :math:`w_j` has the variance of a plain mean over :math:`1 / \sum_j w_j^2`
+    spots; that number is measured as the loss of variance of random numbers. Of the spots of a
+    smoothed slice, about one in so many is independent.
 
     Parameters
     ----------
@@ -337,6 +216,45 @@ def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
     operator = neighbour_mean(adata)
     noise = np.random.default_rng(seed).standard_normal((adata.n_obs, 16))
     return max(1.0, float(1.0 / (smooth(noise, operator, n_steps) ** 2).mean()))
+
+
+def graph_operator(
+    adjacency: sparse.sparray | sparse.spmatrix, normalisation: str = "mean"
+) -> sparse.csr_matrix:
+    """Turn a graph into an operator P: "mean", "symmetric" or "symmetric_twice"."""
+    if normalisation == "mean":
+        return row_normalised(adjacency)
+    if normalisation == "symmetric":
+        return symmetric_normalised(adjacency)
+    if normalisation == "symmetric_twice":
+        # As published with GenOT: a spot weighs about as much as all its neighbours together.
+        return symmetric_normalised(symmetric_normalised(adjacency, self_loops=0.0))
+    raise ValueError(
+        f"normalisation is {normalisation!r}; choose mean, symmetric or symmetric_twice"
+    )
+
+
+def row_normalised(
+    adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
+) -> sparse.csr_matrix:
+    """Divide every row by its sum: D^-1 (A + w I), the mean over a neighbourhood, (n, n) CSR."""
+    # Directed graphs stay directed; a spot without neighbours keeps its own features.
+    looped = _with_self_loops(sparse.csr_matrix(adjacency, dtype=np.float64), self_loops)
+    return sparse.csr_matrix(sparse.diags(1.0 / _row_sums(looped)) @ looped)
+
+
+def symmetric_normalised(
+    adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
+) -> sparse.csr_matrix:
+    """Normalise both sides of the undirected graph: D^-1/2 (A + w I) D^-1/2, (n, n) CSR."""
+    # An edge in one direction counts in both, with the larger weight. Eigenvalues lie in [-1, 1]:
+    # any number of hops stays bounded (Kipf and Welling, equation 2).
+    adjacency = sparse.csr_matrix(adjacency, dtype=np.float64)
+    looped = _with_self_loops(adjacency.maximum(adjacency.T), self_loops)
+    scale = 1.0 / np.sqrt(_row_sums(looped))
+    looped = looped.tocoo()
+    looped.data *= scale[looped.row] * scale[looped.col]
+    return looped.tocsr()
 
 
 def _with_self_loops(adjacency: sparse.csr_matrix, weight: float) -> sparse.csr_matrix:

@@ -1,7 +1,12 @@
 """From counts to the principal components that the encoder and the baseline start from.
 
-normalise → select genes (spatial_genes.py, without labels) → joint principal components.
-``preprocess`` does all of it with the defaults; the notebooks call the steps one by one.
+Top to bottom:
+
+- :func:`preprocess` does everything with the defaults: check, :func:`normalise` (one depth,
+  log(1 + x)), select genes without labels (:mod:`.genes`), build the spatial graph
+  (:mod:`.graph`), :func:`joint_components`. The notebooks call the steps one by one.
+- :func:`smooth_components`: the baseline without training, P^k X.
+- :func:`pool_spots`: cells summed in squares, to compare them with bins.
 """
 
 from __future__ import annotations
@@ -34,14 +39,62 @@ __all__ = [
 
 
 @by_section
+def preprocess(
+    slices: Slices,
+    *,
+    n_genes: int = 3000,
+    n_components: int = 30,
+    n_neighbors: int = 6,
+    section_key: str | None = None,
+) -> None:
+    """Check, normalise, select genes, compute joint components, build the spatial graphs.
+
+    Parameters
+    ----------
+    slices
+        Slices with ``X`` (counts or other non-negative values) and ``obsm["spatial"]``.
+    n_genes
+        Highly variable genes kept per slice; all are kept if there are fewer.
+    n_components
+        Joint principal components.
+    n_neighbors
+        Neighbours in the spatial graph where spots do not lie on a hexagonal grid.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
+
+    Notes
+    -----
+    Writes ``layers["log1p"]``, ``var["genot_selected"]``, ``var["genot_variability"]``,
+    ``obsm["X_pca"]``, ``obsp["spatial_connectivities"]``, ``obsp["spatial_distances"]``,
+    ``uns["spatial_neighbors"]`` and ``uns["genot"]``.
+
+    Raises
+    ------
+    SliceError
+        If a slice is not fit for use; nothing is written then.
+    ValueError
+        As :func:`joint_components`.
+    """
+    named = named_slices(slices)
+    for name, adata in named.items():
+        check_slice(adata, name=name, min_spots=n_neighbors + 2)
+    normalise(named)
+    for adata in named.values():
+        select_highly_variable(adata, n_genes=n_genes)
+        spatial_graph(adata, n_neighbors=n_neighbors)
+    joint_components(named, n_components=n_components)
+
+
+@by_section
 def normalise(
     slices: Slices, *, scale: bool = False, key_added: str = "log1p", section_key: str | None = None
 ) -> None:
     """Bring all spots to the same depth and take logarithms.
 
-    Each spot is scaled to the median total of all slices together, so that depth is the same
-    across slices too; then log(1 + x). Values that are not counts (volume-normalised fluorescence,
-    say) are treated alike; logarithms are taken as they are, with a warning. ``X`` stays as it is.
+    Each spot is scaled to the median total of all slices together, so that slices have the same
+    depth too; then log(1 + x). Values that are not counts (volume-normalised
+    fluorescence, say) are treated alike. ``X`` stays as it is.
 
     Parameters
     ----------
@@ -61,7 +114,8 @@ def normalise(
     ------
     ValueError
         If ``X`` holds negative values, which have been centred or scaled already, or NaN; or
-        logarithms in some slices only.
+        logarithms in some slices only. Where all are logarithms, they are taken as they are, with a
+        warning.
     """
     named = named_slices(slices)
     for name, adata in named.items():
@@ -108,30 +162,6 @@ def _take_logarithms(named: Mapping[str, ad.AnnData], scale: bool, key_added: st
             sc.pp.scale(layer, zero_center=False, max_value=10)
         adata.layers[key_added] = layer.X
     return True
-
-
-def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[str]:
-    """Genes measured in every slice and, where ``genes`` is given, selected in at least one."""
-    slices = list(named.values())
-    shared = slices[0].var_names
-    for adata in slices[1:]:
-        shared = shared[shared.isin(adata.var_names)]
-    if not len(shared):
-        raise ValueError(
-            "The slices have no gene in common (first genes: "
-            + "; ".join(", ".join(adata.var_names[:3]) for adata in slices)
-            + "). Use the same kind of gene name, symbols or identifiers, in all of them."
-        )
-    if genes is None:
-        return list(shared)
-    for name, adata in named.items():
-        if genes not in adata.var:
-            raise KeyError(
-                f"{name} has no var[{genes!r}]. Select genes first, for example with "
-                "select_highly_variable, or pass genes=None for all of them."
-            )
-    chosen = np.any([adata.var.loc[shared, genes].to_numpy(dtype=bool) for adata in slices], axis=0)
-    return list(shared[chosen])
 
 
 @by_section
@@ -206,6 +236,30 @@ def joint_components(
     return model.explained_variance_ratio_
 
 
+def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[str]:
+    """Genes measured in every slice and, where ``genes`` is given, selected in at least one."""
+    slices = list(named.values())
+    shared = slices[0].var_names
+    for adata in slices[1:]:
+        shared = shared[shared.isin(adata.var_names)]
+    if not len(shared):
+        raise ValueError(
+            "The slices have no gene in common (first genes: "
+            + "; ".join(", ".join(adata.var_names[:3]) for adata in slices)
+            + "). Use the same kind of gene name, symbols or identifiers, in all of them."
+        )
+    if genes is None:
+        return list(shared)
+    for name, adata in named.items():
+        if genes not in adata.var:
+            raise KeyError(
+                f"{name} has no var[{genes!r}]. Select genes first, for example with "
+                "select_highly_variable, or pass genes=None for all of them."
+            )
+    chosen = np.any([adata.var.loc[shared, genes].to_numpy(dtype=bool) for adata in slices], axis=0)
+    return list(shared[chosen])
+
+
 @by_section
 def smooth_components(
     slices: Slices,
@@ -224,7 +278,7 @@ def smooth_components(
     ----------
     slices
         With ``obsp["spatial_connectivities"]``, see
-        :func:`genot_helpers.preprocessing.neighbours.spatial_graph`.
+        :func:`genot_helpers.preprocessing.spatial_graph`.
     n_steps
         How often the mean is taken.
     use_rep, key_added
@@ -243,60 +297,9 @@ def smooth_components(
         adata.obsm[key_added] = smooth(components, neighbour_mean(adata, name), n_steps)
 
 
-@by_section
-def preprocess(
-    slices: Slices,
-    *,
-    n_genes: int = 3000,
-    n_components: int = 30,
-    n_neighbors: int = 6,
-    section_key: str | None = None,
-) -> None:
-    """Check, normalise, select genes, compute joint components, build the spatial graphs.
-
-    Parameters
-    ----------
-    slices
-        Slices with ``X`` (counts or other non-negative values) and ``obsm["spatial"]``.
-    n_genes
-        Highly variable genes kept per slice; all are kept if there are fewer.
-    n_components
-        Joint principal components.
-    n_neighbors
-        Neighbours in the spatial graph where spots do not lie on a hexagonal grid.
-    section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
-
-    Notes
-    -----
-    Writes ``layers["log1p"]``, ``var["genot_selected"]``, ``var["genot_variability"]``,
-    ``obsm["X_pca"]``, ``obsp["spatial_connectivities"]``, ``obsp["spatial_distances"]``,
-    ``uns["spatial_neighbors"]`` and ``uns["genot"]``.
-
-    Raises
-    ------
-    SliceError
-        If a slice is not fit for use; nothing is written then.
-    ValueError
-        As :func:`joint_components`.
-    """
-    named = named_slices(slices)
-    for name, adata in named.items():
-        check_slice(adata, name=name, min_spots=n_neighbors + 2)
-    normalise(named)
-    for adata in named.values():
-        select_highly_variable(adata, n_genes=n_genes)
-        spatial_graph(adata, n_neighbors=n_neighbors)
-    joint_components(named, n_components=n_components)
-
-
 # -------------------------------------------------------------------------------------------------
-# Cells pooled into squares, to compare them with bins: the finer slice at the coarser resolution.
-#
-# Resolution can be taken away, not added. Two slices that are to be analysed together (one spatial
-# graph rule, one depth, one meaning of "neighbour") are therefore both taken at the resolution of
-# the coarser one, and what was found is handed back to the cells.
+# Cells pooled into squares. Resolution can be taken away, not added: two slices that are analysed
+# together are both brought to the resolution of the coarser one.
 
 
 def pool_spots(

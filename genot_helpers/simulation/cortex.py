@@ -1,4 +1,8 @@
-"""A simulated human cortex: consecutive sections of one folded block, on Visium slides."""
+"""A simulated human cortex: consecutive sections of one folded block, on Visium slides.
+
+Top to bottom: :func:`simulate_cortex`, which also lists the slots that all simulated slices have
+and compares the result with real sections; the shape of the sections; the block; its composition.
+"""
 
 from __future__ import annotations
 
@@ -23,114 +27,8 @@ from .simulation import (
 )
 
 __all__ = [
-    "cortex_shape",
     "simulate_cortex",
 ]
-
-CORTEX = Recipe(
-    domains=dict(L1=0.32, L2=1.15, L3=1.35, L4=1.22, L5=1.2, L6=0.8, WM=0.9),
-    cell_types="""
-    Excitatory L2 | neuron | L1 4, L2 45, L3 12, L4 3 | HPCAL1 CUX1 LAMP5 CARTPT CCDC68 C1QL2 PDGFD
-    Excitatory L3 | neuron | L2 15, L3 45, L4 18, L5 4 | FREM3 CUX2 ADCYAP1 COL5A2 LINC00507 CBLN2
-    Excitatory L4 | neuron | L2 2, L3 8, L4 38, L5 11, L6 1 | RORB NEFH SCN1B VAMP1 TRABD2A GABRA1
-    Excitatory L5 | neuron | L3 3, L4 12, L5 45, L6 10 | PCP4 TMSB10 FEZF2 BCL11B HTR2C TRIB2 ETV1
-    Excitatory L6 | neuron | L4 2, L5 9, L6 42, WM 4 | KRT17 NR4A2 THEMIS SYT6 TLE4 DIRAS2 NTNG2
-    Inhibitory | neuron | L6 9, WM 4, elsewhere 12 | GAD1 GAD2 SLC32A1 SST VIP PVALB NPY CCK CALB2
-    Astrocyte | astroglia | L1 58, L2 14, L6 13, WM 20, elsewhere 9 | AQP4 RELN GFAP GJA1 SLC1A3 MT3
-    Oligodendrocyte | myelin | L4 7, L5 12, L6 35, WM 50, elsewhere 5 | MBP MOBP PLP1 MAG MOG MAL
-    Microglia | immune | L1 10, elsewhere 7 | C3 CSF1R C1QA C1QB CX3CR1 P2RY12 TYROBP
-    Endothelial | vascular | L1 9, elsewhere 6 | CLDN5 FLT1 PECAM1 ITM2A SLC2A1
-    """,
-    gradient="HOPX CAMK2N1 ENC1 NEFL NEFM SNAP25 NRGN VSNL1 THY1 STMN2 UCHL1 SYT1",
-    ramp={"Oligodendrocyte": (14.0, 0.68)},
-    strength={"myelin": 3.0},
-    own=0.25,
-    human=True,
-)
-"""What the tissue is made of; the codes of its shape follow the order of its domains."""
-
-# Share of the tissue in L1, L2, ..., L6, WM: the mean of three annotated sections of Maynard 2021.
-_SHARES = (0.09, 0.07, 0.25, 0.068, 0.185, 0.17, 0.167)
-
-
-class _Gyrus:
-    """A block of cortex, its places from 0 to 1 in x and y: white matter under six layers."""
-
-    def __init__(self, rng: np.random.Generator):
-        self.wobble, self.edge = smooth_field(rng, 0.3, 3), smooth_field(rng, 0.08, 3)
-        self.borders = [smooth_field(rng, 0.18, 3) for _ in _SHARES[1:]]
-        self.shift = [smooth_field(rng, 0.4, 3) for _ in range(2)]
-        fine = np.linspace(0, 1, 120)
-        block = np.stack([*np.meshgrid(fine, fine), np.zeros((120, 120))], axis=-1).reshape(-1, 3)
-        heights = self.height(block[self.inside(block)])
-        self.cuts = np.quantile(heights, 1 - np.cumsum(_SHARES)[:-1])
-        self.pia, self.floor = heights.max(), heights.min()
-
-    def height(self, points: np.ndarray) -> np.ndarray:
-        """Return the height (n,) above the white matter: two walls, the corner rounded off."""
-        top = -0.54 * (points[:, 0] - 0.08) - 0.84 * (points[:, 1] - 0.78)
-        right = 0.72 * (points[:, 0] - 0.34) + 0.10 * (points[:, 1] - 0.90)
-        return np.logaddexp(9 * top, 9 * right) / 9 + 0.03 * self.wobble(points)
-
-    def inside(self, points: np.ndarray) -> np.ndarray:
-        """Say which points (n, 3) lie in the tissue."""
-        rough = 0.010 * self.edge(points)
-        x, y = points[:, 0], points[:, 1]
-        return (
-            (self.height(points) + rough < 0.43)
-            & (np.minimum(x - 0.07, 0.94 - x) + rough > 0)
-            & (np.minimum(y - 0.03, 0.925 - y) + rough > 0)
-        )
-
-    def layers(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the layer, 0 to 6, and the gradient, 0 to 1, at points inside."""
-        height, pairs = self.height(points), zip(self.cuts, self.borders, strict=True)
-        edges = np.column_stack([cut - 0.014 * border(points) for cut, border in pairs])
-        gap = 0.012 * np.arange(6)  # no layer vanishes
-        edges = np.minimum.accumulate(edges + gap, axis=1) - gap
-        domain = (height[:, None] < edges).sum(axis=1)
-        return domain, np.clip((self.pia - height) / (self.pia - self.floor), 0, 1)
-
-
-def cortex_shape(
-    block_rng: np.random.Generator, section_rngs: list, *, n_spots: int, gap_um: float
-) -> list[Shape]:
-    """Cut consecutive sections of one block of cortex and lay them on Visium slides.
-
-    The block is a gyrus: white matter at the lower left, six layers folded around it. Layer
-    borders, outline and a smooth deformation are functions of (x, y, z), so neighbouring sections
-    resemble each other more than distant ones. Each section lies on its slide a little rotated
-    and shifted, so no two grids coincide.
-
-    Parameters
-    ----------
-    block_rng, section_rngs
-        Draw the block, and (one generator a section) how each section lies on its slide.
-    n_spots
-        Spots under tissue, about. The pitch stays 100 µm: fewer spots mean a smaller tissue.
-    gap_um
-        Distance between consecutive sections, µm.
-
-    Returns
-    -------
-    list of Shape
-        Domain codes 0 (L1) to 6 (WM); ``gradient`` is 0 at the pia and 1 deep in the white matter.
-    """
-    gyrus, scale = _Gyrus(block_rng), np.sqrt(n_spots / 3700)
-    n_rows, n_columns = max(round(78 * scale), 8), max(round(64 * scale), 7)
-    size = VISIUM_PITCH_UM * np.array([n_columns, n_rows * np.sqrt(3) / 2])
-    grid, spatial = visium_grid(n_rows, n_columns)
-    shapes = []
-    for i, rng in enumerate(section_rngs):
-        tilt, slide = rng.uniform(-4, 4), rng.uniform(-0.02, 0.02, 2)
-        points = rotate(spatial / size.max() - 0.5, tilt) * size.max() / size
-        points = points - points.mean(axis=0) + 0.5 + slide
-        points = np.column_stack([points, np.full(len(points), i * gap_um / 2000)])
-        points[:, :2] += 0.02 * np.column_stack([field(points) for field in gyrus.shift])
-        keep = gyrus.inside(points)
-        common = points[keep, :2] * size
-        shapes.append(Shape(spatial[keep], common, *gyrus.layers(points[keep]), grid[keep]))
-    return shapes
 
 
 def simulate_cortex(
@@ -152,7 +50,7 @@ def simulate_cortex(
     n_sections
         Number of sections. Section k is the same however many there are.
     n_spots
-        Spots under tissue, about, at least 150; 3,700 fill the 78 x 64 positions of a real slide.
+        Approximate spots under tissue, at least 150; 3,700 fill the 78 x 64 positions of a slide.
         Spots stay 100 µm apart: fewer mean less tissue, with layers only a spot or two thick.
     n_genes
         Number of genes; the named ones come first.
@@ -172,7 +70,7 @@ def simulate_cortex(
           ``obs["array_row"]``, ``obs["array_col"]``: as Space Ranger writes them.
         - ``obsm["spatial"]``: (spots, 2) float64, µm on the slide, y down.
           ``obsm["spatial_common"]``: the same spots in the frame of the block, deformation undone:
-          the truth for alignment, which no instrument knows.
+          the truth for alignment, which no instrument measures.
         - ``var["role"]``: what the gene follows; ``var["marker_of"]``: its cell type, or empty.
         - ``uns["genot"]``: ``simulated`` (True), ``source``, ``seed``, ``spatial_unit``,
           ``parameters`` (``position_um`` is the depth of the section in the block).
@@ -232,7 +130,7 @@ def simulate_cortex(
     genes = draw_genes(generator(seed, 1), CORTEX, n_genes, n_spots * assay.depth)
     fields = draw_fields(generator(seed, 2))
     placing = [generator(seed, 3, i) for i in range(n_sections)]
-    shapes = cortex_shape(generator(seed, 4), placing, n_spots=n_spots, gap_um=section_gap_um)
+    shapes = _cortex_shape(generator(seed, 4), placing, n_spots=n_spots, gap_um=section_gap_um)
     size = np.ptp(shapes[0].common)
     given = {"n_sections": n_sections, "n_spots": n_spots, "n_genes": n_genes}
     sections = {}
@@ -244,3 +142,92 @@ def simulate_cortex(
         parameters = given | {"section_gap_um": float(section_gap_um), "position_um": position}
         sections[name] = label(adata, name, seed, parameters)
     return sections
+
+
+def _cortex_shape(
+    block_rng: np.random.Generator, section_rngs: list, *, n_spots: int, gap_um: float
+) -> list[Shape]:
+    """Cut consecutive sections of one block and lay them on slides, rotated and shifted."""
+    # Borders, outline and a smooth deformation are functions of (x, y, z): neighbouring sections
+    # resemble each other. Codes 0 (L1) to 6 (WM); ``gradient`` is 0 at the pia and 1 deep in the
+    # white matter.
+    gyrus, scale = _Gyrus(block_rng), np.sqrt(n_spots / 3700)
+    n_rows, n_columns = max(round(78 * scale), 8), max(round(64 * scale), 7)
+    size = VISIUM_PITCH_UM * np.array([n_columns, n_rows * np.sqrt(3) / 2])
+    grid, spatial = visium_grid(n_rows, n_columns)
+    shapes = []
+    for i, rng in enumerate(section_rngs):
+        tilt, slide = rng.uniform(-4, 4), rng.uniform(-0.02, 0.02, 2)
+        points = rotate(spatial / size.max() - 0.5, tilt) * size.max() / size
+        points = points - points.mean(axis=0) + 0.5 + slide
+        points = np.column_stack([points, np.full(len(points), i * gap_um / 2000)])
+        points[:, :2] += 0.02 * np.column_stack([field(points) for field in gyrus.shift])
+        keep = gyrus.inside(points)
+        common = points[keep, :2] * size
+        shapes.append(Shape(spatial[keep], common, *gyrus.layers(points[keep]), grid[keep]))
+    return shapes
+
+
+class _Gyrus:
+    """A block of cortex, its places from 0 to 1 in x and y: white matter under six layers."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.wobble, self.edge = smooth_field(rng, 0.3, 3), smooth_field(rng, 0.08, 3)
+        self.borders = [smooth_field(rng, 0.18, 3) for _ in _SHARES[1:]]
+        self.shift = [smooth_field(rng, 0.4, 3) for _ in range(2)]
+        fine = np.linspace(0, 1, 120)
+        block = np.stack([*np.meshgrid(fine, fine), np.zeros((120, 120))], axis=-1).reshape(-1, 3)
+        heights = self.height(block[self.inside(block)])
+        self.cuts = np.quantile(heights, 1 - np.cumsum(_SHARES)[:-1])
+        self.pia, self.floor = heights.max(), heights.min()
+
+    def height(self, points: np.ndarray) -> np.ndarray:
+        """Return the height (n,) above the white matter: two walls, the corner rounded off."""
+        top = -0.54 * (points[:, 0] - 0.08) - 0.84 * (points[:, 1] - 0.78)
+        right = 0.72 * (points[:, 0] - 0.34) + 0.10 * (points[:, 1] - 0.90)
+        return np.logaddexp(9 * top, 9 * right) / 9 + 0.03 * self.wobble(points)
+
+    def inside(self, points: np.ndarray) -> np.ndarray:
+        """Say which points (n, 3) lie in the tissue."""
+        rough = 0.010 * self.edge(points)
+        x, y = points[:, 0], points[:, 1]
+        return (
+            (self.height(points) + rough < 0.43)
+            & (np.minimum(x - 0.07, 0.94 - x) + rough > 0)
+            & (np.minimum(y - 0.03, 0.925 - y) + rough > 0)
+        )
+
+    def layers(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the layer, 0 to 6, and the gradient, 0 to 1, at points inside."""
+        height, pairs = self.height(points), zip(self.cuts, self.borders, strict=True)
+        edges = np.column_stack([cut - 0.014 * border(points) for cut, border in pairs])
+        gap = 0.012 * np.arange(6)  # no layer vanishes
+        edges = np.minimum.accumulate(edges + gap, axis=1) - gap
+        domain = (height[:, None] < edges).sum(axis=1)
+        return domain, np.clip((self.pia - height) / (self.pia - self.floor), 0, 1)
+
+
+CORTEX = Recipe(
+    domains=dict(L1=0.32, L2=1.15, L3=1.35, L4=1.22, L5=1.2, L6=0.8, WM=0.9),
+    cell_types="""
+    Excitatory L2 | neuron | L1 4, L2 45, L3 12, L4 3 | HPCAL1 CUX1 LAMP5 CARTPT CCDC68 C1QL2 PDGFD
+    Excitatory L3 | neuron | L2 15, L3 45, L4 18, L5 4 | FREM3 CUX2 ADCYAP1 COL5A2 LINC00507 CBLN2
+    Excitatory L4 | neuron | L2 2, L3 8, L4 38, L5 11, L6 1 | RORB NEFH SCN1B VAMP1 TRABD2A GABRA1
+    Excitatory L5 | neuron | L3 3, L4 12, L5 45, L6 10 | PCP4 TMSB10 FEZF2 BCL11B HTR2C TRIB2 ETV1
+    Excitatory L6 | neuron | L4 2, L5 9, L6 42, WM 4 | KRT17 NR4A2 THEMIS SYT6 TLE4 DIRAS2 NTNG2
+    Inhibitory | neuron | L6 9, WM 4, elsewhere 12 | GAD1 GAD2 SLC32A1 SST VIP PVALB NPY CCK CALB2
+    Astrocyte | astroglia | L1 58, L2 14, L6 13, WM 20, elsewhere 9 | AQP4 RELN GFAP GJA1 SLC1A3 MT3
+    Oligodendrocyte | myelin | L4 7, L5 12, L6 35, WM 50, elsewhere 5 | MBP MOBP PLP1 MAG MOG MAL
+    Microglia | immune | L1 10, elsewhere 7 | C3 CSF1R C1QA C1QB CX3CR1 P2RY12 TYROBP
+    Endothelial | vascular | L1 9, elsewhere 6 | CLDN5 FLT1 PECAM1 ITM2A SLC2A1
+    """,
+    gradient="HOPX CAMK2N1 ENC1 NEFL NEFM SNAP25 NRGN VSNL1 THY1 STMN2 UCHL1 SYT1",
+    ramp={"Oligodendrocyte": (14.0, 0.68)},
+    strength={"myelin": 3.0},
+    own=0.25,
+    human=True,
+)
+"""What the tissue is made of; the codes of its shape follow the order of its domains."""
+
+# Share of the tissue in L1, L2, ..., L6, WM: the mean of three annotated sections of Maynard 2021.
+_SHARES = (0.09, 0.07, 0.25, 0.068, 0.185, 0.17, 0.167)

@@ -1,4 +1,8 @@
-"""Simulated mouse embryos at several stages, in bins of Stereo-seq."""
+"""Simulated mouse embryos: bins of Stereo-seq at several stages, and single cells of seqFISH.
+
+Top to bottom: :func:`simulate_embryo`, its shape and anatomy; :func:`simulate_embryo_cells`, the
+same tissue under another instrument; what the embryo is made of.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,130 @@ from .simulation import (
 )
 
 __all__ = [
-    "embryo_anatomy",
-    "embryo_shape",
-    "embryonic_day",
     "simulate_embryo",
     "simulate_embryo_cells",
 ]
+
+
+def simulate_embryo(
+    stages: Sequence[str] = ("E9.5", "E10.5", "E11.5"),
+    *,
+    n_bins: int = 3000,
+    n_genes: int = 900,
+    seed: int = 0,
+) -> dict[str, ad.AnnData]:
+    """Simulate mouse embryos at several stages, measured with Stereo-seq in bins of 25 µm (bin50).
+
+    Organs grow (liver), move (heart), shrink (branchial arch) and appear (limb bud and dorsal root
+    ganglia from day 10, lung from day 10.8). Every stage is another animal. The layout follows the
+    mouse atlas of Chen et al. 2022 [1]_, schematically.
+
+    Parameters
+    ----------
+    stages
+        Names from ``"E9"`` to ``"E12.5"``; days in between (``"E10"``) can serve as held-out truth.
+    n_bins
+        Approximate number of bins in tissue at E9.5, at least 500; 1.45 times as many each day.
+    n_genes
+        Number of genes; the named ones come first.
+    seed
+        The same seed gives bit-identical slices, whichever other stages are asked for.
+
+    Returns
+    -------
+    dict of str to AnnData
+        One slice a stage; slots as in :func:`genot_helpers.simulation.simulate_cortex`,
+        ``obs["domain_truth"]`` holding the organs of that stage (no ``in_tissue``).
+
+    Raises
+    ------
+    ValueError
+        If a stage is unknown or given twice, or a number is out of range.
+
+    References
+    ----------
+    .. [1] Chen et al. (2022), Spatiotemporal transcriptomic atlas of mouse organogenesis.
+       https://doi.org/10.1016/j.cell.2022.04.003
+
+    Examples
+    --------
+    >>> embryos = simulate_embryo(["E9.5", "E10.5"], n_bins=500)
+    >>> "Limb bud" in embryos["E9.5"].obs["domain_truth"].cat.categories
+    False
+    """
+    check_whole(n_bins=(n_bins, 500), n_genes=(n_genes, 1), seed=(seed, 0))
+    stages = [stages] if isinstance(stages, str) else list(stages)
+    ages = {stage: _embryonic_day(stage) for stage in stages}
+    if len(ages) < max(len(stages), 1):
+        raise ValueError(f"stages is {stages!r}: give one stage or more, each once.")
+    assay = Assay(depth=1100, cells=4, spread=0.35, dropout=0.1)
+    genes = draw_genes(generator(seed, 1), EMBRYO, n_genes, n_bins * assay.depth)
+    embryos = {}
+    for stage, age in ages.items():
+        key, grown = round(100 * age), round(n_bins * GROWTH ** (age - 9.5))
+        shape = _embryo_shape(generator(seed, 3, key), age, n_bins=grown)
+        fields = draw_fields(generator(seed, 2, key))
+        adata = measure(generator(seed, 5, key), shape, EMBRYO, genes, fields, assay)
+        parameters = {"n_bins": n_bins, "n_genes": n_genes, "embryonic_day": age}
+        embryos[stage] = label(adata, stage, seed, parameters)
+    return embryos
+
+
+def _embryonic_day(stage: object) -> float:
+    """Read the embryonic day from a name such as "E9.5"."""
+    try:
+        age = float(str(stage).removeprefix("E")) if str(stage).startswith("E") else math.nan
+    except ValueError:
+        age = math.nan
+    if not 9 <= age <= 12.5:
+        raise ValueError(f'stage {stage!r} is not known: give names from "E9" to "E12.5".')
+    return age
+
+
+def _embryo_shape(rng: np.random.Generator, age: float, *, n_bins: int) -> Shape:
+    """Draw one curled-up embryo on a square grid of bins; ``gradient`` runs from head to tail."""
+    # Codes: 0 mesenchyme, 1 brain, 2 spinal cord, 3 heart, 4 liver, 5 somite, 6 branchial arch,
+    # 7 limb bud, 8 gut, 9 lung, 10 dorsal root ganglion.
+    radius = BIN_UM * np.sqrt(n_bins / BODY_AREA)
+    grid, spatial = square_grid(1.35 * radius)
+    common = rotate(spatial - spatial.mean(axis=0), rng.uniform(-10, 10))
+    outline = [smooth_field(rng, 0.25) for _ in range(2)]
+    inside, domain, gradient = _embryo_anatomy(common / radius, age, outline)
+    return Shape(spatial[inside], common[inside], domain[inside], gradient[inside], grid[inside])
+
+
+def _embryo_anatomy(
+    places: np.ndarray, age: float, outline: list[Field]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return tissue or not, domain and gradient (n,) at places (n, 2) of a body of radius 1."""
+    # Brain and spinal cord follow the back, somites (and ganglia from day 10) lie inside them,
+    # organs are ellipses that grow and move, the ventricle widens. Two smooth functions
+    # (``outline``) bend the body.
+    points = places + 0.025 * np.column_stack([field(places) for field in outline])
+    days = age - 9.5
+    # Angle along the back: 0 at the crown, a quarter turn at the shoulder, more towards the tail.
+    turn = np.rad2deg(np.arctan2(points[:, 0], -points[:, 1]))
+    turn = np.where(turn < -110, turn + 360, turn)
+    head = np.exp(-(((turn + 8) / 48) ** 2))
+    height = np.hypot(points[:, 0], points[:, 1]) / (0.86 + (0.22 + 0.03 * days) * head)
+    belly = ((points[:, 0] + 0.20) / 0.44) ** 2 + ((points[:, 1] - 0.20) / 0.42) ** 2 < 1
+    hollow = np.clip((turn - 180) / 40, 0, 1) * 0.72  # the tail is a thin strip
+    inside = (height < 1) & (turn < 250) & (((height > hollow) & (turn > -80)) | belly)
+
+    domain = np.zeros(len(points), dtype=int)
+    for code, start, growth, born in _ORGANS:
+        if age >= born:
+            x, y, a, b = np.array(start) + days * np.array(growth)
+            domain[((points[:, 0] - x) / a) ** 2 + ((points[:, 1] - y) / b) ** 2 < 1] = code
+    domain[(turn > 58) & (turn < 238) & (height > 0.70)] = 5
+    if age >= 10:
+        domain[(turn > 62) & (turn < 190) & (height > 0.81)] = 10
+    domain[(turn > 52) & (height > 0.87)] = 2
+    domain[(turn > -42 - 4 * days) & (turn <= 52) & (height > 0.50 - 0.02 * days)] = 1
+    ventricle = ((turn - 5) / 30) ** 2 + ((height - 0.74) / (0.06 + 0.02 * days)) ** 2 < 1
+    gradient = np.clip((turn + 88) / 338, 0, 1)
+    return inside & ~ventricle, domain, gradient
+
 
 EMBRYO = Recipe(
     domains={
@@ -81,172 +203,16 @@ BODY_AREA = 2.35  # where the radius of the body is 1
 GROWTH = 1.45  # of the area, a day
 
 
-def embryo_shape(rng: np.random.Generator, age: float, *, n_bins: int) -> Shape:
-    """Draw one embryo, curled up, on a square grid of bins 25 µm wide.
-
-    Brain and spinal cord follow the back, somites (and, from day 10, dorsal root ganglia) lie
-    inside them, and the inner organs are ellipses that grow and move with age. No bins lie in the
-    brain ventricle, which widens.
-
-    Parameters
-    ----------
-    rng
-        Draws the outline and how the embryo lies on the chip.
-    age
-        Embryonic day, 9 to 12.5.
-    n_bins
-        Bins in the tissue, about, at this age.
-
-    Returns
-    -------
-    Shape
-        Codes: 0 mesenchyme, 1 brain, 2 spinal cord, 3 heart, 4 liver, 5 somite, 6 branchial arch,
-        7 limb bud, 8 gut, 9 lung, 10 dorsal root ganglion. ``gradient`` runs from head to tail.
-    """
-    radius = BIN_UM * np.sqrt(n_bins / BODY_AREA)
-    grid, spatial = square_grid(1.35 * radius)
-    common = rotate(spatial - spatial.mean(axis=0), rng.uniform(-10, 10))
-    outline = [smooth_field(rng, 0.25) for _ in range(2)]
-    inside, domain, gradient = embryo_anatomy(common / radius, age, outline)
-    return Shape(spatial[inside], common[inside], domain[inside], gradient[inside], grid[inside])
-
-
-def embryo_anatomy(
-    places: np.ndarray, age: float, outline: list[Field]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tell what lies where in an embryo, whichever instrument looks at it.
-
-    Parameters
-    ----------
-    places
-        (n, 2), in the frame that the body fills: head up, radius about 1.
-    age
-        Embryonic day, 9 to 12.5.
-    outline
-        Two smooth functions that bend the body a little: what makes an animal of its own.
-
-    Returns
-    -------
-    inside : ndarray of bool, shape (n,)
-        Whether there is tissue.
-    domain, gradient : ndarray, shape (n,)
-        As in :func:`embryo_shape`; meaningless outside.
-    """
-    points = places + 0.025 * np.column_stack([field(places) for field in outline])
-    days = age - 9.5
-    # Angle along the back: 0 at the crown, a quarter turn at the shoulder, more towards the tail.
-    turn = np.rad2deg(np.arctan2(points[:, 0], -points[:, 1]))
-    turn = np.where(turn < -110, turn + 360, turn)
-    head = np.exp(-(((turn + 8) / 48) ** 2))
-    height = np.hypot(points[:, 0], points[:, 1]) / (0.86 + (0.22 + 0.03 * days) * head)
-    belly = ((points[:, 0] + 0.20) / 0.44) ** 2 + ((points[:, 1] - 0.20) / 0.42) ** 2 < 1
-    hollow = np.clip((turn - 180) / 40, 0, 1) * 0.72  # the tail is a thin strip
-    inside = (height < 1) & (turn < 250) & (((height > hollow) & (turn > -80)) | belly)
-
-    domain = np.zeros(len(points), dtype=int)
-    for code, start, growth, born in _ORGANS:
-        if age >= born:
-            x, y, a, b = np.array(start) + days * np.array(growth)
-            domain[((points[:, 0] - x) / a) ** 2 + ((points[:, 1] - y) / b) ** 2 < 1] = code
-    domain[(turn > 58) & (turn < 238) & (height > 0.70)] = 5
-    if age >= 10:
-        domain[(turn > 62) & (turn < 190) & (height > 0.81)] = 10
-    domain[(turn > 52) & (height > 0.87)] = 2
-    domain[(turn > -42 - 4 * days) & (turn <= 52) & (height > 0.50 - 0.02 * days)] = 1
-    ventricle = ((turn - 5) / 30) ** 2 + ((height - 0.74) / (0.06 + 0.02 * days)) ** 2 < 1
-    gradient = np.clip((turn + 88) / 338, 0, 1)
-    return inside & ~ventricle, domain, gradient
-
-
-def simulate_embryo(
-    stages: Sequence[str] = ("E9.5", "E10.5", "E11.5"),
-    *,
-    n_bins: int = 3000,
-    n_genes: int = 900,
-    seed: int = 0,
-) -> dict[str, ad.AnnData]:
-    """Simulate mouse embryos at several stages, measured with Stereo-seq in bins of 25 µm (bin50).
-
-    Organs grow (liver), move (heart), shrink (branchial arch) and appear (limb bud and dorsal root
-    ganglia from day 10, lung from day 10.8). Every stage is another animal. The layout follows the
-    mouse atlas of Chen et al. 2022 [1]_, schematically.
-
-    Parameters
-    ----------
-    stages
-        Names from ``"E9"`` to ``"E12.5"``; days in between (``"E10"``) can serve as held-out truth.
-    n_bins
-        Bins in tissue at E9.5, about, at least 500; there are 1.45 times as many each day.
-    n_genes
-        Number of genes; the named ones come first.
-    seed
-        The same seed gives bit-identical slices, whichever other stages are asked for.
-
-    Returns
-    -------
-    dict of str to AnnData
-        One slice a stage; slots as in :func:`genot_helpers.simulation.simulate_cortex`,
-        ``obs["domain_truth"]`` holding the organs of that stage (no ``in_tissue``).
-
-    Raises
-    ------
-    ValueError
-        If a stage is unknown or given twice, or a number is out of range.
-
-    References
-    ----------
-    .. [1] Chen et al. (2022), Spatiotemporal transcriptomic atlas of mouse organogenesis.
-       https://doi.org/10.1016/j.cell.2022.04.003
-
-    Examples
-    --------
-    >>> embryos = simulate_embryo(["E9.5", "E10.5"], n_bins=500)
-    >>> "Limb bud" in embryos["E9.5"].obs["domain_truth"].cat.categories
-    False
-    """
-    check_whole(n_bins=(n_bins, 500), n_genes=(n_genes, 1), seed=(seed, 0))
-    stages = [stages] if isinstance(stages, str) else list(stages)
-    ages = {stage: embryonic_day(stage) for stage in stages}
-    if len(ages) < max(len(stages), 1):
-        raise ValueError(f"stages is {stages!r}: give one stage or more, each once.")
-    assay = Assay(depth=1100, cells=4, spread=0.35, dropout=0.1)
-    genes = draw_genes(generator(seed, 1), EMBRYO, n_genes, n_bins * assay.depth)
-    embryos = {}
-    for stage, age in ages.items():
-        key, grown = round(100 * age), round(n_bins * GROWTH ** (age - 9.5))
-        shape = embryo_shape(generator(seed, 3, key), age, n_bins=grown)
-        fields = draw_fields(generator(seed, 2, key))
-        adata = measure(generator(seed, 5, key), shape, EMBRYO, genes, fields, assay)
-        parameters = {"n_bins": n_bins, "n_genes": n_genes, "embryonic_day": age}
-        embryos[stage] = label(adata, stage, seed, parameters)
-    return embryos
-
-
-def embryonic_day(stage: object) -> float:
-    """Read the embryonic day from a name such as "E9.5"."""
-    try:
-        age = float(str(stage).removeprefix("E")) if str(stage).startswith("E") else math.nan
-    except ValueError:
-        age = math.nan
-    if not 9 <= age <= 12.5:
-        raise ValueError(f'stage {stage!r} is not known: give names from "E9" to "E12.5".')
-    return age
-
-
 # -------------------------------------------------------------------------------------------------
-# A simulated mouse embryo under another instrument: single cells, a panel of genes, other units.
-#
-# The tissue is that of :func:`genot_helpers.simulation.simulate_embryo`: the same cell types
-# express the same genes, and an embryo of a stage has the same outline and organs. What differs is
-# how it is measured. Imaging by seqFISH (the real set: Lohoff et al. 2022,
-# https://doi.org/10.1038/s41587-021-01006-2) sees cells instead of bins and catches more molecules
-# of a gene in a cell, but only those of a panel that was chosen beforehand. Positions come in
-# units of a field of view, the section lies turned on its slide and with its other side up, and
-# every gene has an efficiency of its own. No measured value is copied.
+# The same tissue under another instrument: an embryo of a stage has the same outline, organs and
+# cell types. Imaging by seqFISH (the real set: Lohoff et al. 2022,
+# https://doi.org/10.1038/s41587-021-01006-2) sees cells instead of bins and catches more molecules,
+# but only of a panel of genes. Positions are in fields of view, the section is turned and mirrored,
+# and every gene has an efficiency of its own. No measured value is copied.
 
-FIELD_OF_VIEW_UM = 210.0  # what the unit of the positions really is
+FIELD_OF_VIEW_UM = 210.0  # length of the unit of the positions
 PANEL_UMIS = 200.0  # of the panel in the median cell
-ONLY_HERE = 0.06  # share of the panel that the other instrument does not know
+ONLY_HERE = 0.06  # share of the panel that the other instrument does not measure
 ASSAY = Assay(depth=PANEL_UMIS, cells=0.4, spread=0.45, patches=0.15, dropout=0.0, batch=0.6)
 SOURCE = (
     "Simulated with genot_helpers.simulation: no measured tissue. Positions are in fields of view."
@@ -274,7 +240,7 @@ def simulate_embryo_cells(
     n_panel
         Genes of the panel, from 100 up to half of ``n_genes``: the named markers, genes that tell
         cell types apart, and others; 6 % of them are not among those of ``simulate_embryo``. Genes
-        that every cell is full of would crowd an image, and are left out.
+        abundant in every cell are left out: their signals would overlap in an image.
     n_bins, n_genes
         Size of the embryo and genes of the tissue, as in :func:`simulate_embryo`: give the same
         values (and seed) there, so that both are made of the same cell types.
@@ -301,7 +267,7 @@ def simulate_embryo_cells(
     >>> cells.n_vars
     350
     """
-    age = embryonic_day(stage)
+    age = _embryonic_day(stage)
     check_whole(n_cells=(n_cells, 500), n_panel=(n_panel, 100), n_bins=(n_bins, 500))
     check_whole(n_genes=(n_genes, 2 * n_panel), seed=(seed, 0))
     grown, key = round(n_bins * GROWTH ** (age - 9.5)), round(100 * age)
@@ -344,7 +310,7 @@ def _with_unknown(known: Genes, n_new: int, rng: np.random.Generator) -> Genes:
 
 
 def _choose_panel(known: Genes, n_chosen: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose genes as a designer would, who knows cell types but not where they lie: columns."""
+    """Choose the columns of genes that tell cell types apart, without looking at places."""
     role, mean = known.var["role"].to_numpy(), known.rate.mean(axis=0)
     crowded = np.isin(role, ["housekeeping", "mitochondria"]) | (mean > np.quantile(mean, 0.97))
     rank = np.log(known.rate).std(axis=0) * (mean > np.median(mean))  # what tells types apart
@@ -363,13 +329,13 @@ def _cells(
     n_cells: int,
     size: int,
 ) -> Shape:
-    """Scatter cells over the body that ``embryo_shape`` draws with the same first generator."""
+    """Scatter cells over the body that ``_embryo_shape`` draws with the same first generator."""
     body_rng.uniform()  # there: how the embryo lies on the chip
     outline = [smooth_field(body_rng, 0.25) for _ in range(2)]
     radius = BIN_UM * np.sqrt(size / BODY_AREA)
     common = scatter_beads(
-        slide_rng, n_cells, lambda p: embryo_anatomy(p / radius, age, outline)[0], 1.35 * radius
+        slide_rng, n_cells, lambda p: _embryo_anatomy(p / radius, age, outline)[0], 1.35 * radius
     )
-    _, domain, gradient = embryo_anatomy(common / radius, age, outline)
+    _, domain, gradient = _embryo_anatomy(common / radius, age, outline)
     turned = rotate(common * [-1.0, 1.0], slide_rng.uniform(90, 270)) / FIELD_OF_VIEW_UM
     return Shape(turned - turned.mean(axis=0), common, domain, gradient)

@@ -1,20 +1,18 @@
-"""Simulated tissues with known domains: for demonstrations and tests, never evidence.
+"""Simulated tissues with known domains: what all of them share. For demonstrations, never evidence.
 
 Every slice is drawn from a seed in seconds and needs no file. What is simulated: positions and
 domains, a mixture of cell types per spot, marker genes, programmes that run smoothly through the
 tissue and are *not* domains (a gradient, blood vessels, patches of stress, a drift of mitochondrial
 RNA), a depth that varies with the domain and in space, a batch effect per slice, dropout. Counts
 are negative binomial, the usual model for unique molecular identifiers (UMIs; Svensson 2020,
-https://doi.org/10.1038/s41587-019-0379-5).
+https://doi.org/10.1038/s41587-019-0379-5). Real gene names tell roughly where such a gene is
+expressed; genes called ``SIM0001`` and so on have no counterpart. Shapes follow what an atlas
+shows; no measured value is copied. The cortex was calibrated on summary figures of real sections
+(table in :func:`genot_helpers.simulation.simulate_cortex`), without looking at encoder results.
 
-Real gene names say where such a gene is expressed, roughly; genes called ``SIM0001`` and so on have
-no counterpart. Nothing is measured: shapes were drawn after what an atlas shows, and no measured
-value is copied. The cortex was calibrated on summary figures of real sections (table in
-:func:`genot_helpers.simulation.simulate_cortex`) with the encoder of this package out of sight.
-
-Each tissue has a file of its own: what it is made of, its shape, and the function that simulates
-it. This file holds what they share, from the shape of a slice to counts; the tools for shapes are
-in :mod:`genot_helpers.simulation.places`, the genes in :mod:`genot_helpers.simulation.genes`.
+Top to bottom: :func:`measure` (from the shape of a slice to counts) and its parts; :class:`Recipe`
+and the genes drawn from it; places of spots and random smooth functions. Each tissue has a file of
+its own.
 """
 
 from __future__ import annotations
@@ -31,9 +29,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 __all__ = [
-    "BEAD_UM",
     "BIN_UM",
-    "FIELDS",
     "VISIUM_PITCH_UM",
     "Assay",
     "Field",
@@ -57,44 +53,6 @@ __all__ = [
 SOURCE = "Simulated with genot_helpers.simulation: no measured tissue. Positions are in µm."
 
 
-class Assay(NamedTuple):
-    """How a technology sees a tissue.
-
-    Attributes
-    ----------
-    depth
-        Median UMIs per spot.
-    cells
-        Cells mixed in a spot: the fewer, the more one cell type dominates.
-    spread, patches
-        Standard deviation of log depth from spot to spot, and of its part that is smooth in space.
-    dropout
-        Chance that a gene with few UMIs is missed in a spot.
-    batch
-        Standard deviation of the shift of a gene's log expression in a slice.
-    """
-
-    depth: float
-    cells: float
-    spread: float = 0.32
-    patches: float = 0.28
-    dropout: float = 0.05
-    batch: float = 0.12
-
-
-def generator(seed: int, *key: int) -> np.random.Generator:
-    """Return the generator of one part, so that no part depends on how many others are drawn."""
-    return np.random.default_rng([seed, *key])
-
-
-def draw_fields(rng: np.random.Generator) -> dict[str, Field]:
-    """Draw the smooth functions of (x, y, z), in units of the tissue: for fields and for depth."""
-    lengths = {name: length for name, (length, _) in FIELDS.items() if length}
-    return {
-        name: smooth_field(rng, length, 3) for name, length in (lengths | {"depth": 0.1}).items()
-    }
-
-
 def measure(
     rng: np.random.Generator,
     shape: Shape,
@@ -106,29 +64,9 @@ def measure(
     size: float | None = None,
     z: float = 0.0,
 ) -> ad.AnnData:
-    """Count the UMIs of every gene in every spot of one slice.
-
-    Parameters
-    ----------
-    rng
-        Source of randomness of this slice: its batch effect, its cells, its counts.
-    shape, recipe, genes, fields
-        Where the spots lie, what the tissue is made of, and what
-        :func:`~genot_helpers.simulation.genes.draw_genes` and :func:`draw_fields` drew.
-    assay
-        How the technology sees the tissue.
-    size
-        Length, in µm, that the patches of the smooth fields are shares of; the width of the slice
-        if not given.
-    z
-        Depth of the slice in the tissue, as a share of ``size``.
-
-    Returns
-    -------
-    AnnData
-        Counts and truth, the slots that :func:`genot_helpers.simulation.simulate_cortex` lists,
-        without names and ``uns``: see :func:`label`.
-    """
+    """Count the UMIs of every gene in every spot of a slice; :func:`label` gives the names."""
+    # ``size`` is the length, in µm, that the patches of the fields are shares of (default: width of
+    # the slice); ``z`` is the depth of the slice in the tissue, as a share of it.
     n_spots, n_genes = len(shape.domain), len(genes.var)
     seen, cells = _mix_cells(rng, shape, recipe, genes, assay.cells)
     nuisance, patches = _field_values(fields, shape, size or np.ptp(shape.common), z)
@@ -150,43 +88,6 @@ def measure(
     return adata
 
 
-def label(adata: ad.AnnData, name: str, seed: int, parameters: dict) -> ad.AnnData:
-    """Name the spots and say in ``uns["genot"]`` that the slice is simulated, and how."""
-    adata.obs_names = [f"{name}_spot{i + 1:05d}" for i in range(adata.n_obs)]
-    adata.obs["domain_truth"] = adata.obs["domain_truth"].cat.remove_unused_categories()
-    adata.uns["genot"] = {
-        **{"simulated": True, "source": SOURCE, "seed": int(seed), "spatial_unit": "µm"},
-        "parameters": {"slice": name, **parameters},
-    }
-    return adata
-
-
-def check_whole(**limits: tuple[object, int]) -> None:
-    """Raise a ValueError for an argument that is not a whole number or below its limit."""
-    for name, (value, low) in limits.items():
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not whole or value < low:
-            raise ValueError(f"{name} is {value!r}: give a whole number of at least {low}.")
-
-
-def check_not_negative(**values: object) -> None:
-    """Raise a ValueError for an argument that is not a number, or negative, NaN or infinite."""
-    for name, value in values.items():
-        if not isinstance(value, Real) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value!r}: give a number, 0 or more.")
-
-
-def _field_values(
-    fields: dict, shape: Shape, size: float, z: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluate the fields at the spots: (spots, fields) and, for depth, (spots,)."""
-    points = np.column_stack([shape.common / size, np.full(len(shape.common), z)])
-    value = {name: field(points) for name, field in fields.items()}
-    value["gradient"] = 3 * shape.gradient - 1.5
-    value["vessel"] = 4 * np.exp(-((value["vessel"] / 0.15) ** 2)) - 0.5  # winds along the zeros
-    return 0.7 * np.column_stack([value[name] for name in FIELDS]), value["depth"]
-
-
 def _mix_cells(rng, shape: Shape, recipe: Recipe, genes: Genes, cells: float):
     """Return the domains a spot sees (spots, domains) and the cells in it (spots, cell types)."""
     nearest = cKDTree(shape.common).query(shape.common, k=7)[1]
@@ -204,6 +105,17 @@ def _mix_cells(rng, shape: Shape, recipe: Recipe, genes: Genes, cells: float):
     return seen, drawn / drawn.sum(axis=1, keepdims=True)
 
 
+def _field_values(
+    fields: dict, shape: Shape, size: float, z: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evaluate the fields at the spots: (spots, fields) and, for depth, (spots,)."""
+    points = np.column_stack([shape.common / size, np.full(len(shape.common), z)])
+    value = {name: field(points) for name, field in fields.items()}
+    value["gradient"] = 3 * shape.gradient - 1.5
+    value["vessel"] = 4 * np.exp(-((value["vessel"] / 0.15) ** 2)) - 0.5  # winds along the zeros
+    return 0.7 * np.column_stack([value[name] for name in FIELDS]), value["depth"]
+
+
 def _count(rng, mean: np.ndarray, dispersion: np.ndarray, dropout: float) -> sparse.csr_matrix:
     """Draw negative binomial counts; a gene with few UMIs may be missed altogether."""
     counts = rng.poisson(mean * dispersion * rng.standard_gamma(1 / dispersion, mean.shape))
@@ -211,67 +123,85 @@ def _count(rng, mean: np.ndarray, dispersion: np.ndarray, dropout: float) -> spa
     return sparse.csr_matrix(counts, dtype=np.float32)
 
 
+def label(adata: ad.AnnData, name: str, seed: int, parameters: dict) -> ad.AnnData:
+    """Name the spots and say in ``uns["genot"]`` that the slice is simulated, and how."""
+    adata.obs_names = [f"{name}_spot{i + 1:05d}" for i in range(adata.n_obs)]
+    adata.obs["domain_truth"] = adata.obs["domain_truth"].cat.remove_unused_categories()
+    adata.uns["genot"] = {
+        **{"simulated": True, "source": SOURCE, "seed": int(seed), "spatial_unit": "µm"},
+        "parameters": {"slice": name, **parameters},
+    }
+    return adata
+
+
+class Assay(NamedTuple):
+    """The way a technology sees a tissue."""
+
+    depth: float  # median UMIs per spot
+    cells: float  # mixed in a spot: the fewer, the more one cell type dominates
+    spread: float = 0.32  # standard deviation of log depth from spot to spot
+    patches: float = 0.28  # standard deviation of the part of log depth that is smooth in space
+    dropout: float = 0.05  # chance that a gene with few UMIs is missed in a spot
+    batch: float = 0.12  # standard deviation of the shift of a gene's log expression in a slice
+
+
+def generator(seed: int, *key: int) -> np.random.Generator:
+    """Return the generator of one part, so that no part depends on how many others are drawn."""
+    return np.random.default_rng([seed, *key])
+
+
+def draw_fields(rng: np.random.Generator) -> dict[str, Field]:
+    """Draw the smooth functions of (x, y, z), in units of the tissue: for fields and for depth."""
+    lengths = {name: length for name, (length, _) in FIELDS.items() if length}
+    return {
+        name: smooth_field(rng, length, 3) for name, length in (lengths | {"depth": 0.1}).items()
+    }
+
+
+def check_whole(**limits: tuple[object, int]) -> None:
+    """Raise a ValueError for an argument that is not a whole number or below its limit."""
+    for name, (value, low) in limits.items():
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or value < low:
+            raise ValueError(f"{name} is {value!r}: give a whole number of at least {low}.")
+
+
+def check_not_negative(**values: object) -> None:
+    """Raise a ValueError for an argument that is not a number, or negative, NaN or infinite."""
+    for name, value in values.items():
+        if not isinstance(value, Real) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value!r}: give a number, 0 or more.")
+
+
 # -------------------------------------------------------------------------------------------------
-# What a simulated tissue expresses: its cell types, and how every gene follows them.
-#
-# A :class:`Recipe` says what a tissue is made of, in words; :func:`draw_genes` turns it into
-# numbers. The bare numbers in the functions below were calibrated on the cortex: see
-# :func:`genot_helpers.simulation.simulate_cortex`.
+# What a simulated tissue expresses: a :class:`Recipe` in words, which :func:`draw_genes` turns into
+# numbers. The bare numbers below were calibrated on the cortex.
 
 
 class Recipe(NamedTuple):
-    """What a tissue is made of.
+    """The composition of a tissue."""
 
-    Attributes
-    ----------
-    domains
-        Names and relative UMIs per spot, in the order of the codes of a Shape.
-    cell_types
-        A line each: name | kind | share in each domain, in % | marker genes, the clearest first.
-        Types of one kind have a programme in common.
-    gradient
-        Genes that rise along ``Shape.gradient``, with no step at the border of a domain.
-    ramp
-        Cell type -> (steepness, place): its share also grows along ``Shape.gradient``.
-    strength
-        Kind -> how far its programme lies from that of the others (1 where it is not named).
-    own
-        How far the types of one kind differ from each other.
-    human
-        Whether genes are named as in human; else as in mouse.
-    """
-
+    # names and relative UMIs per spot, in the order of the codes of a Shape
     domains: dict[str, float]
+    # a line each: name | kind | share in each domain, in % | markers, the clearest first
     cell_types: str
-    gradient: str
+    gradient: str  # genes that rise along ``Shape.gradient``, with no step at a border
+    # cell type -> (steepness, place): its share also grows along ``Shape.gradient``
     ramp: dict[str, tuple[float, float]]
+    # kind -> distance of its programme from that of the others (default 1)
     strength: dict[str, float]
-    own: float
-    human: bool = False
+    own: float  # how far the types of one kind differ
+    human: bool = False  # gene names as in human, else as in mouse
 
 
 class Genes(NamedTuple):
-    """The genes of a tissue.
+    """The genes of a tissue."""
 
-    Attributes
-    ----------
-    var
-        Names, ``role``, ``marker_of``.
-    share
-        (domains, cell types), rows sum to 1.
-    rate
-        (cell types, genes) expression of each cell type, rows sum to 1.
-    response
-        (fields, genes) how far each smooth field moves log expression.
-    dispersion
-        (genes,) of the negative binomial: variance = mean + dispersion * mean².
-    """
-
-    var: pd.DataFrame
-    share: pd.DataFrame
-    rate: np.ndarray
-    response: np.ndarray
-    dispersion: np.ndarray
+    var: pd.DataFrame  # names, ``role``, ``marker_of``
+    share: pd.DataFrame  # (domains, cell types), rows sum to 1
+    rate: np.ndarray  # (cell types, genes), rows sum to 1
+    response: np.ndarray  # (fields, genes): how far each smooth field moves log expression
+    dispersion: np.ndarray  # (genes,): variance = mean + dispersion * mean²
 
 
 # Smooth programmes that are not domains: length of the patches as a share of the tissue, and genes.
@@ -291,24 +221,8 @@ NAMELESS += ("noise", "spatial", "hypoxia", "spatial", "interferon")
 
 
 def draw_genes(rng: np.random.Generator, recipe: Recipe, n_genes: int, n_umis: float) -> Genes:
-    """Draw what every cell type expresses and how every gene follows the smooth fields.
-
-    Parameters
-    ----------
-    rng
-        Source of randomness.
-    recipe
-        What the tissue is made of.
-    n_genes
-        Number of genes, at least the named ones.
-    n_umis
-        UMIs in a slice, about: no gene is so rare that a slice would have none of it.
-
-    Raises
-    ------
-    ValueError
-        If there are more named genes than ``n_genes``.
-    """
+    """Draw the expression of every cell type, and how genes follow the smooth fields."""
+    # No gene is so rare that a slice of ``n_umis`` UMIs would have none of it.
     types = _read_cell_types(recipe)
     var = _gene_table(recipe, types, n_genes)
     role = var["role"].to_numpy()
@@ -331,11 +245,8 @@ def draw_genes(rng: np.random.Generator, recipe: Recipe, n_genes: int, n_umis: f
 
 
 def _draw_effects(rng, recipe, types, var, base, swing, place) -> np.ndarray:
-    """Draw by how much a cell type moves the log expression of a gene: (cell types, genes).
-
-    ``base`` and ``swing`` are level and scope of each gene, ``place`` the rank of a marker among
-    those of its cell type.
-    """
+    """Draw by how much a cell type moves the log expression of a gene: (cell types, genes)."""
+    # ``base`` and ``swing`` are level and scope of each gene, ``place`` the rank of a marker.
     role, n_genes = var["role"].to_numpy(), len(var)
     # Types of one kind share a programme; each type adds a little of its own.
     kinds = dict.fromkeys(types["kind"])
@@ -390,12 +301,10 @@ def _gene_table(recipe: Recipe, types: pd.DataFrame, n_genes: int) -> pd.DataFra
 
 
 # -------------------------------------------------------------------------------------------------
-# Where the spots of a simulated slice can lie, and random smooth functions to bend a tissue with.
-#
-# Everything wavy (layer borders, deformation between sections, outlines) is one tool, a random
-# smooth function: a sum of cosine waves in random directions, the random Fourier features of a
-# Gaussian kernel (Rahimi and Recht 2007, https://dl.acm.org/doi/10.5555/2981562.2981710). It can
-# be evaluated at any point, so two sections of one block see the same function.
+# Where spots can lie, and random smooth functions to bend a tissue with: sums of cosine waves in
+# random directions, the random Fourier features of a Gaussian kernel (Rahimi and Recht 2007,
+# https://dl.acm.org/doi/10.5555/2981562.2981710). They can be evaluated at any point, so two
+# sections of one block see the same function.
 
 VISIUM_PITCH_UM = 100.0  # centre to centre; a Visium spot is 55 µm wide
 BIN_UM = 25.0  # Stereo-seq bin50: 50 x 50 DNA nanoballs, 0.5 µm apart
@@ -406,52 +315,18 @@ Field = Callable[[np.ndarray], np.ndarray]
 
 
 class Shape(NamedTuple):
-    """Where the spots of one slice lie.
+    """The places of the spots of one slice."""
 
-    Attributes
-    ----------
-    spatial
-        (n, 2) float64, µm, as the instrument reports it (y points down).
-    common
-        (n, 2) float64, µm, the same spots in the frame of the tissue, which no instrument knows.
-    domain
-        (n,) int, code of the domain.
-    gradient
-        (n,) float64 from 0 to 1, runs smoothly through the tissue without regard to domains.
-    grid
-        (n, 2) int, array row and column; None where positions are irregular.
-    """
-
-    spatial: np.ndarray
-    common: np.ndarray
-    domain: np.ndarray
-    gradient: np.ndarray
+    spatial: np.ndarray  # (n, 2) float64, µm, as the instrument reports it (y down)
+    common: np.ndarray  # (n, 2) float64, µm, in the frame of the tissue
+    domain: np.ndarray  # (n,) int, code of the domain
+    gradient: np.ndarray  # (n,) float64 from 0 to 1, smooth, regardless of domains
+    # (n, 2) int, array row and column; None where positions are irregular
     grid: np.ndarray | None = None
 
 
 def smooth_field(rng: np.random.Generator, length: float, n_dims: int = 2) -> Field:
-    """Draw a random smooth function with mean 0, variance 1 and a Gaussian kernel.
-
-    Parameters
-    ----------
-    rng
-        Source of randomness; two calls give two functions.
-    length
-        Distance over which the function changes, in the unit of the points.
-    n_dims
-        Dimensions of the points.
-
-    Returns
-    -------
-    callable
-        Maps points (n, n_dims) to values (n,), float64.
-
-    Examples
-    --------
-    >>> wave = smooth_field(np.random.default_rng(0), length=0.3)
-    >>> wave(np.zeros((5, 2))).shape
-    (5,)
-    """
+    """Draw a random smooth function with mean 0, variance 1 and a Gaussian kernel of a length."""
     n_waves = 48
     frequency = rng.normal(size=(n_dims, n_waves)) / length
     phase = rng.uniform(0, 2 * np.pi, n_waves)

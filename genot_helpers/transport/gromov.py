@@ -1,4 +1,4 @@
-r"""Fused Gromov–Wasserstein couplings: slices of which only the shape and expression compare.
+r"""Fused Gromov–Wasserstein: couplings and barycenters by distances within each slice.
 
 Where the coordinates of two slices cannot be compared, because one is turned or bent, distances
 within each slice still can. With distance matrices C and D within the slices, costs M between them,
@@ -13,16 +13,16 @@ and masses p and q, a coupling solves
 so **α = 1 is structure only (pure Gromov–Wasserstein), α = 0 expression only (pure Wasserstein)**,
 as in POT, which solves it (Vayer et al., ICML 2019, arXiv:1805.09114; with partial mass: Chapel et
 al., NeurIPS 2020, arXiv:2002.08276). PASTE (Zeira et al., Nature Methods 2022, doi
-10.1038/s41592-022-01459-6) aligns sections in this way; for the barycenters of
-GenOT see :mod:`genot_helpers.transport.gromov_barycenter`.
+10.1038/s41592-022-01459-6) aligns sections in this way. C, D and M are scaled so that each of the
+two sums is 1 when spots are paired at random: α has no unit, and .5 weighs both equally.
 
-C, D and M are scaled so that each of the two sums is 1 when spots are paired at random: α has no
-unit, and .5 gives both the same say.
+The problem is not convex: the result is a local optimum near the start, and tissue that is nearly
+symmetric may come out turned or mirrored (1,000 spots each of two MERFISH sections did, with α = .5
+and no start given). Memory grows with n², time faster. The default of this package is
+:func:`genot_helpers.transport.sparse_coupling`.
 
-The problem is not convex. What is found is a local optimum near the start, and tissue that is
-nearly symmetric may come out turned or mirrored (1,000 spots each of two MERFISH sections did, with
-α = .5 and no start given). Memory grows with n², time faster. The default of
-this package is :func:`genot_helpers.transport.sparse_coupling`.
+Top to bottom: the coupling, the partial coupling, the barycenter published with GenOT, and the
+dense matrices, checks and the call of POT that they share.
 """
 
 from __future__ import annotations
@@ -48,16 +48,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "SIMPLEX_ITERATIONS",
-    "DenseProblem",
     "GromovBarycenter",
-    "check_alpha",
-    "check_size",
     "fused_gromov_wasserstein_barycenter",
     "fused_gromov_wasserstein_coupling",
     "partial_fused_gromov_wasserstein_coupling",
-    "run_pot",
-    "structure_scale",
 ]
 
 
@@ -77,7 +71,7 @@ def fused_gromov_wasserstein_coupling(
 ) -> Coupling:
     """Couple two small slices by distances within each slice and by expression between them.
 
-    The problem is at the top of this file. Neither slice need be turned or shifted to the other.
+    The problem is at the top of this file. The slices need not be aligned.
 
     Parameters
     ----------
@@ -93,7 +87,7 @@ def fused_gromov_wasserstein_coupling(
         (n_left,) and (n_right,) non-negative, with the same total. Default: uniform, total 1.
     initial_plan
         (n_left, n_right) plan with the masses given, where the search starts; for example that of
-        :func:`genot_helpers.transport.sparse_coupling`. Default: everything goes everywhere.
+        :func:`genot_helpers.transport.sparse_coupling`. Default: the product of the masses.
     max_iterations, tolerance
         The iteration (conditional gradient) stops when the loss changes by less than ``tolerance``,
         relative to itself.
@@ -114,7 +108,7 @@ def fused_gromov_wasserstein_coupling(
         The iteration or a linear programme inside it did not end.
     """
     begin = time.perf_counter()
-    problem = DenseProblem(
+    problem = _DenseProblem(
         (left_points, right_points),
         (left_embedding, right_embedding),
         (left_mass, right_mass),
@@ -128,7 +122,7 @@ def fused_gromov_wasserstein_coupling(
             f"{right.sum() * total:g}; give equal totals, or use "
             "partial_fused_gromov_wasserstein_coupling."
         )
-    plan, log = run_pot(
+    plan, log = _run_pot(
         ot.gromov.fused_gromov_wasserstein,
         *problem.matrices,
         left,
@@ -139,7 +133,7 @@ def fused_gromov_wasserstein_coupling(
         max_iter=max_iterations,
         tol_rel=tolerance,
         tol_abs=1e-5 * tolerance,  # a loss of 0 never meets the relative one
-        numItermaxEmd=SIMPLEX_ITERATIONS,
+        numItermaxEmd=_SIMPLEX_ITERATIONS,
         log=True,
     )
     if len(log["loss"]) > max_iterations:
@@ -175,13 +169,13 @@ def partial_fused_gromov_wasserstein_coupling(
     left_mass, right_mass
         Totals may differ.
     initial_plan
-        Cut or filled up to the mass that is to be matched. Strongly recommended: from a cold start
-        the result is often poor, even where a perfect match exists.
+        Cut or filled up to the mass that is to be matched. Strongly recommended: without it the
+        result is often poor, even where a perfect match exists.
     """
     begin = time.perf_counter()
     if not 0 < matched_share <= 1:
         raise ValueError(f"matched_share is {matched_share}; give a share above 0, up to 1.")
-    problem = DenseProblem(
+    problem = _DenseProblem(
         (left_points, right_points),
         (left_embedding, right_embedding),
         (left_mass, right_mass),
@@ -195,7 +189,7 @@ def partial_fused_gromov_wasserstein_coupling(
     # loss of 0 would never meet the relative tolerance.
     features, *structures = problem.matrices
     weight = min(alpha, 1 - 1e-6)
-    plan, log = run_pot(
+    plan, log = _run_pot(
         ot.gromov.partial_fused_gromov_wasserstein,
         features + 1 / ((1 - weight) * mass),
         *structures,
@@ -205,7 +199,7 @@ def partial_fused_gromov_wasserstein_coupling(
         symmetric=True,
         alpha=weight,
         G0=problem.start(initial_plan, mass),
-        numItermax=SIMPLEX_ITERATIONS,  # POT uses it for the linear programmes inside, too
+        numItermax=_SIMPLEX_ITERATIONS,  # POT uses it for the linear programmes inside, too
         tol=tolerance,
         log=True,
     )
@@ -214,9 +208,6 @@ def partial_fused_gromov_wasserstein_coupling(
 
 # -------------------------------------------------------------------------------------------------
 # The slice in between by fused Gromov–Wasserstein barycenters, as published with GenOT.
-#
-# For comparison with what this package does by default; for slices of at most 2,000 spots. See
-# :mod:`genot_helpers.transport.gromov` for the problem solved and its trade-off α.
 
 
 class GromovBarycenter(NamedTuple):
@@ -256,9 +247,9 @@ def fused_gromov_wasserstein_barycenter(
     tolerance: float = 1e-3,
     seed: int = 0,
 ) -> GromovBarycenter:
-    r"""Put a slice between two small slices, as published with GenOT.
+    r"""Generate a slice between two small slices, as published with GenOT.
 
-    Twice a barycenter (Vayer et al., equation 5)
+    Two barycenters (Vayer et al., equation 5)
 
     .. math::
 
@@ -315,11 +306,11 @@ def fused_gromov_wasserstein_barycenter(
     embeddings = check_embeddings(left_embedding, right_embedding, *sizes)
     if embeddings is None:
         raise SliceError("The embeddings are missing; the barycenter needs both.")
-    check_alpha(alpha)
+    _check_alpha(alpha)
     n_spots = round((1 - t) * sizes[0] + t * sizes[1]) if n_spots is None else int(n_spots)
     if n_spots < 2:
         raise ValueError(f"n_spots is {n_spots}; give 2 or more.")
-    check_size(max(*sizes, n_spots), max_spots)
+    _check_size(max(*sizes, n_spots), max_spots)
 
     start = _draw(sizes, t, n_spots, np.random.default_rng(seed))
     settings = {"alpha": alpha, "max_iter": max_iterations, "tol": tolerance}
@@ -338,9 +329,9 @@ def _barycenter(
     unit = joint_scale(*values)
     scaled = [rows / unit for rows in values]
     structures = [cdist(rows, rows) for rows in scaled]
-    scale = structure_scale(*structures)
+    scale = _structure_scale(*structures)
     first = np.vstack([rows[chosen] for rows, chosen in zip(scaled, start, strict=True)])
-    rows, _, log = run_pot(
+    rows, _, log = _run_pot(
         ot.gromov.fgw_barycenters,
         len(first),
         scaled,
@@ -349,7 +340,7 @@ def _barycenter(
         stop_criterion="loss",
         init_X=first,
         init_C=cdist(first, first) / scale,
-        numItermaxEmd=SIMPLEX_ITERATIONS,
+        numItermaxEmd=_SIMPLEX_ITERATIONS,
         log=True,
         **settings,
     )
@@ -364,7 +355,7 @@ def _barycenter(
 def _draw(
     sizes: list[int], t: float, n_spots: int, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray]:
-    """Draw the spots to start from, 1 − t of them from the left slice."""
+    """Draw the spots to start from, a share 1 − t of them from the left slice."""
     from_right = round(t * n_spots)
     return tuple(
         np.sort(rng.choice(size, n, replace=n > size))
@@ -373,18 +364,15 @@ def _draw(
 
 
 # -------------------------------------------------------------------------------------------------
-# Two small slices as the dense matrices that Gromov–Wasserstein solvers of POT take.
-#
-# What couplings (:mod:`genot_helpers.transport.gromov`) and barycenters share: checks, scales, and
-# the call.
+# Two small slices as the dense matrices that the Gromov–Wasserstein solvers of POT take.
 
-SIMPLEX_ITERATIONS = 10**7
+_SIMPLEX_ITERATIONS = 10**7
 """Limit of each linear programme inside; POT's own is too low for some slices."""
 
 _SECONDS_FOR_1000, _GROWTH = 15.0, 2.7  # measured, for the message that refuses
 
 
-class DenseProblem:
+class _DenseProblem:
     """Two slices as matrices for POT. Masses are relative to the left total."""
 
     def __init__(
@@ -401,13 +389,13 @@ class DenseProblem:
         )
         sizes = len(left), len(right)
         checked = check_embeddings(*embeddings, *sizes)
-        check_alpha(alpha)
+        _check_alpha(alpha)
         if checked is None and alpha < 1:
             raise ValueError(
                 f"alpha is {alpha:g}, but no embedding is given. Give both embeddings, or alpha=1 "
                 "for structure only."
             )
-        check_size(max(sizes), max_spots)
+        _check_size(max(sizes), max_spots)
         left_mass, right_mass = check_masses(*masses, *sizes)
         self.total = float(left_mass.sum())
         self.left_mass, self.right_mass = left_mass / self.total, right_mass / self.total
@@ -416,7 +404,7 @@ class DenseProblem:
         if checked is not None and alpha < 1:
             features = cdist(*checked, "sqeuclidean") / joint_scale(*checked) ** 2
         structures = cdist(left, left), cdist(right, right)
-        scale = structure_scale(*structures)
+        scale = _structure_scale(*structures)
         self.matrices = features, structures[0] / scale, structures[1] / scale
 
     def start(self, plan: ArrayLike | None, mass: float | None = None) -> NDArray | None:
@@ -447,7 +435,7 @@ class DenseProblem:
         columns = np.maximum(self.right_mass - plan.sum(axis=0), 0)
         missing = max(mass - plan.sum(), 0.0) / max(rows.sum() * columns.sum(), 1e-300)
         plan += missing * rows[:, None] * columns
-        return plan * (1 - 1e-12)  # POT takes no excess at all, not even rounding
+        return plan * (1 - 1e-12)  # POT refuses any excess, even rounding
 
     def coupling(self, plan: NDArray, cost: float, begin: float) -> Coupling:
         """Wrap a plan of POT."""
@@ -468,12 +456,12 @@ class DenseProblem:
         )
 
 
-def structure_scale(left: NDArray, right: NDArray) -> float:
+def _structure_scale(left: NDArray, right: NDArray) -> float:
     """Scale of two distance matrices: squared differences are 1 on average for random pairs."""
     return joint_scale(left.reshape(-1, 1), right.reshape(-1, 1))
 
 
-def run_pot(solver: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _run_pot(solver: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call POT, which only warns when a linear programme inside fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -483,13 +471,13 @@ def run_pot(solver: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             raise NotConvergedError(f"A linear programme failed inside POT: {warning}") from warning
 
 
-def check_alpha(alpha: float) -> None:
-    """Refuse what is no weight."""
+def _check_alpha(alpha: float) -> None:
+    """Refuse a weight outside [0, 1]."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; give 0 (expression only) to 1 (structure only).")
 
 
-def check_size(n_spots: int, max_spots: int) -> None:
+def _check_size(n_spots: int, max_spots: int) -> None:
     """Refuse slices that would take too long."""
     if n_spots > max_spots:
         minutes = _SECONDS_FOR_1000 * (n_spots / 1000) ** _GROWTH / 60

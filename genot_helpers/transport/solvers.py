@@ -1,4 +1,4 @@
-r"""The linear programme of partial transport, solved by POT: at once, or tile by tile.
+r"""Solvers of partial transport: the linear programme, at once or in tiles, and with entropy.
 
 With masses a and b, costs c of the candidate pairs and the price p of leaving a unit of mass
 unmatched in both slices,
@@ -15,7 +15,7 @@ This is the partial optimal transport of Caffarelli and McCann, Annals of Mathem
 an ordinary transport problem, which always has a solution. It is solved by the network simplex of
 POT (Bonneel et al., ACM Transactions on Graphics 2011, doi 10.1145/2070781.2024192; Flamary et
 al., JMLR 2021). The time of the simplex grows with the square of the number of spots, so large
-slices are cut to tiles: a coarse problem between groups of spots says how much mass each tile may
+slices are cut into tiles: a coarse problem between groups of spots says how much mass each tile may
 take from where, tiles are solved one after the other, and then once more with tiles shifted by half
 their size, which repairs the seams (Benamou's domain decomposition, after a coarse start; Bonafini
 and Schmitzer, Numerische Mathematik 2021, doi 10.1007/s00211-021-01245-0).
@@ -57,7 +57,7 @@ _CELL_NEIGHBORS = 20
 
 
 class NotConvergedError(RuntimeError):
-    """A solver stopped without a result that can be used; the message says what to do."""
+    """A solver stopped without a usable result; the message says what to do."""
 
 
 def solve_exactly(support: Support) -> NDArray:
@@ -67,11 +67,9 @@ def solve_exactly(support: Support) -> NDArray:
 
 
 def solve_in_tiles(support: Support, tile_spots: int) -> NDArray:
-    """Solve tiles of about ``tile_spots`` left spots in turn; see the top of this file.
-
-    Marginals are as exact as without tiles; the cost is a little higher, since mass that ought to
-    wander through several tiles does not get there in two rounds.
-    """
+    """Solve tiles of about ``tile_spots`` left spots in turn, twice; see the top of this file."""
+    # Marginals are as exact as without tiles. The cost is a little higher: in two rounds, mass
+    # cannot move across several tiles.
     left, right, unit = _to_quanta(support.left_mass, support.right_mass)
     costs, points = support.costs, support.left_places
     pair_number = sparse.csr_matrix(
@@ -98,10 +96,8 @@ def solve_in_tiles(support: Support, tile_spots: int) -> NDArray:
 
 
 def _to_quanta(left: NDArray, right: NDArray) -> tuple[NDArray, NDArray, float]:
-    """Turn masses into whole numbers, and say how much mass one is.
-
-    Rounding the running sum keeps totals exact. Totals that differ by rounding only become equal.
-    """
+    """Turn masses into whole numbers, and return how much mass one is."""
+    # Rounding the running sum keeps totals exact; totals that differ by rounding become equal.
     total = max(left.sum(), right.sum())
     counted = []
     for mass in (left, right):
@@ -148,10 +144,7 @@ def _solve(costs: sparse.csr_matrix, left: NDArray, right: NDArray, price: float
 def _coarse_shares(
     support: Support, left: NDArray, right: NDArray, tiles: NDArray
 ) -> sparse.csc_matrix:
-    """Say how many quanta of each right spot each tile may have, (m, tiles).
-
-    Spots are joined to cells of two or more; the plan between cells is exact.
-    """
+    """Plan between cells of two or more spots: quanta of right spots per tile, (m, tiles)."""
     size = max(_SPOTS_PER_CELL, max(left.size, right.size) / _MAX_CELLS)
     cells = [_blocks(places, size) for places in (support.left_places, support.right_places)]
     means, quanta = [], []
@@ -173,11 +166,8 @@ def _coarse_shares(
 
 
 def _blocks(points: NDArray, size: float, shift: float = 0.0) -> NDArray:
-    """Say which block each spot is in: strips along x, cut along y to about ``size`` spots.
-
-    All strips, and all blocks of a strip, hold equally many spots. With ``shift=0.5`` the borders
-    lie where the middles were.
-    """
+    """Return the block of each spot: strips along x, cut along y to about ``size`` spots."""
+    # Strips, and blocks of a strip, hold equally many spots; shift=0.5 puts borders in the middles.
     n_blocks = max(1.0, len(points) / size)
     width, height = np.ptp(points[:, :2], axis=0)
     n_strips = int(np.clip(np.sqrt(n_blocks * width / max(height, 1e-12)), 1, n_blocks) + 0.5)
@@ -205,14 +195,12 @@ def _membership(cells: NDArray) -> sparse.csr_matrix:
 
 
 # -------------------------------------------------------------------------------------------------
-# Partial transport with entropy: the scaling algorithm on candidate pairs only.
-#
-# The plan has the form :math:`P_{ij} = r_{ij} \exp((f_i + g_j - c_{ij}) / \varepsilon)`.
-# Potentials f and g are set in turn so that rows and columns have their masses; no potential may
-# exceed half the price of unmatched mass, and a spot that stays at this limit keeps mass for
-# itself (total variation in Chizat et al., Mathematics of Computation 2018, doi
-# 10.1090/mcom/3303). As in Schmitzer, SIAM Journal on Scientific Computing 2019, doi
-# 10.1137/16M1106018, the kernel is sparse, factors that grow large are absorbed into the
+# Partial transport with entropy, by the scaling algorithm on candidate pairs only: :math:`P_{ij} =
+# r_{ij} \exp((f_i + g_j - c_{ij}) / \varepsilon)`, where the potentials f and g are set in turn so
+# that rows and columns have their masses. No potential may exceed half the price of unmatched mass;
+# a spot at this limit keeps mass for itself (total variation in Chizat et al., Mathematics of
+# Computation 2018, doi 10.1090/mcom/3303). As in Schmitzer, SIAM Journal on Scientific Computing
+# 2019, doi 10.1137/16M1106018, the kernel is sparse, large factors are absorbed into the
 # potentials, and ε falls in steps from the largest cost. Half-steps are overrelaxed (Thibault et
 # al., Algorithms 2021, doi 10.3390/a14050143).
 
@@ -226,20 +214,7 @@ _RELAXATION = 1.8
 def solve_with_entropy(
     support: Support, epsilon: float, *, max_iterations: int, tolerance: float, device: str
 ) -> tuple[NDArray, float]:
-    """Solve the problem of :func:`genot_helpers.transport.entropic_coupling`.
-
-    Returns
-    -------
-    flow : ndarray
-        Mass moved by each pair of ``support.costs``; no spot sends or gets more than it has.
-    error : float
-        Mass in the wrong place when the iteration stopped, relative to all.
-
-    Raises
-    ------
-    NotConvergedError
-        ``tolerance`` was not reached in ``max_iterations``.
-    """
+    """Return the mass moved by each candidate pair, and the share of mass in the wrong place."""
     solver = _Scaling(support, device)
     stage = max(float(support.costs.data.max()), epsilon)
     while stage > epsilon:
@@ -271,7 +246,7 @@ class _Scaling:
         self.potentials = np.zeros(costs.shape[0]), np.zeros(costs.shape[1])
 
     def run(self, epsilon: float, max_steps: int, tolerance: float) -> float:
-        """Iterate until rows and columns fit; returns the share of mass in the wrong place."""
+        """Iterate until rows and columns fit; return the share of mass in the wrong place."""
         error, done = np.inf, 0
         while done < max_steps and not error <= tolerance:
             steps, error = self._run_until_absorbed(epsilon, max_steps - done, tolerance)
@@ -310,7 +285,7 @@ class _Scaling:
             power = 1.0 if check or step == 1 else _RELAXATION
             u = _half_step(u, masses[0], kernel.matrix @ v, most[0], power)
             v = _half_step(v, masses[1], kernel.transposed @ u, most[1], power)
-            if check:  # columns fit now; how far are rows from what they should have?
+            if check:  # columns fit now; measure how far rows are from their masses
                 sums = kernel.matrix @ v
                 wanted = _half_step(u, masses[0], sums, most[0], 1.0)
                 error = float(((u - wanted).abs() * sums).sum() / masses[0].sum())

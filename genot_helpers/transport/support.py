@@ -2,10 +2,11 @@
 
 Optimal transport between n and m spots has n·m possible pairs, but tissue moves little between
 neighbouring slices: a spot and its partner are near each other once the slices are aligned. So only
-the nearest spots are looked at, which takes memory in proportion to the number of spots. Leaving
-out the far pairs is the idea of the "shielding neighbourhoods" of Schmitzer, Journal of
-Mathematical Imaging and Vision 2016, doi 10.1007/s10851-016-0653-9, without its proof that nothing
-is lost: the tests compare with all pairs.
+the nearest spots are candidates (:func:`neighbour_support`), which takes memory in proportion to
+the number of spots. Leaving out the far pairs is the idea of the "shielding neighbourhoods" of
+Schmitzer, Journal of Mathematical Imaging and Vision 2016, doi 10.1007/s10851-016-0653-9, but
+without the proof that nothing is lost: the tests compare with all pairs. The second half checks the
+arrays that couplings are made from.
 """
 
 from __future__ import annotations
@@ -35,44 +36,9 @@ __all__ = [
 ]
 
 REACH = 3.0
-"""Radii of a neighbourhood of n_neighbors spots: no mass is moved further without being asked."""
+"""Largest distance of a move by default, in radii of a neighbourhood of n_neighbors spots."""
 
 _PAIRS_AT_ONCE = 200_000
-
-
-@dataclass(frozen=True, eq=False)
-class Support:
-    """Candidate pairs of two slices. Spots are in order of their coordinates, not as given.
-
-    A fixed order makes the result independent of the order in which spots are given, also where
-    several plans are equally good (grids are full of such ties).
-
-    Attributes
-    ----------
-    costs
-        (n, m) CSR with one entry for each candidate pair, zeros included; columns are sorted.
-    left_places, right_places
-        (n, 2 + d) and (m, 2 + d), the coordinates in spot spacings followed by the weighted
-        embedding: the cost of a pair is the squared distance of its places.
-    left_mass, right_mass
-        (n,) and (m,).
-    left_order, right_order
-        Place in the arrays given of the spots here.
-    spacing
-        Spot spacing, in the unit of the coordinates.
-    unmatched_cost
-        Price of leaving a unit of mass unmatched in both slices, in squared spot spacings.
-    """
-
-    costs: sparse.csr_matrix
-    left_places: NDArray
-    right_places: NDArray
-    left_mass: NDArray
-    right_mass: NDArray
-    left_order: NDArray
-    right_order: NDArray
-    spacing: float
-    unmatched_cost: float
 
 
 def neighbour_support(
@@ -87,10 +53,7 @@ def neighbour_support(
     left_mass: ArrayLike | None,
     right_mass: ArrayLike | None,
 ) -> Support:
-    """Check everything, then find the candidate pairs of two slices and what they cost.
-
-    Parameters and errors are those of :func:`genot_helpers.transport.sparse_coupling`.
-    """
+    """Check everything, then find the candidate pairs; arguments are those of sparse_coupling."""
     left, right = (
         check_points(left_points, "left_points"),
         check_points(right_points, "right_points"),
@@ -113,13 +76,13 @@ def neighbour_support(
     reach = REACH * np.sqrt(n_neighbors / np.pi)  # a spot has 1 squared spacing to itself
     limit = reach**2 + embedding_weight
     if unmatched_cost is None:
-        # Dearer than the chain of moves that passes mass on from spot to spot across the tissue,
-        # yet not so large that the costs drown in its rounding.
+        # More than a chain of moves from spot to spot across the tissue costs, yet small enough for
+        # the costs not to vanish in its rounding.
         price = 4.0 * np.sqrt(len(left) + len(right)) * max(costs.max(), 1.0)
         within = np.full(costs.shape, costs.min() <= limit)
     else:
         price = limit = limit if unmatched_cost == "auto" else float(unmatched_cost)
-        within = costs <= limit  # a dearer pair is never worth it
+        within = costs <= limit  # a pair that costs more is never used
     if not within.any():
         raise _disjoint(left, right, limit)
     kept = (costs[within], (rows[within], columns[within]))
@@ -136,21 +99,27 @@ def neighbour_support(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Support:
+    """Candidate pairs of two slices."""
+
+    # Spots are sorted by their coordinates: the result does not depend on the order in which they
+    # are given, even where several plans are equally good (grids are full of such ties).
+
+    # (n, m), one entry for each candidate pair, zeros included; sorted columns
+    costs: sparse.csr_matrix
+    left_places: NDArray  # (n, 2 + d): coordinates in spot spacings, weighted embedding
+    right_places: NDArray  # (m, 2 + d); the cost of a pair is the squared distance of its places
+    left_mass: NDArray  # (n,)
+    right_mass: NDArray  # (m,)
+    left_order: NDArray  # row, in the arrays given, of each sorted spot
+    right_order: NDArray  # the same for the right slice
+    spacing: float  # in the unit of the coordinates
+    unmatched_cost: float  # of a unit of mass in both slices, in squared spot spacings
+
+
 def nearest_pairs(left: NDArray, right: NDArray, n_neighbors: int) -> tuple[NDArray, NDArray]:
-    """Pair every spot with its nearest spots of the other slice, in both directions.
-
-    Parameters
-    ----------
-    left, right
-        (n, d) and (m, d), coordinates.
-    n_neighbors
-        How many; all where the other slice has fewer.
-
-    Returns
-    -------
-    rows, columns : ndarray of int
-        The pairs, each once, sorted by row and then column.
-    """
+    """Pair every spot with its nearest of the other slice, both ways; sorted rows and columns."""
     there = _nearest(left, right, n_neighbors)
     back = _nearest(right, left, n_neighbors)
     pairs = (there + back.T).tocsr()

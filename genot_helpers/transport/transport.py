@@ -1,9 +1,9 @@
 r"""Couplings between two slices: how much of the mass of each left spot goes to which right spot.
 
 The cost of a pair of spots is their squared distance in space, in squared spot spacings, plus a
-weight times their squared distance in an embedding. Only neighbours are looked at, so memory is
-proportional to the number of spots, and mass may stay unmatched at a price, for tissue that grows
-or is cut off.
+weight times their squared distance in an embedding. Only nearest neighbours can be partners
+(:mod:`.support`), so memory is proportional to the number of spots, and mass may stay unmatched at
+a price, for tissue that grows or is cut off.
 
 =========================  =====================================================================
 function                   what it solves
@@ -13,9 +13,10 @@ function                   what it solves
                            it runs on a GPU
 =========================  =====================================================================
 
-Optimal transport in general: Peyré and Cuturi, Computational Optimal Transport, 2019, doi
-10.1561/2200000073. For couplings of slices whose coordinates cannot be compared see
-:mod:`genot_helpers.transport.gromov`.
+The programme and its solvers are in :mod:`.solvers`. Below the two functions: the
+:class:`Coupling` and what to read from it. Optimal transport in general: Peyré and Cuturi,
+Computational Optimal Transport, 2019, doi 10.1561/2200000073. For slices whose coordinates cannot
+be compared see :mod:`.gromov`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from ..slices.geometry import spot_side
-from .solvers import NotConvergedError, solve_exactly, solve_in_tiles, solve_with_entropy
+from .solvers import solve_exactly, solve_in_tiles, solve_with_entropy
 from .support import neighbour_support
 
 if TYPE_CHECKING:
@@ -38,13 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Coupling",
-    "NotConvergedError",
-    "as_coupling",
     "barycentric_targets",
     "coupling_pairs",
     "entropic_coupling",
     "sparse_coupling",
-    "spot_side",
     "unmatched_mass",
 ]
 
@@ -65,7 +62,7 @@ def sparse_coupling(
 ) -> Coupling:
     r"""Couple two slices by exact partial optimal transport between neighbouring spots.
 
-    The problem solved is at the top of :mod:`genot_helpers.transport.exact`, with the cost
+    The problem solved is at the top of :mod:`genot_helpers.transport.solvers`, with the cost
 
     .. math::
 
@@ -82,29 +79,29 @@ def sparse_coupling(
     left_embedding, right_embedding
         (n_left, d) and (n_right, d), computed together; both or neither.
     embedding_weight
-        β, without unit: how many squared spot spacings it is worth to avoid pairing two spots as
-        different as spots drawn at random. With 1, expression decides between near spots only.
+        β, without unit: the price, in squared spot spacings, of pairing two spots that differ as
+        much as spots drawn at random. With 1, expression decides between near spots only.
     n_neighbors
-        A spot can go to its nearest spots of the other slice, and to those it is among the nearest
-        of.
+        Candidates of a spot are so many nearest spots of the other slice, and the spots there that
+        have it among their nearest.
     unmatched_cost
         Price of leaving a unit of mass unmatched in both slices, in squared spot spacings; a pair
-        that costs more is never used, and a lower price leaves more mass where it is.
+        that costs more is never used, and a lower price leaves more mass unmatched.
 
         "auto": the squared radius of three neighbourhoods, 9 · ``n_neighbors`` / π, plus
         ``embedding_weight``. Slices that cover the same tissue are then matched almost completely
         (independent scattered spots to 99.6 %, MERFISH sections 100 µm apart to 99.9 %). Where
-        slices overlap in part only, the mass without counterpart drags the rest along, by about
+        slices overlap in part only, the mass without counterpart shifts the rest, by about
         ``unmatched_cost`` / (2 · width of the overlap in spacings): 1.5 spacings for an overlap of
         35. There, give the squared radius of one neighbourhood, 13 for 40 neighbours: .2 spacings,
         with 2 % unmatched within the overlap.
 
-        None: leave unmatched only what has no partner among the neighbours or is too much.
+        None: only mass without partner among the neighbours, and the surplus, stays unmatched.
     left_mass, right_mass
         (n_left,) and (n_right,) non-negative. Default: uniform, with the total of the other slice
         if that is given and 1 otherwise. Totals may differ; the surplus stays unmatched.
     max_exact
-        Slices of up to so many spots are solved at once. Larger ones are cut to tiles.
+        Slices of up to so many spots are solved at once; larger ones are cut into tiles.
     tile_spots
         Left spots in a tile.
 
@@ -153,7 +150,7 @@ def sparse_coupling(
         flow, kind = solve_exactly(support), "exact"
     else:
         flow, kind = solve_in_tiles(support, tile_spots), "tiled"
-    return as_coupling(support, flow, kind, n_neighbors, begin)
+    return _as_coupling(support, flow, kind, n_neighbors, begin)
 
 
 def entropic_coupling(
@@ -227,20 +224,18 @@ def entropic_coupling(
     flow, error = solve_with_entropy(
         support, epsilon, max_iterations=max_iterations, tolerance=tolerance, device=device
     )
-    return as_coupling(support, flow, "entropic", n_neighbors, begin, error)
+    return _as_coupling(support, flow, "entropic", n_neighbors, begin, error)
 
 
 # -------------------------------------------------------------------------------------------------
 # A coupling of two slices (transport plan), and what to read from it.
-#
-# Made by :mod:`genot_helpers.transport` and :mod:`genot_helpers.transport.gromov`.
 
-_NOTHING = 1e-9  # of the mean mass of a spot: what rounding leaves over
+_NOTHING = 1e-9  # of the mean mass of a spot: smaller remainders are rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Coupling:
-    """A transport plan between two slices, and what is known about it.
+    """A transport plan between two slices, with its costs, masses and settings.
 
     Attributes
     ----------
@@ -290,7 +285,7 @@ class Coupling:
 
     @property
     def objective(self) -> float:
-        """What was minimised: the cost plus the price of the mass left unmatched."""
+        """The minimised value: the cost plus the price of the mass left unmatched."""
         unmatched = float(self.left_unmatched.sum() + self.right_unmatched.sum())
         return self.cost + 0.5 * self.unmatched_cost * unmatched
 
@@ -358,7 +353,7 @@ def barycentric_targets(coupling: Coupling, right_points: ArrayLike) -> NDArray:
     return np.divide(sums, mass, out=np.full_like(sums, np.nan), where=mass > 0)
 
 
-def as_coupling(
+def _as_coupling(
     support: Support,
     flow: NDArray,
     kind: str,
@@ -392,22 +387,7 @@ def as_coupling(
 
 
 def unmatched_mass(mass: NDArray, spots: NDArray, flow: NDArray) -> tuple[NDArray, float]:
-    """Return the mass that a plan leaves to each spot, and how far it misses the masses given.
-
-    Parameters
-    ----------
-    mass
-        (n,) mass of each spot of one slice.
-    spots, flow
-        (pairs,) the spot of that slice in each pair, and the mass that the pair moves.
-
-    Returns
-    -------
-    unmatched : ndarray
-        (n,) never negative.
-    error : float
-        Largest deviation relative to the mean mass.
-    """
+    """Return the mass (n,) left to each spot, and the largest deviation over the mean mass."""
     mean = mass.sum() / mass.size
     left_over = mass - np.bincount(spots, flow, mass.size)
     unmatched = np.where(left_over > _NOTHING * mean, left_over, 0.0)

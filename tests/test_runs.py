@@ -15,14 +15,15 @@ import psutil
 import pytest
 from nbclient.exceptions import DeadKernelError
 
-from genot_helpers.reruns import parameters, reruns
-from genot_helpers.reruns.reruns import (
+from genot_runner import (
     NotebookError,
     find_notebook,
     notebook_parameters,
+    notebooks,
     run_notebook,
+    runs,
 )
-from genot_helpers.reruns.run_record import git_state
+from genot_runner.run_folder import git_state, read_record
 
 PARAMETERS = """\
 data_source = "demo"  # where slices come from
@@ -75,9 +76,9 @@ def no_kernel(monkeypatch):
 
     def execute_notebook(source, executed, **options):
         asked.update(options, source=source, executed=executed)
-        nbformat.write(nbformat.read(source, as_version=4), executed)
+        nbformat.write(nbformat.read(source, as_version=4), executed.removeprefix(runs.WHOLE))
 
-    monkeypatch.setattr(reruns.papermill, "execute_notebook", execute_notebook)
+    monkeypatch.setattr(runs.papermill, "execute_notebook", execute_notebook)
     return asked
 
 
@@ -131,9 +132,7 @@ def test_a_run_takes_parameters_and_keeps_everything_in_one_folder(tiny, tmp_pat
 def test_a_failing_cell_is_named_and_the_notebook_kept(tiny, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
-    for stale in ("metrics.json", "01_tiny.html", "figure.png", "mine.txt"):
-        (results / stale).write_text('{"from": "the run before"}')
-    (results / "run.json").write_text('{"status": "finished", "files": ["figure.png"]}')
+    (results / "mine.txt").touch()
     with pytest.raises(NotebookError) as caught:
         run_notebook(tiny, {"n_domains": 11}, output_dir=results, progress=False)
     message, kept = str(caught.value), results / "01_tiny.ipynb"
@@ -142,7 +141,7 @@ def test_a_failing_cell_is_named_and_the_notebook_kept(tiny, tmp_path):
     assert str(kept) in message
     cells = nbformat.read(kept, as_version=4).cells
     assert any("too many domains" in str(cell.get("outputs")) for cell in cells)
-    # Nothing stale, and nothing of the reader's is gone.
+    # Nothing of the reader's is gone.
     assert {file.name for file in results.iterdir()} == {"01_tiny.ipynb", "run.json", "mine.txt"}
     record = json.loads((results / "run.json").read_text())
     assert record["status"] == "failed"
@@ -168,6 +167,7 @@ def test_a_run_that_is_ended_looks_interrupted_and_one_that_is_killed_unfinished
         process.send_signal(end)
         assert process.wait(60) in (128 + end, -end)
         assert json.loads((results / "run.json").read_text())["status"] == status
+        assert read_record(results)["status"] == "interrupted"  # for whoever looks later
         assert (results / "01_tiny.ipynb").exists() == (status == "interrupted")
         assert not psutil.wait_procs(kernels, timeout=30)[1]  # none is left behind
 
@@ -223,7 +223,7 @@ def test_a_value_of_another_kind_is_refused(tiny, no_kernel, name, value, wanted
 
 
 def test_none_and_whole_numbers_fit(tiny, tmp_path, no_kernel):
-    given = {"n_domains": None, "rate": 2, "data_dir": None}
+    given = {"n_domains": 5.0, "rate": 2, "data_dir": None}
     run_notebook(tiny, given, output_dir=tmp_path / "results")
     assert {name: no_kernel["parameters"][name] for name in given} == given
 
@@ -265,7 +265,7 @@ def test_a_kernel_that_dies_is_explained(tiny, tmp_path, monkeypatch):
     def die(*arguments, **options):
         raise DeadKernelError("Kernel died")
 
-    monkeypatch.setattr(reruns.papermill, "execute_notebook", die)
+    monkeypatch.setattr(runs.papermill, "execute_notebook", die)
     with pytest.raises(NotebookError, match="memory ran out"):
         run_notebook(tiny, output_dir=tmp_path / "results")
 
@@ -277,13 +277,14 @@ def test_a_file_that_is_no_notebook_is_refused(tmp_path):
 
 
 def test_notebooks_are_found_by_path_name_and_number(tmp_path, monkeypatch):
-    monkeypatch.setattr(parameters, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(notebooks, "CHECKOUT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
     with pytest.raises(NotebookError, match="none in"):
         find_notebook("01")
     (tmp_path / "notebooks").mkdir()
     first = write_notebook(tmp_path / "notebooks" / "01_first.ipynb")
     second = write_notebook(tmp_path / "notebooks" / "02_second.ipynb")
-    assert find_notebook("01") == first
+    assert find_notebook("01") == find_notebook("1") == first
     assert find_notebook("02_second") == second
     assert find_notebook("notebooks/02_second.ipynb") == second  # from whichever folder
     assert find_notebook(second) == second

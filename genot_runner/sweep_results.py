@@ -1,4 +1,4 @@
-"""All runs of a sweep as one table, Parquet and CSV: `python -m genot_helpers.reruns.results`.
+"""All runs of a sweep as one table, Parquet and CSV: `python -m genot_runner.sweep_results`.
 
 Runs are read one at a time and written a few hundred at a time, so memory does not grow with them.
 """
@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_path
-from .run_record import read_record
+from genot_helpers.files import atomic_path
 
-__all__ = ["collect_results", "summarise_states"]
+from .run_folder import read_record
+
+__all__ = ["collect_results", "is_whole", "summarise_states"]
 
 _CHUNK = 500
 _FACTS = {
@@ -36,10 +37,6 @@ _FACTS = {
     "notebook_sha256": str,
 }
 _MISSING = "It has not run, or nothing is left of it; its file in logs/ may say why."
-_KILLED = (
-    "The process ended without a word: killed by the system (memory?), by the scheduler (time?) or "
-    "by hand."
-)
 
 
 def collect_results(sweep: str | Path) -> tuple[Path, Path]:
@@ -56,7 +53,8 @@ def collect_results(sweep: str | Path) -> tuple[Path, Path]:
         `results.parquet` and `results.csv` in that folder: one row per run of the plan, in its
         order, failed runs included. `status` is "finished", "failed", "interrupted" or "missing",
         `error` says why. Parameters are in columns `parameter.<name>`, what the notebook wrote to
-        metrics.json in `metric.<name>`. Seconds, 10⁶ bytes, times in UTC.
+        metrics.json in `metric.<name>`. Seconds, 10⁶ bytes, times in UTC. In the CSV, text that a
+        spreadsheet would take for a formula begins with an apostrophe.
 
     Raises
     ------
@@ -84,7 +82,7 @@ def collect_results(sweep: str | Path) -> tuple[Path, Path]:
             fitted = [
                 {name: _as(row.get(name), columns[name]) for name in columns} for row in chunk
             ]
-            lines.writerows(fitted)
+            lines.writerows({name: _harmless(one) for name, one in row.items()} for row in fitted)
             writer.write_table(pa.Table.from_pylist(fitted, schema=schema))
     return parquet, table
 
@@ -128,21 +126,41 @@ def _row(folder: Path, name: str, run: Mapping[str, Any]) -> dict[str, Any]:
     record = read_record(folder)
     if record is None:
         record = {"status": "missing", "error": _MISSING, "parameters": run["parameters"]}
-    if record["status"] == "running":
-        record |= {"status": "interrupted", "error": record["error"] or _KILLED}
+    metrics, problem = _metrics(folder) if record["status"] == "finished" else ({}, "")
+    if problem:
+        record |= {"status": "failed", "error": problem}
     row = {fact: record.get(fact) for fact in _FACTS}
     row |= {"run": name, "notebook": Path(run["notebook"]).stem}
-    parameters = record.get("parameters", {})
+    parameters = record.get("parameters")
+    parameters = parameters if isinstance(parameters, dict) else {}
     row |= {f"parameter.{one}": _flat(parameters[one]) for one in parameters if one != "output_dir"}
-    metrics = _metrics(folder) if record["status"] == "finished" else {}
     return row | {f"metric.{one}": _flat(value) for one, value in metrics.items()}
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
+def _metrics(folder: Path) -> tuple[dict[str, Any], str]:
+    """Return what the notebook wrote to metrics.json, and what is wrong with that file."""
+    path = folder / "metrics.json"
+    if not path.exists():  # the notebook writes none
+        return {}, ""
     try:
-        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the notebook writes none
-        return {}
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(metrics, dict):
+            return metrics, ""
+    except (OSError, ValueError, RecursionError):
+        pass
+    return {}, "Its metrics.json is damaged: do the run again."
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether a run is finished and everything that it recorded can be read."""
+    record = read_record(folder)
+    return record is not None and record["status"] == "finished" and not _metrics(folder)[1]
+
+
+def _harmless(value: Any) -> Any:
+    """Return a cell of a CSV table that a spreadsheet shows, and does not run as a formula."""
+    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if risky else value
 
 
 def _flat(value: Any) -> Any:
@@ -169,7 +187,10 @@ def _wider(one: type, other: type) -> type:
 
 
 def _as(value: Any, kind: type) -> Any:
-    return value if value is None or type(value) is kind else kind(value)
+    try:
+        return value if value is None or type(value) is kind else kind(value)
+    except (TypeError, ValueError, OverflowError):  # a record that somebody wrote by hand
+        return None
 
 
 if __name__ == "__main__":

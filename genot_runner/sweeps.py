@@ -1,11 +1,12 @@
 """Sweeps: a table of runs → Snakemake → one table of results and a summary.
 
 The work is Snakemake's (`workflow/Snakefile`); here the table is checked, the plan written, and
-what happened told.
+what happened told. The workflow starts each run as `python -m genot_runner.sweeps plan.json <run>`.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
@@ -18,15 +19,17 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from ..files import check_output_dir, write_json
-from .one_run import locked
-from .parameters import CHECKOUT, NotebookError
-from .results import collect_results, summarise_states
+from genot_helpers.files import check_output_dir, write_json
+
+from .notebooks import CHECKOUT, NotebookError, in_checkout, shipped_folder
+from .parameters import check_limit
+from .run_folder import end_on_sigterm, file_hash, locked, read_record
+from .sweep_results import collect_results, is_whole, summarise_states
 from .sweep_tables import PlannedRun, read_sweep
 
-__all__ = ["SweepResult", "run_sweep"]
+__all__ = ["SweepResult", "run_one", "run_sweep"]
 
-WORKFLOW = CHECKOUT / "workflow"
+WORKFLOW = shipped_folder("workflow")
 
 
 class SweepResult(NamedTuple):
@@ -67,7 +70,7 @@ def run_sweep(
     Parameters
     ----------
     table : str or Path
-        CSV or YAML, see :func:`~genot_helpers.reruns.sweep_tables.read_sweep`. All of it is
+        CSV or YAML, see :func:`~genot_runner.sweep_tables.read_sweep`. All of it is
         checked before anything runs.
     output_dir : str or Path
         Folder of the sweep. Given again, also with a longer table, only what is missing is run.
@@ -100,6 +103,10 @@ def run_sweep(
     OSError
         If the folder cannot be written to.
     """
+    for name, value in (("cores", cores), ("threads", threads)):
+        check_limit(name, value, whole=True)
+    check_limit("memory_mb", memory_mb)
+    check_limit("timeout_minutes", timeout_minutes)
     runs = read_sweep(table)
     command = _snakemake(profile, cores, snakemake_arguments)
     folder = check_output_dir(output_dir).resolve()
@@ -107,6 +114,7 @@ def run_sweep(
     try:
         with locked(folder / ".lock", wait=False) as lock:
             _write_plan(folder, runs, default)
+            _forget_damaged(folder, runs)
             command += ["--directory", str(folder)]
             code = _call([*command, *(["--dry-run"] if dry_run else [])], lock)
             if dry_run:
@@ -122,14 +130,15 @@ def run_sweep(
             f"Another sweep is running in {folder}. Wait for it, or choose another folder."
         ) from None
     counts, unfinished = summarise_states(folder)
-    return SweepResult(folder, counts, unfinished, code)
+    return SweepResult(folder, counts, unfinished, code or int(bool(unfinished)))
 
 
 def _snakemake(profile: str | Path, cores: int | None, arguments: Sequence[str]) -> list[str]:
     """Return the command that starts Snakemake."""
     if importlib.util.find_spec("snakemake") is None or importlib.util.find_spec("pyarrow") is None:
         raise NotebookError(
-            "Sweeps need Snakemake and pyarrow: pip install -e '.[sweeps]' in the checkout."
+            "Sweeps need Snakemake and pyarrow: pip install 'genot-helpers[sweeps]', or "
+            "pip install -e '.[sweeps]' in the checkout."
         )
     named = WORKFLOW / "profiles" / profile
     folder = named if named.is_dir() else Path(profile).expanduser().resolve()
@@ -163,15 +172,68 @@ def _write_plan(folder: Path, runs: Sequence[PlannedRun], default: dict[str, flo
         write_json(plan, path)
 
 
+def _forget_damaged(folder: Path, runs: Sequence[PlannedRun]) -> None:
+    """Let runs be done again that were finished once, and whose results cannot be read any more."""
+    for run in runs:
+        mark = folder / "runs" / run.id / "finished"
+        if mark.exists() and not is_whole(mark.parent):
+            mark.unlink()
+
+
 def _call(command: list[str], lock: int) -> int:
     """Run Snakemake; on Ctrl-C or SIGTERM let it end its jobs, then return 130."""
     environment = dict(os.environ)
-    paths = [str(CHECKOUT), environment.get("PYTHONPATH", "")]
+    paths = [str(CHECKOUT) if in_checkout() else "", environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    process = subprocess.Popen(command, env=environment, pass_fds=(lock,))
+    held = {} if os.name == "nt" else {"pass_fds": (lock,)}
+    process = subprocess.Popen(command, env=environment, **held)
     try:
         return process.wait()
     except (KeyboardInterrupt, SystemExit):
-        process.send_signal(signal.SIGINT)  # as Ctrl-C did already, if it was that
+        if os.name != "nt":  # there, Ctrl-C has reached it already
+            process.send_signal(signal.SIGINT)  # as Ctrl-C did already, if it was that
         process.wait()
         return 130
+
+
+def _is_finished(folder: Path, notebook: Path) -> bool:
+    """Tell whether this run, of this version of the notebook, is finished already."""
+    record = read_record(folder) or {}
+    return is_whole(folder) and record.get("notebook_sha256") == file_hash(notebook)
+
+
+def run_one(arguments: list[str] | None = None) -> int:
+    """Execute one run of a plan, as the workflow asks for it; return the exit code."""
+    parser = argparse.ArgumentParser(description=run_one.__doc__)
+    parser.add_argument("plan", type=Path, help="plan.json of the sweep")
+    parser.add_argument("run", help="name of the run")
+    parser.add_argument("--attempt", type=int, default=1, help="limits grow with it")
+    chosen = parser.parse_args(arguments)
+    end_on_sigterm()
+    run = json.loads(chosen.plan.read_text(encoding="utf-8"))["runs"][chosen.run]
+    folder, notebook = chosen.plan.resolve().parent / "runs" / chosen.run, Path(run["notebook"])
+    # When Snakemake is killed, its runs go on. The next Snakemake starts them again, which must
+    # neither write into the same folder at the same time nor do finished work twice.
+    with locked(folder / ".lock"):
+        if _is_finished(folder, notebook):
+            print("Finished already.")
+            return 0
+        from .runs import run_notebook  # loads papermill, which takes a second or two
+
+        try:
+            run_notebook(
+                notebook,
+                run["parameters"],
+                output_dir=folder,
+                progress=False,
+                timeout_minutes=run["timeout_minutes"] * chosen.attempt,
+                memory_mb=run["memory_mb"] * chosen.attempt,
+            )
+        except (NotebookError, OSError) as problem:
+            print(f"Error: {problem}", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_one())

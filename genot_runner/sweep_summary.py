@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..plotting.plotting import PALETTE
+from genot_helpers.plotting.plotting import PALETTE
 
 __all__ = ["plot_score_by_parameter", "plot_seed_spread", "sweep_scores", "varied_parameters"]
 

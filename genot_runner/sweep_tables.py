@@ -11,6 +11,7 @@ import csv
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -19,11 +20,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from .notebooks import NotebookError, find_notebook, text_problem
 from .parameters import (
-    NotebookError,
     SweepTableError,
+    check_limit,
+    check_names,
     check_parameters,
-    find_notebook,
     literal,
     notebook_parameters,
     paths_from,
@@ -33,6 +35,7 @@ from .parameters import (
 __all__ = ["PlannedRun", "read_sweep", "run_id"]
 
 LIMITS = ("threads", "memory_mb", "timeout_minutes")
+MAX_RUNS = 100_000
 _SHOWN_PROBLEMS = 20
 _Row = tuple[str, dict[str, Any]]  # where it stands, and what
 
@@ -78,13 +81,17 @@ def read_sweep(table: str | Path) -> list[PlannedRun]:
     ------
     SweepTableError
         If the file cannot be read, or a row names an unknown notebook, an unknown or mistyped
-        parameter, or the same run as another row. All mistakes are listed, with their rows.
+        parameter or slice, a value out of range, or the same run as another row. All mistakes are
+        listed, with their rows. Or if it asks for more than 100,000 runs.
     """
+    if problem := text_problem("The table's name", table):
+        raise SweepTableError(problem)
     path = Path(table).expanduser()
     known = cache(notebook_parameters)  # one look at each notebook
     problems: dict[str, list[str]] = {}
     runs: dict[str, PlannedRun] = {}
-    for row, cells in _rows(path):
+    for number, (row, cells) in enumerate(_rows(path), 1):
+        _check_count(number, path)
         try:
             run = _planned(row, cells, path.parent, known)
             if run.id in runs:
@@ -116,8 +123,9 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise SweepTableError(f"{path} should end in .csv, .tsv, .yaml or .yml.")
     try:
         yield from readers[path.suffix.lower()](path)
-    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError) as problem:
-        raise SweepTableError(f"The table {path} cannot be read: {problem}") from problem
+    except (OSError, ValueError, RecursionError, csv.Error, yaml.YAMLError) as problem:
+        hint = " Save it as UTF-8." if isinstance(problem, UnicodeDecodeError) else ""
+        raise SweepTableError(f"The table {path} cannot be read: {problem}.{hint}") from problem
 
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
@@ -146,7 +154,9 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
 
 def _yaml_rows(path: Path) -> Iterator[_Row]:
     # Every scalar stays text: 01 is no number here, as in a CSV table or on the command line.
-    content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    text = path.read_text(encoding="utf-8")
+    _check_size(yaml.compose(text, Loader=yaml.BaseLoader), path)
+    content = yaml.load(text, Loader=yaml.BaseLoader)
     if isinstance(content, list):
         content = {"runs": content}
     if not isinstance(content, dict) or not content or set(content) - {"runs", "grid"}:
@@ -158,9 +168,34 @@ def _yaml_rows(path: Path) -> Iterator[_Row]:
     for grid in grids if isinstance(grids, list) else [grids]:
         names, values = zip(*_mapping(grid, path, "a grid").items(), strict=True)
         choices = [one if isinstance(one, list) else [one] for one in values]
+        _check_count(number + math.prod(len(one) for one in choices), path)
         for chosen in itertools.product(*choices):
             number += 1
             yield f"grid combination {number}", dict(zip(names, chosen, strict=True))
+
+
+def _check_size(node: yaml.Node | None, path: Path) -> None:
+    """Refuse a table whose aliases (*name) stand for more than anybody writes."""
+    sizes: dict[int, int] = {}
+
+    def size(one: yaml.Node) -> int:
+        if id(one) in sizes:
+            return sizes[id(one)]
+        sizes[id(one)] = MAX_RUNS * 100  # until it is known: one that holds itself is too large
+        inner = one.value if isinstance(one, yaml.CollectionNode) else ()
+        parts = [part for pair in inner for part in (pair if isinstance(pair, tuple) else (pair,))]
+        sizes[id(one)] = 1 + sum(map(size, parts))
+        return sizes[id(one)]
+
+    if node is not None and size(node) >= MAX_RUNS * 100:
+        raise SweepTableError(f"{path} is too large, its aliases written out. Write a CSV table.")
+
+
+def _check_count(n_runs: int, path: Path) -> None:
+    if n_runs > MAX_RUNS:
+        raise SweepTableError(
+            f"{path} asks for {n_runs:,} runs; at most {MAX_RUNS:,} are taken. Split it."
+        )
 
 
 def _mapping(one: Any, path: Path, what: str) -> dict[str, Any]:
@@ -176,30 +211,36 @@ def _planned(row: str, cells: dict[str, Any], folder: Path, known: Any) -> Plann
     name = given.pop("notebook", None)
     if not isinstance(name, str):
         raise NotebookError("It names no notebook.")
-    beside = folder / name
-    notebook = find_notebook(beside if beside.suffix == ".ipynb" and beside.is_file() else name)
+    notebook = find_notebook(folder / name if _is_notebook(folder / name) else name)
     limits = {one: _limit(one, given.pop(one)) for one in LIMITS if one in given}
     if "output_dir" in given:
         raise NotebookError("output_dir cannot be given: each run of a sweep has its own folder.")
     facts = known(notebook)
-    values = {one: read_value(facts.get(one), value) for one, value in given.items()}
+    values = {one: read_value(one, value, facts) for one, value in given.items()}
     checked = check_parameters(values, facts)
+    absolute = paths_from(checked, folder.resolve())
+    check_names(absolute, facts)
     return PlannedRun(
         run_id(notebook, checked, facts),
         row,
         str(notebook),
-        paths_from(checked, folder.resolve()),
+        absolute,
         limits,
     )
 
 
+def _is_notebook(path: Path) -> bool:
+    try:
+        return path.suffix == ".ipynb" and path.is_file()
+    except (OSError, ValueError):  # no path at all
+        return False
+
+
 def _limit(name: str, text: Any) -> float:
-    value = literal(text) if isinstance(text, str) else None
-    whole = name == "threads"
-    if not isinstance(value, int | float) or value <= 0 or (whole and not isinstance(value, int)):
-        kind = "a whole number" if whole else "a number"
-        raise NotebookError(f"{name!r} is {text!r}; it should be {kind} above 0.")
-    return value
+    value = literal(text) if isinstance(text, str) else text
+    if value is None:
+        value = text
+    return check_limit(name, value, whole=name == "threads")
 
 
 def run_id(
@@ -215,7 +256,7 @@ def run_id(
         Checked parameters that are given.
     known : mapping
         All parameters of the notebook, see
-        :func:`~genot_helpers.reruns.parameters.notebook_parameters`.
+        :func:`~genot_runner.parameters.notebook_parameters`.
 
     Returns
     -------

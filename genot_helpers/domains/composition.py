@@ -1,0 +1,373 @@
+r"""Domains as compositions of cell types: for slices whose spots are single cells.
+
+Cells that lie side by side in one domain are of different types, so no cell looks like the domain
+it is in. What a domain has of its own is how often each type occurs. The model says just that (the
+idea of BASS, Li and Zhou 2022, doi 10.1186/s13059-022-02734-7, here without sampling):
+
+* **types**: :math:`y_i \in 1 \dots C`, from unsmoothed principal components by a Gaussian mixture
+  with one covariance, or given by the reader;
+* **emission**: :math:`p(y_i = c \mid z_i = k) = \pi_{kc}`, the composition of domain k, with a
+  Dirichlet prior worth a cells of the composition :math:`w` of all slices together;
+* **field**: :math:`\log p(z) = \beta \sum_{i<j} A_{ij} [z_i = z_j] + \text{const}`, where A joins a
+  cell to its nearest and is divided by its mean degree (a Potts model, one graph per slice).
+
+It is fitted by mean field from many starts (:mod:`genot_helpers.domains.composition_field` has the
+bound and its updates). No one set of found types is right, so there are several (codebooks), each
+from another start. The best distinct maxima vote, and their consensus is the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+from sklearn.metrics import adjusted_rand_score
+from threadpoolctl import threadpool_limits
+
+from ..arguments import checked
+from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
+from ..slices.slices import SliceError, record
+from .cell_types import (
+    find_types,
+    given_types,
+    most_typical,
+    type_names,
+    type_shares,
+)
+from .composition_field import Field, field_of, potts_graph, solutions
+from .domains import confidence_key
+from .mixture import consensus_of, paired_with
+
+__all__ = [
+    "ALIKE",
+    "Cells",
+    "CompositionDomains",
+    "check_number_of_domains",
+    "cluster_composition",
+    "prepare_cells",
+]
+
+COMPARED = 5_000  # two partitions are compared on about this many cells
+WORTH_SHOWING = 0.01  # weight that other solutions need, for the best of them to be shown
+ALIKE = 0.9  # adjusted Rand index from which two partitions tell the same story
+
+
+class CompositionDomains(NamedTuple):
+    """What :func:`cluster_composition` found; cells stand slice after slice.
+
+    Attributes
+    ----------
+    labels
+        (n_cells,) int, 0 … n_domains − 1: domain "1" of ``obs`` is 0 here.
+    confidence
+        (n_cells,) float, weighted share of the solutions that put the cell there, from 0 to 1.
+    agreement
+        Mean adjusted Rand index between two solutions: 1 if all say the same.
+    n_partitions
+        How many solutions took part.
+    compositions
+        Table, types × domains: share of each type among the cells of a domain. Columns sum to 1.
+    second
+        (n_cells,) int, the likeliest solution that tells another story than ``labels`` (adjusted
+        Rand index below .9), numbered like ``labels``; None if all such weigh less than .01.
+    second_weight
+        Weight of the solutions that are not like ``labels``, from 0 to 1.
+    bound
+        F of the best solution, in nats.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    agreement: float
+    n_partitions: int
+    compositions: pd.DataFrame
+    second: np.ndarray | None
+    second_weight: float
+    bound: float
+
+    @property
+    def settled(self) -> bool:
+        """Whether solutions agree to .9 or more; otherwise this is one partition of several."""
+        return self.agreement >= ALIKE
+
+
+class Cells(NamedTuple):
+    """Slices made ready: field and positions in an order of their own, and the way back.
+
+    Attributes
+    ----------
+    field, points
+        The model, and (n, 2) positions of each slice, sorted within each slice by place, so that
+        the order in which a file lists its cells changes nothing.
+    back
+        (n_cells,) int, from that order to the reader's.
+    types
+        (n_cells,) categorical in the reader's order: given, or the codebook that is shown.
+    """
+
+    field: Field
+    points: list[np.ndarray]
+    back: np.ndarray
+    types: pd.Categorical
+
+
+# ---------- tables ------------------------------------------------------------------------------
+
+
+def _by_size(labels: np.ndarray, n_domains: int) -> np.ndarray:
+    """Renumber domains from the largest to the smallest."""
+    order = np.argsort(-np.bincount(labels, minlength=n_domains), kind="stable")
+    return np.argsort(order, kind="stable")[labels]
+
+
+# ---------- from slices to cells and back -------------------------------------------------------
+
+
+def check_number_of_domains(named: Mapping[str, AnnData], n_domains: int) -> None:
+    """Refuse more domains than cells."""
+    n_cells = sum(adata.n_obs for adata in named.values())
+    if not 1 <= n_domains <= n_cells:
+        raise ValueError(f"n_domains is {n_domains}; give a number from 1 to {n_cells}, the cells.")
+
+
+def _positions(named: Mapping[str, AnnData], spatial_key: str) -> list[np.ndarray]:
+    """Positions of each slice, (n, 2) float; refuse what cannot be used before any work."""
+    points = []
+    for name, adata in named.items():
+        if spatial_key not in adata.obsm:
+            raise SliceError(f"{name}: obsm[{spatial_key!r}] is missing; store positions there.")
+        points.append(np.asarray(adata.obsm[spatial_key], dtype=float)[:, :2])
+        if not np.isfinite(points[-1]).all():
+            raise SliceError(f"{name}: obsm[{spatial_key!r}] holds values that are not finite.")
+        if adata.n_obs < 2:
+            raise SliceError(f"{name} has {adata.n_obs} cells; needed are 2 or more.")
+    return points
+
+
+def _order_by_place(points: list[np.ndarray], values: list[np.ndarray]) -> np.ndarray:
+    """Rows of all slices, slice after slice, each by x, then y, then the first value."""
+    order, begin = [], 0
+    for xy, more in zip(points, values, strict=True):
+        order.append(begin + np.lexsort((more, xy[:, 1], xy[:, 0])))
+        begin += len(xy)
+    return np.concatenate(order)
+
+
+def prepare_cells(
+    named: Mapping[str, AnnData],
+    *,
+    type_key: str | None,
+    use_rep: str,
+    n_components: int,
+    n_types: int,
+    n_codebooks: int,
+    neighbour_weight: float,
+    n_neighbors: int,
+    prior_cells: float,
+    spatial_key: str,
+    layer: str,
+    seed: int,
+) -> Cells:
+    """Check slices, find or read types, and build the field; see :func:`cluster_composition`."""
+    places = _positions(named, spatial_key)
+    sizes = np.cumsum([len(one) for one in places])
+    if type_key is None:
+        components = np.concatenate(joint_embeddings(named, use_rep))[:, :n_components]
+        ties = components[:, 0]
+    else:
+        types = given_types(named, type_key)
+        ties = types.codes
+    order = _order_by_place(places, np.split(ties, sizes[:-1]))
+    back = np.argsort(order, kind="stable")
+    points = np.split(np.concatenate(places)[order], sizes[:-1])
+    if type_key is None:
+        values = np.ascontiguousarray(components[order])
+        n_types = min(n_types, len(values))
+        found = [find_types(values, n_types, 1000 * seed + i) for i in range(n_codebooks)]
+        codebooks = np.stack(found)
+        shown = most_typical(codebooks)[back]
+        types = pd.Categorical.from_codes(shown, type_names(named, shown, layer))
+    else:
+        codebooks = np.asarray(types.codes, dtype=int)[order][None]
+    graph = sparse.block_diag([potts_graph(one, n_neighbors) for one in points], "csr")
+    return Cells(field_of(codebooks, graph, neighbour_weight, prior_cells), points, back, types)
+
+
+def _agreed(cells: Cells, found, n_domains: int, same_within: float, seed: int):
+    """Consensus of solutions, each weighted by its bound, in the reader's order of cells."""
+    heights = np.array([height for height, _ in found])
+    weights = np.exp((heights - heights.max()) / same_within)
+    weights /= weights.sum()
+    vote = consensus_of([labels for _, labels in found], n_domains, weights, seed=seed)
+    labels = _by_size(vote.labels, n_domains)
+    step = max(1, len(labels) // COMPARED)
+    alike = [adjusted_rand_score(labels[::step], one[::step]) for _, one in found]
+    others = np.flatnonzero(np.array(alike) < ALIKE)
+    second = None
+    if weights[others].sum() >= WORTH_SHOWING:
+        second = paired_with(labels, found[others[0]][1], n_domains)
+    labels = labels[cells.back]
+    return CompositionDomains(
+        labels=labels,
+        confidence=vote.confidence[cells.back],
+        agreement=vote.agreement,
+        n_partitions=vote.n_partitions,
+        compositions=type_shares(cells.types, labels),
+        second=None if second is None else second[cells.back],
+        second_weight=float(weights[others].sum()),
+        bound=float(heights.max()),
+    )
+
+
+def _write(named, result: CompositionDomains, types, key_added: str, facts: dict) -> None:
+    """Write domains, confidence, second partition, found types, and how they were made."""
+    stem = confidence_key(key_added).removesuffix("_confidence")
+    names = list(result.compositions.columns)
+    columns = {key_added: pd.Categorical.from_codes(result.labels, names)}
+    columns[confidence_key(key_added)] = result.confidence.astype(np.float32)
+    if result.second is not None:
+        more = [str(number) for number in range(1, result.second.max() + 2)]
+        columns[f"{stem}_second"] = pd.Categorical.from_codes(result.second, more)
+    if types is not None:
+        columns[f"{stem}_type"] = types
+    found = {
+        "n_domains": len(names),
+        "n_slices": len(named),
+        "agreement": result.agreement,
+        "n_partitions": result.n_partitions,
+        "second_weight": result.second_weight,
+        "bound": result.bound,
+    }
+    rows = np.arange(len(result.labels))
+    for adata, here in rows_of_each(named.values(), rows):
+        adata.obs.drop(columns=[f"{stem}_second"], errors="ignore", inplace=True)
+        for key, values in columns.items():
+            adata.obs[key] = values[here]
+        made_by = {**facts, **found, "compositions": result.compositions.copy()}
+        record(adata, **{key_added: made_by})
+
+
+# ---------- public ------------------------------------------------------------------------------
+
+
+@checked(
+    n_types=(1, 10_000),
+    n_codebooks=(1, 1_000),
+    n_neighbors=(1, 1_000),
+    prior_cells=(1e-6, 1e9),
+    same_within=(1e-6, 1e9),
+)
+@by_section
+@threadpool_limits.wrap(limits=1)  # sums in one order, bit for bit, and no waiting for each other
+def cluster_composition(
+    slices: Slices,
+    n_domains: int,
+    *,
+    type_key: str | None = None,
+    use_rep: str = "X_pca",
+    n_components: int = 20,
+    n_types: int = 30,
+    n_codebooks: int = 15,
+    neighbour_weight: float = 10.0,
+    n_neighbors: int = 8,
+    prior_cells: float = 10.0,
+    n_starts: int = 80,
+    n_kept: int = 12,
+    same_within: float = 20.0,
+    spatial_key: str = "spatial",
+    layer: str = "log1p",
+    key_added: str = "genot_domain",
+    seed: int = 0,
+    progress: bool | None = None,
+    section_key: str | None = None,
+) -> CompositionDomains:
+    """Find domains of single cells as compositions of cell types, coherent in space.
+
+    Model and equations are at the top of :mod:`genot_helpers.domains.composition`. Several slices
+    share types and compositions; their graphs stay apart. Where spots hold many cells,
+    :func:`cluster_mixture` fits better; :func:`find_domains` tells which one fits.
+
+    Parameters
+    ----------
+    slices
+        One slice, or a list or dictionary of any number, with ``obsm[spatial_key]`` (n, 2) and
+        joint, unsmoothed components ``obsm[use_rep]`` (:func:`preprocess`); the components are not
+        needed if ``type_key`` is given.
+    n_domains
+        Number of domains, at most the number of cells.
+    type_key
+        Column of ``obs`` with annotated cell types (NaN: unknown). None: types are found.
+    use_rep, n_components
+        Slot of the components, and how many of the leading ones are used to find types.
+    n_types, n_codebooks
+        Types in a codebook, and number of codebooks, where types are found.
+    neighbour_weight, n_neighbors
+        β of the field, and nearest cells that a cell is joined to.
+    prior_cells
+        a of the Dirichlet prior, in cells.
+    n_starts, n_kept
+        Starts, and distinct solutions that enter the consensus.
+    same_within
+        Nats: a solution this far below the best has 1/e of its weight.
+    spatial_key
+        Slot of the positions.
+    layer
+        Log expression from which found types get the names of marker genes; without it they are
+        called "type 1", "type 2", ….
+    key_added
+        Writes ``obs[key_added]`` (categorical "1", "2", … by size), ``obs["genot_confidence"]``
+        (float32), ``obs["genot_type"]`` (categorical; only if types are found),
+        ``obs["genot_second"]`` (categorical; only if there is a second partition), for another key
+        with ``<key>`` in place of ``genot``, and parameters, agreement and the table of
+        compositions to ``uns["genot"][key_added]``.
+    seed
+        Same seed and machine: the same domains, bit for bit, whatever the order of cells.
+    progress
+        None shows a progress bar in a terminal or notebook only.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
+
+    Returns
+    -------
+    CompositionDomains
+        Labels, confidence, agreement, the table of compositions, and the second partition.
+
+    Raises
+    ------
+    SliceError
+        If positions, components or the column of types are missing or not usable.
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+
+    Examples
+    --------
+    >>> found = cluster_composition(adata, 8)  # doctest: +SKIP
+    >>> found.compositions.idxmax()  # the most frequent type of each domain  # doctest: +SKIP
+    """
+    named = named_slices(slices)
+    check_number_of_domains(named, n_domains)
+    model = {
+        "use_rep": use_rep,
+        "n_components": n_components,
+        "n_types": n_types,
+        "n_codebooks": n_codebooks,
+        "neighbour_weight": neighbour_weight,
+        "n_neighbors": n_neighbors,
+        "prior_cells": prior_cells,
+        "spatial_key": spatial_key,
+        "layer": layer,
+        "seed": seed,
+    }
+    cells = prepare_cells(named, type_key=type_key, **model)
+    search = {"n_starts": n_starts, "n_kept": n_kept, "seed": seed}
+    found = solutions(cells.field, cells.points, n_domains, progress=progress, **search)
+    result = _agreed(cells, found, n_domains, same_within, seed)
+    facts = {**model, **search, "method": "composition of cell types", "same_within": same_within}
+    facts["type_key"] = type_key or ""
+    _write(named, result, None if type_key else cells.types, key_added, facts)
+    return result

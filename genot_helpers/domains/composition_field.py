@@ -1,0 +1,250 @@
+r"""The hidden Markov random field under the composition model, and the search for its maxima.
+
+Types of cells :math:`y`, domains :math:`z`, compositions :math:`\pi` and a Potts field on the graph
+A of near cells, all as in :mod:`genot_helpers.domains.composition`. With memberships
+:math:`q_{ik}` for :math:`z_i`, the mean field bound
+
+.. math:: F = \sum_{ik} q_{ik} (\ell_{ik} - \log q_{ik})
+          + \tfrac{\beta}{2} \sum_{ij} A_{ij}\, q_i^\top q_j + a \sum_{kc} w_c \log(\pi_{kc} / w_c),
+          \qquad \ell_{ik} = \log(\pi_{k y_i} / w_{y_i})
+
+is climbed by turns: :math:`\pi_{kc} \propto \sum_i q_{ik} [y_i = c] + a w_c` and
+:math:`q_{ik} \propto \exp(\ell_{ik} + \beta \sum_j A_{ij} q_{jk})`. Of several codebooks of types,
+:math:`\ell` and the prior are means: a cell counts once. F has many maxima, so many starts are
+climbed a few steps, and the best distinct ones to the end.
+
+Every step is a product with a sparse matrix: time and memory grow with the number of cells.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+from scipy.special import gammaln, logsumexp
+from sklearn.metrics import adjusted_rand_score
+from tqdm.auto import tqdm
+
+from ..runtime import progress_off
+from .cell_types import few_steps_of_k_means
+
+__all__ = ["Field", "bound", "climb", "field_of", "log_evidence", "potts_graph", "solutions"]
+
+BLOCK = 20_000  # cells looked at in one go; axes of the starts are fitted on at most twice as many
+COMPARED = 5_000  # two partitions are compared on about this many cells
+NEIGHBOURHOOD = 30  # nearest cells whose types a start looks at
+DAMPING = 0.3  # share of the old memberships kept in a step; without it, neighbours swap for ever
+SAME = 0.98  # adjusted Rand index from which two partitions are one
+
+
+class Field(NamedTuple):
+    """Cells as the model sees them.
+
+    Attributes
+    ----------
+    types
+        (n_cells, n_codebooks * n_types) CSR float32, 1 where a cell is of a type. The row of a cell
+        of unknown type is empty: its neighbours decide.
+    shares
+        (n_codebooks * n_types,), share of each type among all cells.
+    n_codebooks
+        How many sets of types there are.
+    graph
+        (n_cells, n_cells) CSR float32, β A.
+    prior
+        a, in cells.
+    """
+
+    types: sparse.csr_matrix
+    shares: np.ndarray
+    n_codebooks: int
+    graph: sparse.csr_matrix
+    prior: float
+
+
+# ---------- graphs ------------------------------------------------------------------------------
+
+
+def _nearest(points: np.ndarray, k: int) -> sparse.csr_matrix:
+    """Join every cell to itself and its k nearest, (n, n) CSR of ones."""
+    n, k = len(points), min(k, len(points) - 1)
+    found = cKDTree(points).query(points, k + 1)[1].reshape(n, k + 1)
+    ends = np.arange(0, n * (k + 1) + 1, k + 1)
+    return sparse.csr_matrix((np.ones(n * (k + 1), np.float32), found.ravel(), ends), (n, n))
+
+
+def potts_graph(points: np.ndarray, k: int) -> sparse.csr_matrix:
+    """Symmetric graph of the k nearest, divided by its mean degree."""
+    graph = _nearest(points, k)
+    graph.setdiag(0)
+    graph.eliminate_zeros()
+    graph = graph.maximum(graph.T).tocsr()
+    return graph / np.float32(max(graph.nnz / len(points), 1.0))
+
+
+def field_of(
+    codebooks: np.ndarray, graph: sparse.csr_matrix, neighbour_weight: float, prior: float
+) -> Field:
+    """Prepare the model from types, (n_codebooks, n_cells) int, −1 for unknown, and graph A."""
+    n_codebooks, n_cells = codebooks.shape
+    n_types = int(codebooks.max()) + 1
+    cells, books = np.nonzero(codebooks.T >= 0)
+    columns = codebooks[books, cells] + books * n_types
+    ones = np.ones(len(cells), np.float32)
+    types = sparse.csr_matrix((ones, (cells, columns)), (n_cells, n_codebooks * n_types))
+    counts = np.asarray(types.sum(axis=0)).reshape(n_codebooks, n_types)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    # A type that a codebook does not use must not divide by zero; no cell ever asks for it.
+    shares = np.maximum(shares.ravel(), 1e-9)
+    return Field(types, shares, n_codebooks, graph * np.float32(neighbour_weight), prior)
+
+
+# ---------- the field ---------------------------------------------------------------------------
+
+
+def _log_ratios(field: Field, q: np.ndarray) -> np.ndarray:
+    """Logarithm of pi_kc / w_c for every domain and type, under memberships q (the M step)."""
+    pi = (field.types.T @ q).T + field.prior * field.shares
+    pi = pi.reshape(len(pi), field.n_codebooks, -1)
+    pi = pi / pi.sum(axis=2, keepdims=True)
+    return np.log(pi.reshape(len(pi), -1) / field.shares)
+
+
+def _emission(field: Field, ratios: np.ndarray) -> np.ndarray:
+    """Mean over codebooks of log(pi_k,y / w_y), (n_cells, n_domains) float32."""
+    return field.types @ np.ascontiguousarray(ratios.T / field.n_codebooks, dtype=np.float32)
+
+
+def climb(field: Field, q: np.ndarray, n_steps: int) -> tuple[float, np.ndarray]:
+    """Climb the bound from memberships q, (n_cells, n_domains) float32, for some steps.
+
+    Returns
+    -------
+    F and the memberships.
+    """
+    for _ in range(n_steps):
+        new = _emission(field, _log_ratios(field, q)) + field.graph @ q
+        new -= new.max(axis=1, keepdims=True)
+        np.exp(new, out=new)
+        new /= new.sum(axis=1, keepdims=True)
+        change = float(np.abs(new - q).max(axis=1).mean())
+        q = np.float32(DAMPING) * q + np.float32(1 - DAMPING) * new
+        if change < 1e-3:
+            break
+    return bound(field, q), q
+
+
+def bound(field: Field, q: np.ndarray) -> float:
+    """F of memberships q, with the compositions that go with them."""
+    ratios = _log_ratios(field, q)
+    each = _emission(field, ratios) - np.log(np.maximum(q, 1e-9)) + 0.5 * (field.graph @ q)
+    prior = field.prior * float((ratios * field.shares).sum()) / field.n_codebooks
+    return float((q * each).sum(dtype=np.float64)) + prior
+
+
+def log_evidence(field: Field, labels: np.ndarray, n_domains: int) -> float:
+    r"""Log probability of a partition and of the types in it, less that of one domain for all.
+
+    Compositions are integrated out (Dirichlet-multinomial distribution; a mean over codebooks):
+
+    .. math:: \sum_k \Big[ \log \frac{\Gamma(a)}{\Gamma(a + n_k)}
+              + \sum_c \log \frac{\Gamma(a w_c + n_{kc})}{\Gamma(a w_c)} \Big]
+              + \sum_i \log \frac{\exp(\beta \sum_j A_{ij} [z_i = z_j])}
+                                {\sum_k \exp(\beta \sum_j A_{ij} [k = z_j])}
+
+    The last term is the pseudo-likelihood of the field (Besag 1975, doi 10.2307/2987782): borders
+    cost something, so that types scattered at random make one domain.
+    """
+    member = np.eye(n_domains, dtype=np.float32)[labels]
+    counts = (field.types.T @ member).T.astype(float)
+    together = counts.sum(axis=0, keepdims=True)
+    gain = _log_polya(field, counts) - _log_polya(field, together)
+    around = (field.graph @ member).astype(float)
+    border = around[np.arange(len(labels)), labels] - logsumexp(around, axis=1)
+    return gain / field.n_codebooks + float(border.sum())
+
+
+def _log_polya(field: Field, counts: np.ndarray) -> float:
+    """Dirichlet-multinomial log probability of type counts, (n_domains, n_codebooks * n_types)."""
+    counts = counts.reshape(len(counts), field.n_codebooks, -1)
+    prior = field.prior * field.shares.reshape(1, field.n_codebooks, -1)
+    total = prior.sum(axis=2)
+    inside = (gammaln(prior + counts) - gammaln(prior)).sum()
+    return float(inside + (gammaln(total) - gammaln(total + counts.sum(axis=2))).sum())
+
+
+# ---------- search ------------------------------------------------------------------------------
+
+
+def _neighbourhoods(field: Field, points: list[np.ndarray]) -> np.ndarray:
+    """Leading axes of the square root of type frequencies around a cell, (n_cells, 30) float32.
+
+    Distances between square roots of frequencies are those of Hellinger: rare types count too.
+    """
+    window = sparse.block_diag([_nearest(one, NEIGHBOURHOOD) for one in points], "csr")
+    n_cells = field.types.shape[0]
+    step = max(1, n_cells // BLOCK)
+
+    def rows(at) -> np.ndarray:
+        summed = (window[at] @ field.types).toarray()
+        return np.sqrt(summed / np.maximum(summed.sum(axis=1, keepdims=True), 1.0))
+
+    some = rows(slice(None, None, step))
+    mean = some.mean(axis=0)
+    _, vectors = np.linalg.eigh((some - mean).T @ (some - mean))
+    axes = vectors[:, ::-1][:, : min(30, len(mean))]
+    blocks = range(0, n_cells, BLOCK)
+    return np.concatenate([(rows(slice(at, at + BLOCK)) - mean) @ axes for at in blocks])
+
+
+def _softened(labels: np.ndarray, n_domains: int) -> np.ndarray:
+    """Memberships that are nearly certain, so that a start can still move."""
+    return np.eye(n_domains, dtype=np.float32)[labels] * np.float32(0.9) + np.float32(
+        0.1 / n_domains
+    )
+
+
+def _best_distinct(found: list[tuple[float, np.ndarray]], n_kept: int):
+    """Sort (F, labels) best first and leave out what is nearly the same as a better one."""
+    kept: list[tuple[float, np.ndarray]] = []
+    step = max(1, len(found[0][1]) // COMPARED)
+    for height, labels in sorted(found, key=lambda one: -one[0]):
+        if len(kept) == n_kept:
+            break
+        alike = (adjusted_rand_score(labels[::step], other[::step]) for _, other in kept)
+        if all(one < SAME for one in alike):
+            kept.append((height, labels))
+    return kept
+
+
+def solutions(
+    field: Field,
+    points: list[np.ndarray],
+    n_domains: int,
+    *,
+    n_starts: int,
+    n_kept: int,
+    seed: int,
+    progress: bool | None = False,
+) -> list[tuple[float, np.ndarray]]:
+    """Find the highest distinct maxima of the bound: (F, labels) each, best first."""
+    rng = np.random.default_rng(seed)
+    around = _neighbourhoods(field, points)
+    some = around
+    if len(around) > BLOCK // 2:
+        some = around[np.sort(rng.choice(len(around), BLOCK // 2, replace=False))]
+
+    def climbed(labels: np.ndarray, n_steps: int) -> tuple[float, np.ndarray]:
+        height, q = climb(field, _softened(labels, n_domains), n_steps)
+        return height, q.argmax(axis=1).astype(np.int32)
+
+    found = []
+    bar = tqdm(range(n_starts), "starts", disable=progress_off(progress), leave=False)
+    for number in bar:
+        # Half of the starts are seeded without care, so that they differ more.
+        k_means = few_steps_of_k_means(some, n_domains, rng, 5, trials=None if number % 2 else 1)
+        found.append(climbed(k_means.predict(around), 8))
+    found = [climbed(labels, 100) for _, labels in _best_distinct(found, 2 * n_kept)]
+    return _best_distinct(found, n_kept)

@@ -1,0 +1,185 @@
+"""What a notebook leaves when it is done: scores, slices, time, memory, versions.
+
+One call at the end of every notebook, `gh.finish_run`. It needs nothing that only some operating
+systems have.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+from .files import check_output_dir, write_json, write_slice
+
+if TYPE_CHECKING:  # the command line starts without waiting for it
+    from anndata import AnnData
+
+__all__ = ["PACKAGES", "finish_run", "package_versions", "peak_memory_mb"]
+
+PACKAGES = (
+    *("genot-helpers", "anndata", "numpy", "scipy", "pandas", "scikit-learn", "scanpy", "squidpy"),
+    *("torch", "torch_geometric", "POT", "numba", "papermill", "ipykernel"),
+)
+"""Distributions whose versions a result is reported with, unless others are named."""
+
+
+def finish_run(
+    folder: str | Path,
+    metrics: Mapping[str, Any],
+    slices: Mapping[str, AnnData] | None = None,
+    *,
+    begin: float | None = None,
+    packages: Sequence[str] = PACKAGES,
+) -> Path:
+    """Keep what a notebook found: slices first, then `metrics.json`; print files and versions.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder for the results (the parameter `output_dir`); it is made if it is not there.
+    metrics : mapping
+        Scores and facts by name. Flat: numbers (NumPy's too), strings, truth values, None. NaN
+        becomes null.
+    slices : mapping, optional
+        Name of a file ending in ".h5ad" → AnnData, such as ``{"slice.h5ad": adata}``.
+    begin : float, optional
+        What ``time.perf_counter()`` said when the notebook began; default: when this Python process
+        began, imports included.
+    packages : sequence of str
+        Distributions whose versions are printed; those that are not installed are passed over.
+
+    Returns
+    -------
+    pathlib.Path
+        `metrics.json` in that folder: `metrics`, then `seconds` (wall time since `begin`) and
+        `peak_memory_mb` (highest memory of this process, 10⁶ bytes), both measured before anything
+        is written. A value that `metrics` holds under these names is kept instead.
+
+    Raises
+    ------
+    ValueError
+        If a name in `slices` does not end in ".h5ad". Nothing is written.
+    TypeError
+        If a value in `metrics` is neither number, string, truth value nor None. Nothing is written.
+    OSError
+        If a file cannot be written. `metrics.json` is written last: where it is, all is.
+
+    Notes
+    -----
+    Times go into `metrics.json` and run.json, not into slices: the same run leaves the same slice.
+
+    Examples
+    --------
+    >>> gh.finish_run(output_dir, {"ari": 0.61}, {"slice.h5ad": adata})  # doctest: +SKIP
+    written: encoder.png, metrics.json, slice.h5ad
+    versions: genot-helpers 0.2.0, anndata 0.12.1, ...
+    """
+    slices = dict(slices or {})
+    for name in slices:
+        if Path(name).name != name or not name.endswith(".h5ad"):
+            raise ValueError(f"slices: {name!r} should be the name of a file ending in .h5ad.")
+    measured = {"seconds": _seconds_since(begin), "peak_memory_mb": peak_memory_mb()}
+    found = {name: _flat(name, value) for name, value in ({**measured, **metrics}).items()}
+    ordered = {name: found[name] for name in (*metrics, *measured)}
+    folder = check_output_dir(folder)
+    for name, adata in slices.items():
+        write_slice(adata, folder / name)
+    path = write_json(ordered, folder / "metrics.json")
+    _tell(folder, packages)
+    return path
+
+
+def _seconds_since(begin: float | None) -> float:
+    if begin is not None:
+        return time.perf_counter() - begin
+    return max(0.0, time.time() - psutil.Process().create_time())  # a clock may have been set back
+
+
+def _flat(name: str, value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"metrics[{name!r}] is a {type(value).__name__}; it should be a number, a string, True, "
+        "False or None. Give each number of a table a name of its own."
+    )
+
+
+def _tell(folder: Path, packages: Sequence[str]) -> None:
+    files = (one.name for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
+    names = sorted(name for name in files if not name.endswith(".ipynb"))
+    versions = package_versions(packages)
+    installed = (f"{name} {number}" for name, number in versions.items() if number)
+    for what, listed in (("written", names), ("versions", installed)):
+        print(textwrap.fill(f"{what}: {', '.join(listed)}", 100, subsequent_indent="  "))
+
+
+def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
+    """Return the versions of installed distributions.
+
+    Parameters
+    ----------
+    packages : sequence of str
+        Names as pip knows them.
+
+    Returns
+    -------
+    dict
+        Name → version, in the order given; None where a package is not installed.
+    """
+    versions: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def peak_memory_mb(process: psutil.Process | None = None) -> float:
+    """Return the highest memory that a process ever had, in 10⁶ bytes.
+
+    Parameters
+    ----------
+    process : psutil.Process, optional
+        Default: this one.
+
+    Returns
+    -------
+    float
+        The true peak on Linux, Windows, and, for this process, macOS. Where a system does not say,
+        the memory in use now.
+
+    Raises
+    ------
+    psutil.Error
+        If the process has ended.
+    """
+    own, process = process is None, process or psutil.Process()
+    in_use = process.memory_info()
+    peak = getattr(in_use, "peak_wset", 0)  # Windows
+    if sys.platform.startswith("linux"):
+        peak = _peak_of_linux(process.pid)
+    elif sys.platform == "darwin" and own:
+        import resource  # always there on macOS, where it counts bytes
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(peak, in_use.rss) / 1e6
+
+
+def _peak_of_linux(pid: int) -> int:
+    """Return the peak that the kernel of Linux keeps, in bytes; 0 where it does not say."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+        line = next(one for one in status.splitlines() if one.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0
