@@ -97,6 +97,7 @@ from .interpolation import (
     position_between as position_between,
     prepare_interpolation as prepare_interpolation,
     save_interpolation as save_interpolation,
+    slice_positions as slice_positions,
 )
 from .plotting import (
     PALETTE as PALETTE,

@@ -265,6 +265,21 @@ def test_types_are_named_by_the_genes_that_mark_them():
         assert name in [f"gene{3 * number + more}" for more in range(3)]
 
 
+def test_confidence_is_the_share_of_the_nearest_in_the_same_domain():
+    slices = {"one": nucleus(seed=1), "other": nucleus(40, seed=2)}
+    found = gh.cluster_composition(slices, 3, **QUICK)
+    begin = 0
+    for adata in slices.values():
+        xy = adata.obsm["spatial"]
+        here = found.labels[begin : begin + len(xy)]
+        distance = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+        nearest = np.argsort(distance, axis=1)[:, :61]
+        expected = (here[nearest] == here[:, None]).mean(axis=1)
+        np.testing.assert_allclose(found.confidence[begin : begin + len(xy)], expected)
+        begin += len(xy)
+    assert found.votes.max() <= 1
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 

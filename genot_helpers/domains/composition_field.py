@@ -30,7 +30,16 @@ from tqdm.auto import tqdm
 from ..runtime import progress_off
 from .cell_types import few_steps_of_k_means
 
-__all__ = ["Field", "bound", "climb", "field_of", "log_evidence", "potts_graph", "solutions"]
+__all__ = [
+    "Field",
+    "bound",
+    "climb",
+    "field_of",
+    "log_evidence",
+    "potts_graph",
+    "share_around",
+    "solutions",
+]
 
 BLOCK = 20_000  # cells looked at in one go; axes of the starts are fitted on at most twice as many
 COMPARED = 5_000  # two partitions are compared on about this many cells
@@ -82,6 +91,32 @@ def potts_graph(points: np.ndarray, k: int) -> sparse.csr_matrix:
     graph.eliminate_zeros()
     graph = graph.maximum(graph.T).tocsr()
     return graph / np.float32(max(graph.nnz / len(points), 1.0))
+
+
+def share_around(points: list[np.ndarray], labels: np.ndarray, n_nearest: int = 60) -> np.ndarray:
+    """Share of a spot and its nearest, in its own slice, that are in the same domain.
+
+    Parameters
+    ----------
+    points
+        (n, 2) positions of each slice.
+    labels
+        (n_spots,) int, slices one after the other.
+    n_nearest
+        How many nearest spots are looked at.
+
+    Returns
+    -------
+    (n_spots,) float, above 0 and at most 1: near 1 inside a domain, lower at its borders.
+    """
+    shares, begin = [], 0
+    for xy in points:
+        here, tree = labels[begin : begin + len(xy)], cKDTree(xy)
+        begin += len(xy)
+        for at in range(0, len(xy), BLOCK):
+            nearest = tree.query(xy[at : at + BLOCK], min(n_nearest + 1, len(xy)))[1]
+            shares.append((here[nearest] == here[at : at + BLOCK, None]).mean(axis=1))
+    return np.concatenate(shares)
 
 
 def field_of(

@@ -2,7 +2,7 @@
 
 from .carry import carry_by_expression, carry_expression
 from .interpolation import Interpolation, interpolate, interpolate_many, prepare_interpolation
-from .positions import position_between
+from .positions import position_between, slice_positions
 from .saved import load_alignment, load_interpolation, save_interpolation
 from .stack import interpolate_stack
 from .warp import SmoothWarp, fit_warp
@@ -21,4 +21,5 @@ __all__ = [
     "position_between",
     "prepare_interpolation",
     "save_interpolation",
+    "slice_positions",
 ]
