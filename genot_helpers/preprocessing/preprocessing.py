@@ -221,9 +221,13 @@ def joint_components(
             f" Choose at most {min(len(names), n_spots)} components, or select more genes."
         )
     blocks = [sparse.csr_matrix(adata[:, names].layers[layer]) for adata in found]
-    # Through the genes × genes covariance: exact, deterministic, and the matrix stays sparse.
-    model = PCA(n_components, svd_solver="covariance_eigh")
-    components = model.fit_transform(sparse.vstack(blocks, format="csr").astype(np.float64))
+    expression = sparse.vstack(blocks, format="csr").astype(np.float64)
+    if n_spots < len(names) / 2:  # a small slice: the dense matrix is small, its covariance large
+        model = PCA(n_components, svd_solver="full")
+        components = model.fit_transform(expression.toarray())
+    else:  # through the genes × genes covariance: exact, deterministic, and the matrix stays sparse
+        model = PCA(n_components, svd_solver="covariance_eigh")
+        components = model.fit_transform(expression)
     facts = {
         "n_components": n_components,
         "n_genes": len(names),

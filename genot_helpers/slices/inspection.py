@@ -31,6 +31,7 @@ from .slices import (
     check_values,
     find_labels,
     sections_fix,
+    shared_positions,
 )
 from .values import find_counts, is_numeric, slice_kind
 
@@ -350,10 +351,18 @@ def place_rows(adata: AnnData, key: str) -> list[Row]:
         fix = "a slice is flat, not a line: are these really x and y?"
         found = f"all spots on one line ({width:g} × {height:g} units)."
         rows = [Row("positions", LOOK, found, fix)]
-    rows += mended_by("duplicates", doubled) or [_same_profiles(adata)]
+    rows += mended_by("duplicates", doubled) or [_doubled(adata, points, key)]
     if adata.n_obs > 2 and not doubled:
         rows += [_stray(points), _unit(adata, points)]
     return rows
+
+
+def _doubled(adata: AnnData, points: np.ndarray, key: str) -> Row:
+    """Report spots that share a position, if any, else spots with the same profile."""
+    shared = shared_positions(points, adata.obs_names.to_numpy(), key)
+    if shared is None:
+        return _same_profiles(adata)
+    return Row("duplicates", LOOK, shared.found, shared.fix)
 
 
 def _positions_elsewhere(adata: AnnData) -> str:
