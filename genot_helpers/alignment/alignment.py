@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..shared_features import ExpressionMap, check_pair, expression_maps
 from ..slices.slices import SliceError, record
 from .fit import (
@@ -47,6 +48,7 @@ _OTHER_ANGLE = 30.0
 _REFINEMENTS = {"coupling": refine_by_coupling, "outline": refine_by_outline}
 
 
+@checked
 def align(
     left: AnnData,
     right: AnnData,
@@ -166,6 +168,7 @@ def align(
     )
 
 
+@checked
 def apply_alignment(
     adata: AnnData,
     alignment: Alignment | SimilarityTransform,

@@ -21,6 +21,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from ..arguments import checked
 from ..comparable import comparable_places, coordinates, sparse_log_profiles
 from ..slices.geometry import squares
 from ..slices.slices import SliceError
@@ -44,6 +45,7 @@ __all__ = [
 _FEWEST_SPOTS = 20
 
 
+@checked
 def score_carried(
     carried: AnnData,
     measured: AnnData,
@@ -212,6 +214,7 @@ class CarriedMaps(NamedTuple):
     correlation: NDArray
 
 
+@checked
 def carried_maps(
     carried: AnnData, measured: AnnData, genes: Sequence[str], *, spatial_key: str = "spatial"
 ) -> CarriedMaps:
@@ -251,6 +254,7 @@ def carried_maps(
 VERDICTS = ("as good as measured again", "in part", "lost", "cannot tell")  # the best first
 
 
+@checked
 def score_transfer(
     rows: Mapping[str, AnnData],
     measured: AnnData,
@@ -313,6 +317,7 @@ def score_transfer(
     return sum(tables) / n_repeats
 
 
+@checked
 def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.DataFrame:
     """Judge for every gene, by its map alone, whether it survived the transfer.
 
@@ -366,6 +371,7 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
 # spots are as large as a square has not measured the variation within squares.
 
 
+@checked
 def score_levels(
     carried: AnnData, measured: AnnData, side: float, *, spatial_key: str = "spatial"
 ) -> pd.DataFrame:

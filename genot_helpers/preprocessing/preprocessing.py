@@ -22,6 +22,7 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ..arguments import checked
 from ..slices.geometry import squares
 from ..slices.sections import Slices, by_section, embedding, named_slices, rows_of_each
 from ..slices.slices import SliceError, as_labels, check_slice, record
@@ -39,6 +40,7 @@ __all__ = [
 
 
 @by_section
+@checked
 def preprocess(
     slices: Slices,
     *,
@@ -87,6 +89,7 @@ def preprocess(
 
 
 @by_section
+@checked
 def normalise(
     slices: Slices, *, scale: bool = False, key_added: str = "log1p", section_key: str | None = None
 ) -> None:
@@ -165,6 +168,7 @@ def _take_logarithms(named: Mapping[str, ad.AnnData], scale: bool, key_added: st
 
 
 @by_section
+@checked
 def joint_components(
     slices: Slices,
     *,
@@ -265,6 +269,7 @@ def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[st
 
 
 @by_section
+@checked
 def smooth_components(
     slices: Slices,
     *,
@@ -306,6 +311,7 @@ def smooth_components(
 # together are both brought to the resolution of the coarser one.
 
 
+@checked
 def pool_spots(
     adata: AnnData,
     side: float,

@@ -18,6 +18,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from .features import control_features, list_some
 from .geometry import micrometres_per_unit, nearest_distance, pictures
 from .joined import find_joined, looks_like_sections
@@ -53,6 +54,7 @@ _SHALLOW = 0.05  # of the median total
 _IDENTIFIER = r"ENS[A-Z]*G\d{6,}(\.\d+)?"  # how Ensembl calls genes
 
 
+@checked
 def inspect_slice(
     adata: AnnData,
     *,
@@ -424,6 +426,7 @@ def _unit(adata: AnnData, points: np.ndarray) -> Row:
 # Small repairs of a slice that a reader asks for by name; nothing is guessed.
 
 
+@checked
 def set_positions(
     adata: AnnData, source: str | Sequence[str], *, key_added: str = "spatial"
 ) -> None:

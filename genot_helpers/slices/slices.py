@@ -26,6 +26,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from ..arguments import checked
 from .joined import Joined, find_joined
 from .values import check_matrix, holds_counts, is_numeric, scan
 
@@ -88,6 +89,7 @@ class SliceError(ValueError):
         self.problems = problems
 
 
+@checked
 def check_slice(
     adata: AnnData,
     *,
@@ -149,6 +151,7 @@ def check_slice(
         raise SliceError("\n".join([f"{name} cannot be used: {count}.", *lines]), problems)
 
 
+@checked
 def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
     """Find the column of ``obs`` that holds the annotation.
 
