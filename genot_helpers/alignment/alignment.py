@@ -11,6 +11,7 @@ the warp (:func:`genot_helpers.fit_warp`). Published ways, for comparison: ``pub
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -417,11 +418,13 @@ def _rivals(found: Alignment, turned_over: Fit | None) -> Iterator[str]:
         )
     if turned_over is None or turned_over.score < _MIN_STRENGTH:
         return
-    agrees_better = turned_over.agreement > found.agreement
+    nothing = math.isnan(found.agreement)  # where nothing overlaps
+    agrees_better = nothing or turned_over.agreement > found.agreement
+    ours = "and does not fit as it is" if nothing else f"not {found.agreement:.2f}"
     if not found.side_chosen and agrees_better and _AS_WELL * turned_over.score > found.strength:
         yield (
             f"The right slice fits better mirrored (correlation {turned_over.agreement:.2f}, "
-            f"not {found.agreement:.2f}): was the section turned over? Then allow_reflection=True."
+            f"{ours}): was the section turned over? Then allow_reflection=True."
         )
     if found.side_chosen and (agrees_better or turned_over.score > _AS_WELL * found.strength):
         yield (
