@@ -29,7 +29,7 @@ export RPY2_CFFI_MODE := ABI
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONHASHSEED := 0
 
-.PHONY: help install demo run sweep test lab notebooks site site-serve bench lint student instructor offline-bundle clean
+.PHONY: help install demo run sweep test check lab notebooks site site-serve bench lint student instructor live offline-bundle clean
 
 help: ## Show this list
 	@echo "GenOT notebooks. Targets:"
@@ -43,13 +43,13 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@echo "Installing the pinned packages into $(VENV)/ (a few minutes the first time) ..."
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@if test -n "$(TORCH_INDEX)"; then $(BIN)/python -m pip install --quiet -c constraints.txt --index-url "$(TORCH_INDEX)" torch; fi
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r]"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,io]"
 	@touch $@
 
 # What only tests, sweeps, the site and the course need comes on top, when first asked for.
 $(BIN)/.installed-all: $(BIN)/.installed
 	@echo "Installing what tests, sweeps, site and course need ..."
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,sweeps,site,teaching,test]"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,io,sweeps,site,teaching,test]"
 	@touch $@
 
 demo: install ## Notebook 01 on embedded (simulated) data: scores and an HTML page, about 2 minutes
@@ -63,6 +63,9 @@ sweep: $(BIN)/.installed-all ## A table of runs with Snakemake: make sweep TABLE
 
 test: $(BIN)/.installed-all ## The whole test suite, notebooks included (set GENOT_DATA_DIR for the real slices)
 	@$(BIN)/python -m pytest $(PYTEST)
+
+check: $(BIN)/.installed-all lint ## Style, and the tests that need no notebook and no measured slice (two minutes)
+	@$(BIN)/python -m pytest $(PYTEST) -m "not notebook and not slow and not real_data"
 
 lab: install ## JupyterLab in this environment
 	@$(BIN)/jupyter lab notebooks
@@ -90,6 +93,9 @@ student: $(BIN)/.installed-all ## Notebooks without solutions, with their checks
 
 instructor: $(BIN)/.installed-all ## Notebooks with solutions and notes for teachers, and a course folder for nbgrader
 	@$(BIN)/python -m teaching.editions instructor
+
+live: $(BIN)/.installed-all ## Notebooks to code along with: text kept, code cells empty but for their first comment
+	@$(BIN)/python -m teaching.editions live
 
 offline-bundle: $(BIN)/.installed-all ## A folder for a USB stick: wheels, student edition, install script
 	@$(BIN)/python -m teaching.bundle $(if $(TORCH_INDEX),--torch-index "$(TORCH_INDEX)")

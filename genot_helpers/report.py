@@ -16,14 +16,19 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 from PIL import Image
 
 from .files import atomic_path, check_output_dir
 from .results import package_versions
 
-__all__ = ["write_report"]
+__all__ = ["colour_checklist", "write_report"]
 
 _WIDEST = 1600  # pixels
+_COLOURS = {  # of the words of a checklist, as in the page
+    "mend": "background: #d55e00; color: white",
+    "look": "background: #f9efb0; color: black",
+}
 
 Item = str | Sequence | pd.DataFrame | Path
 """What a section of a report can hold."""
@@ -111,6 +116,36 @@ def write_report(
     with atomic_path(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
     return path
+
+
+def colour_checklist(table: pd.DataFrame) -> Styler:
+    """Colour the words "look" and "mend" of a checklist, for a notebook to show.
+
+    Parameters
+    ----------
+    table
+        What :func:`genot_helpers.inspect_slice` returns, or several of them joined. A named index
+        is shown as columns. Nothing is written.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+        A table whose text is escaped: names of genes, labels and slices come from a reader's file,
+        and markup in them is shown, not run.
+
+    Examples
+    --------
+    >>> gh.colour_checklist(gh.inspect_slice(adata))  # doctest: +SKIP
+    """
+    if any(name is not None for name in table.index.names):
+        table = table.reset_index()
+    styled = (
+        table.style.hide(axis="index").format(escape="html").format_index(escape="html", axis=1)
+    )
+    styled = styled.map(lambda word: _COLOURS.get(word, ""))
+    return styled.set_properties(
+        **{"text-align": "left", "white-space": "pre-wrap", "max-width": "28em"}
+    )
 
 
 def _template() -> jinja2.Template:

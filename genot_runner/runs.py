@@ -350,6 +350,13 @@ def _execute(
         ) from problem
     except NoSuchKernel as problem:
         raise NotebookError(f"{source.name} wants a kernel that is missing: {problem}") from problem
+    except RuntimeError as problem:
+        if watch.stopped is None:
+            raise
+        record["error"] = watch.stopped
+        raise NotebookError(
+            f"{source.name} was stopped before its first cell. {watch.stopped}"
+        ) from problem
     except OSError as problem:  # the disk is full, or the folder is gone
         record["failed_cell"] = number = _last_begun(unfinished)
         raise NotebookError(

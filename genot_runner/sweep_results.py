@@ -15,7 +15,7 @@ from typing import Any
 
 from genot_helpers.files import atomic_path
 
-from .run_folder import read_record
+from .run_folder import KILLED, read_record
 
 __all__ = ["collect_results", "is_whole", "summarise_states"]
 
@@ -126,6 +126,8 @@ def _row(folder: Path, name: str, run: Mapping[str, Any]) -> dict[str, Any]:
     record = read_record(folder)
     if record is None:
         record = {"status": "missing", "error": _MISSING, "parameters": run["parameters"]}
+    if record["status"] == "running":  # it has been told to end, or goes on without its sweep
+        record |= {"status": "interrupted", "error": record.get("error") or KILLED}
     metrics, problem = _metrics(folder) if record["status"] == "finished" else ({}, "")
     if problem:
         record |= {"status": "failed", "error": problem}

@@ -1,7 +1,8 @@
-"""The student edition (no solutions) and the instructor edition (solutions and notes).
+"""The editions: student (no solutions), instructor (solutions and notes), live (to code along).
 
     python -m teaching.editions student      # dist/genot-notebooks-student.zip
     python -m teaching.editions instructor   # dist/genot-notebooks-instructor.zip
+    python -m teaching.editions live         # dist/genot-notebooks-live.zip
 
 The notebooks in notebooks/ are the only source. The converters are nbgrader's. Notes for teachers
 live in teaching/notes and are put in here, so that no reader of the notebooks meets them and no
@@ -10,8 +11,11 @@ edition for students can keep one by mistake.
 
 from __future__ import annotations
 
+import ast
+import io
 import re
 import sys
+import tokenize
 from copy import deepcopy
 from pathlib import Path
 
@@ -100,6 +104,72 @@ def _note(number: int, text: str) -> NotebookNode:
     return new_markdown_cell(source, id=f"note-{number}", metadata={"tags": [NOTE]})
 
 
+def live_edition(notebook: NotebookNode) -> NotebookNode:
+    """Return a copy of a notebook to code along with: prose stays, code is for the room to write.
+
+    A code cell keeps its first comment, and the titles of its figures as comments. The cells of
+    parameters and of imports stay whole, as typing them teaches nothing; exercises are those of
+    the student edition.
+    """
+    edition = student_edition(notebook)
+    kept = {at for one in find_exercises(notebook) for at in (one.task, one.solution, one.check)}
+    for position, cell in enumerate(edition.cells):
+        if cell.cell_type == "code" and position not in kept and not _stays_whole(cell):
+            titles = [f"# figure: {title}" for title in _figure_titles(cell.source)]
+            cell.source = "\n".join([*_first_comment(cell.source), *titles])
+    return edition
+
+
+def _stays_whole(cell: NotebookNode) -> bool:
+    """Say whether a cell holds the parameters or imports the helper module."""
+    return "parameters" in cell.metadata.get("tags", []) or bool(
+        re.search(r"^import genot_helpers\b", cell.source, flags=re.MULTILINE)
+    )
+
+
+def _first_comment(source: str) -> list[str]:
+    """Return the lines of the first comment in code, as full lines; none where there is none."""
+    comments = [
+        token
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT and not token.string.startswith(("# fmt:", "# noqa"))
+    ]
+    lines: list[str] = []
+    for token in comments:
+        alone = not token.line[: token.start[1]].strip()
+        follows = not lines or token.start[0] == comments[0].start[0] + len(lines)
+        if not follows or (lines and not alone):
+            break
+        lines.append(token.string)
+        if not alone:
+            break
+    return lines
+
+
+def _figure_titles(source: str) -> list[str]:
+    """Return the titles that code gives to figures, in order, as they are written there."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        named = [one.value for one in node.keywords if one.arg in ("title", "titles")]
+        if getattr(node.func, "attr", "") in ("set_title", "suptitle"):
+            named += node.args[:1]
+        found += [(one.lineno, one.col_offset, text) for one in named for text in _texts(one)]
+    return [text for _, _, text in sorted(found)]
+
+
+def _texts(value: ast.expr) -> list[str]:
+    """Return the texts in an expression; what is computed stands in braces."""
+    if isinstance(value, ast.Constant):
+        return [value.value] if isinstance(value.value, str) else []
+    if isinstance(value, ast.JoinedStr):
+        return [ast.unparse(value)[2:-1]]
+    if isinstance(value, ast.List | ast.Tuple):
+        return [text for one in value.elts for text in _texts(one)]
+    return []
+
+
 def student_files() -> dict[str, bytes]:
     """Return the student edition: path in the archive → contents."""
     files = {"README.md": (HERE / "students.md").read_bytes(), **installable_files()}
@@ -122,15 +192,23 @@ def instructor_files() -> dict[str, bytes]:
     return files
 
 
+def live_files() -> dict[str, bytes]:
+    """Return the edition to code along with: path in the archive → contents."""
+    files = {"README.md": (HERE / "live.md").read_bytes(), **installable_files()}
+    for path in course_notebooks():
+        files[f"notebooks/{path.name}"] = _as_bytes(live_edition(read_notebook(path)))
+    return files
+
+
 def _as_bytes(notebook: NotebookNode) -> bytes:
     return (nbformat.writes(notebook, version=4) + "\n").encode()
 
 
-EDITIONS = {"student": student_files, "instructor": instructor_files}
+EDITIONS = {"student": student_files, "instructor": instructor_files, "live": live_files}
 
 
 def make_edition(edition: str, folder: str | Path = CHECKOUT / "dist") -> Path:
-    """Write an edition, "student" or "instructor", as one archive; return its path."""
+    """Write an edition, one of :data:`EDITIONS`, as one archive; return its path."""
     name = f"genot-notebooks-{edition}"
     return write_zip(EDITIONS[edition](), Path(folder) / f"{name}.zip", top=name)
 

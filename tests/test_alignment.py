@@ -37,8 +37,8 @@ from genot_helpers.alignment.fit import (
     refine_by_maps,
     refine_by_outline,
     residual_shift,
+    search_placements,
 )
-from genot_helpers.alignment.search import search_placements
 from genot_helpers.alignment.transforms import choose_scale
 from genot_helpers.shared_features import ExpressionMap, check_pair, expression_maps
 from genot_helpers.simulation import simulate_embryo, simulate_olfactory_bulb

@@ -13,8 +13,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 import genot_helpers as gh
-from genot_helpers.domains.cell_types import type_names
-from genot_helpers.domains.composition_field import bound, climb, field_of
+from genot_helpers.domains.composition_field import bound, climb_field, field_of, type_names
 
 SHARES = np.array([[0.6, 0.2, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]])
 QUICK = {"n_starts": 12, "n_kept": 4, "n_codebooks": 3, "n_types": 4, "progress": False}
@@ -90,7 +89,7 @@ def test_a_step_and_the_bound_are_those_of_the_textbook(problem):
     field = field_of(codebooks, A, beta, a)
     height, new = textbook_step(codebooks, A.toarray(), q.astype(float), beta, a)
     assert bound(field, q) == pytest.approx(height, rel=1e-3, abs=1e-3)
-    _, moved = climb(field, q, 1)
+    _, moved = climb_field(field, q, 1)
     np.testing.assert_allclose(moved, 0.3 * q + 0.7 * new, atol=1e-4)
 
 
@@ -138,7 +137,7 @@ def test_climbing_raises_the_bound():
     q = rng.dirichlet(np.ones(3), 300).astype("float32")
     heights = [bound(field, q)]
     for _ in range(15):
-        height, q = climb(field, q, 1)
+        height, q = climb_field(field, q, 1)
         heights.append(height)
     assert np.all(np.diff(heights) > -1e-2)
     assert heights[-1] > heights[0] + 1
@@ -263,6 +262,21 @@ def test_types_are_named_by_the_genes_that_mark_them():
     names = type_names({"slice": adata}, types, "log1p")
     for number, name in enumerate(names):
         assert name in [f"gene{3 * number + more}" for more in range(3)]
+
+
+def test_confidence_is_the_share_of_the_nearest_in_the_same_domain():
+    slices = {"one": nucleus(seed=1), "other": nucleus(40, seed=2)}
+    found = gh.cluster_composition(slices, 3, **QUICK)
+    begin = 0
+    for adata in slices.values():
+        xy = adata.obsm["spatial"]
+        here = found.labels[begin : begin + len(xy)]
+        distance = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+        nearest = np.argsort(distance, axis=1)[:, :61]
+        expected = (here[nearest] == here[:, None]).mean(axis=1)
+        np.testing.assert_allclose(found.confidence[begin : begin + len(xy)], expected)
+        begin += len(xy)
+    assert found.votes.max() <= 1
 
 
 # --- bad input -----------------------------------------------------------------------------------

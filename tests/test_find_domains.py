@@ -102,6 +102,9 @@ def test_mixed_cells_go_to_compositions_and_layered_spots_to_the_mixture():
     assert adjusted_rand_score(cells.obs["band"], cells.obs["genot_domain"]) > 0.7
     found = gh.find_domains(spots, 2, progress=False)
     assert found.model == "mixture"
+    np.testing.assert_allclose(spots.obs["genot_confidence"], found.result.confidence, rtol=1e-6)
+    inside = np.abs(spots.obsm["spatial"][:, 0] - 25) > 15
+    assert found.result.confidence[inside].mean() > found.result.confidence[~inside].mean()
     assert adjusted_rand_score(spots.obs["band"], spots.obs["genot_domain"]) > 0.7
 
 

@@ -307,3 +307,21 @@ def test_names_that_are_no_text(tiny, capsys, tmp_path):
     for name in ("a" * 5000, "\0.ipynb", "a" * 5000 + ".ipynb"):
         with pytest.raises(NotebookError):
             run_notebook(name)
+
+
+def test_a_limit_that_ends_a_kernel_before_its_first_cell_is_told(tiny, tmp_path, monkeypatch):
+    def execute_notebook(source, executed, *, kernel_manager_class, **options):
+        watches[-1].stopped = "It took longer than its limit of 0.1 minutes."
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    watches, watch = [], runs.KernelWatch
+
+    def noted(*arguments):
+        watches.append(watch(*arguments))
+        return watches[-1]
+
+    monkeypatch.setattr(runs, "KernelWatch", noted)
+    monkeypatch.setattr(runs.papermill, "execute_notebook", execute_notebook)
+    with pytest.raises(NotebookError, match=r"before its first cell\. It took longer"):
+        run(tiny, tmp_path / "results")
+    assert "longer than its limit" in read_record(tmp_path / "results")["error"]

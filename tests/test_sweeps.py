@@ -23,7 +23,7 @@ from sweep_runs import (
 
 from genot_runner import sweeps
 from genot_runner.notebooks import NotebookError
-from genot_runner.run_folder import locked
+from genot_runner.run_folder import locked, read_record
 from genot_runner.sweep_results import collect_results
 from genot_runner.sweeps import run_sweep
 
@@ -177,7 +177,11 @@ def test_damaged_results_are_told_and_done_again(table, tmp_path):
     again = sweep(table, folder)
     assert again.returncode == 0, again.stderr
     assert "4 finished" in again.stdout
-    assert [executions(folder)[name] for name in sorted(results(folder))] == [2, 2, 2, 1]
+    # They run in a new folder inside their own, whose grandparent is runs/: three of them.
+    assert sum(executions(folder / "runs").values()) == 3
+    for name in damaged:
+        assert json.loads((folder / "runs" / name / "metrics.json").read_text())["ari"] > 0.5
+        assert read_record(folder / "runs" / name)["status"] == "finished"
 
 
 def test_a_sweep_with_a_missing_run_is_no_success(table, tmp_path, monkeypatch):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tokenize
 import tomllib
 import zipfile
 from pathlib import Path
@@ -25,6 +27,8 @@ from teaching.editions import (
     NOTE,
     instructor_edition,
     instructor_files,
+    live_edition,
+    live_files,
     make_edition,
     read_notes,
     student_edition,
@@ -106,6 +110,57 @@ def test_instructor_edition_has_notes_where_they_belong(path: Path) -> None:
     kept = [cell for cell in edition.cells if NOTE not in cell.metadata.get("tags", [])]
     assert [cell.source for cell in kept] == [cell.source for cell in notebook.cells]
     assert student_edition(edition).cells == student_edition(notebook).cells
+
+
+def _comments_only(source: str) -> bool:
+    blank = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return all(token.type in blank for token in tokens)
+
+
+@every_notebook
+def test_live_edition_keeps_the_text_and_leaves_the_code_to_the_room(path: Path) -> None:
+    notebook = read_notebook(path)
+    live, student = live_edition(notebook), student_edition(notebook)
+    nbformat.validate(live)
+    exercises = find_exercises(notebook)
+    given = {at for one in exercises for at in (one.solution, one.check)}
+    emptied = 0
+    for position, (cell, lesson) in enumerate(zip(live.cells, student.cells, strict=True)):
+        whole = "parameters" in cell.metadata.get("tags", []) or "import genot" in cell.source
+        if cell.cell_type == "markdown" or position in given or whole:
+            assert cell.source == lesson.source
+        else:
+            assert _comments_only(cell.source), cell.source
+            emptied += 1
+    assert emptied >= 5
+    assert not [cell for cell in live.cells if "BEGIN SOLUTION" in cell.source]
+
+
+def test_a_live_cell_keeps_its_first_comment_and_the_titles_of_figures() -> None:
+    notebook = read_notebook(NOTEBOOKS[0])
+    source = (
+        "values = [1, 2]  # of all spots\nfigure, ax = plt.subplots()  # later\n"
+        'ax.set_title(f"Counts of {gene}")\ngh.plot_domains(adata, titles=["Annotated", name])\n'
+        'figure.suptitle("All")\n# last\n'
+    )
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(source))
+    notebook.cells.insert(2, nbformat.v4.new_code_cell("# Two lines\n# of one comment\nx = '# 1'"))
+    notebook.cells.insert(3, nbformat.v4.new_code_cell("x = '# no comment'  # noqa: E501"))
+    wanted = "# of all spots\n# figure: Counts of {gene}\n# figure: Annotated\n# figure: All"
+    cells = live_edition(notebook).cells
+    assert [cell.source for cell in cells[1:4]] == [wanted, "# Two lines\n# of one comment", ""]
+
+
+def test_live_archive_can_be_installed_and_holds_no_solution(tmp_path: Path) -> None:
+    archive = make_edition("live", tmp_path)
+    with zipfile.ZipFile(archive) as packed:
+        contents = {name.partition("/")[2]: packed.read(name) for name in packed.namelist()}
+    assert contents == live_files()
+    assert set(contents) == set(student_files())
+    for name, content in contents.items():
+        assert not (name.endswith(".ipynb") and b"BEGIN SOLUTION" in content), name
+    assert b"code along" in contents["README.md"]
 
 
 def test_notes_and_exercises_must_fit() -> None:

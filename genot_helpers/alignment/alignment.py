@@ -1,6 +1,6 @@
 """Two slices into one frame: the right one is rotated, shifted (and scaled) onto the left one.
 
-:func:`align` searches all angles and shifts (``search.py``), so that no start is needed and slices
+:func:`align` searches all angles and shifts (``fit.py``), so that no start is needed and slices
 may overlap in part; fits the best few finely (``fit.py``); and judges the best of these by overlap,
 residual and agreement (:func:`judge`). Expression decides and not the outline, which is misleading
 where a capture area cuts the tissue off. :func:`apply_alignment` writes the coordinates.
@@ -22,13 +22,14 @@ import numpy as np
 from ..shared_features import ExpressionMap, check_pair, expression_maps
 from ..slices.slices import SliceError, record
 from .fit import (
+    Fit,
     measure_fit,
     refine_by_coupling,
     refine_by_maps,
     refine_by_outline,
     residual_shift,
+    search_placements,
 )
-from .search import Fit, search_placements
 from .transforms import SimilarityTransform, choose_scale
 
 if TYPE_CHECKING:

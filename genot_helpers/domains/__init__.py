@@ -1,11 +1,10 @@
 """From an embedding or cell types to spatial domains, with a confidence for each spot."""
 
 from .clusterers import cluster_leiden, cluster_louvain, cluster_mclust, cluster_with
-from .composition import CompositionDomains, cluster_composition
+from .composition import CompositionDomains, choose_n_compositions, cluster_composition
 from .domains import choose_n_domains, cluster_mixture, refine_domains
 from .front_door import FoundDomains, find_domains, neighbour_agreement
 from .mixture import Consensus
-from .number_of_compositions import choose_n_compositions
 
 __all__ = [
     "CompositionDomains",

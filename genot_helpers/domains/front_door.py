@@ -23,10 +23,11 @@ from ..arguments import checked
 from ..encoder.closed_form import spectral_embedding
 from ..preprocessing.graph import spatial_graph
 from ..preprocessing.preprocessing import preprocess
-from ..slices.sections import Slices, named_slices
+from ..slices.sections import Slices, by_section, named_slices, rows_of_each
 from ..slices.slices import SliceError, record
-from ..slices.values import holds_counts, holds_logarithms
+from ..slices.values import holds_counts, holds_logarithms, plain_matrix
 from .composition import CompositionDomains, check_number_of_domains, cluster_composition
+from .composition_field import share_around
 from .domains import cluster_mixture, confidence_key
 from .mixture import Consensus
 
@@ -72,7 +73,7 @@ class FoundDomains(NamedTuple):
 
 def _as_counts(adata: AnnData) -> sparse.csr_matrix:
     """Whole numbers to split: counts, or the closest to counts that the values allow."""
-    X = sparse.csr_matrix(adata.X, dtype=np.float64, copy=True)
+    X = sparse.csr_matrix(plain_matrix(adata.X), dtype=np.float64, copy=True)
     if not (np.isfinite(X.data).all() and (X.data >= 0).all()):
         raise SliceError("X holds values that are negative or not finite; give counts or values.")
     if holds_counts(adata):
@@ -177,6 +178,7 @@ def neighbour_agreement(
     return top / bottom if bottom > 0 else 0.0
 
 
+@by_section
 @checked(threshold=(0, 1))
 def find_domains(
     slices: Slices,
@@ -188,6 +190,7 @@ def find_domains(
     key_added: str = "genot_domain",
     seed: int = 0,
     progress: bool | None = None,
+    section_key: str | None = None,
 ) -> FoundDomains:
     """Find spatial domains by the model that fits the slices, and say why.
 
@@ -213,13 +216,17 @@ def find_domains(
         Slide-seq .37 and .57, bins of Stereo-seq .35 to .50, osmFISH .49, spots of Spatial
         Transcriptomics .51 to .66, Visium .78 to .86, cells of an embryo (seqFISH) .79.
     key_added
-        Writes ``obs[key_added]`` and its confidence, and to ``uns["genot"][key_added]``, besides
-        the facts that the model writes, ``model``, ``neighbour_agreement`` and ``why``. What else
-        is written is listed in the result.
+        Writes ``obs[key_added]`` and its confidence (float32): for both models the share of a spot
+        and its 60 nearest that are in its domain; of spots given .8 about .8 are right. Writes to
+        ``uns["genot"][key_added]``, besides the facts that the model writes, ``model``,
+        ``neighbour_agreement`` and ``why``. What else is written is listed in the result.
     seed
         Same seed and machine: the same domains.
     progress
         None shows a progress bar in a terminal or notebook only.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -255,7 +262,7 @@ def find_domains(
         result = cluster_composition(named, n_domains, type_key=type_key, **options)
     else:
         _make_embedding(named)
-        result = cluster_mixture(named, n_domains, **options)
+        result = _with_confidence(named, cluster_mixture(named, n_domains, **options), key_added)
     for name, adata in named.items():
         made_by = adata.uns["genot"][key_added]
         facts = {"model": chosen, "neighbour_agreement": agreement[name], "why": why}
@@ -280,6 +287,15 @@ def _choice(s: float, threshold: float, asked: str, type_key: str | None) -> tup
     close = abs(s - threshold) < _CLOSE and asked == "auto"
     doubt = " That is close to the border: look at the other model too." if close else ""
     return fits, f"{why}: {_MODELS[fits]}.{doubt}"
+
+
+def _with_confidence(named: Mapping[str, AnnData], result: Consensus, key_added: str) -> Consensus:
+    """Give both models the same kind of confidence: how far a spot lies from other domains."""
+    points = [np.asarray(one.obsm["spatial"], dtype=float)[:, :2] for one in named.values()]
+    confidence = share_around(points, result.labels)
+    for adata, rows in rows_of_each(named.values(), confidence):
+        adata.obs[confidence_key(key_added)] = rows.astype(np.float32)
+    return result._replace(confidence=confidence)
 
 
 def _slots(adata: AnnData) -> set[str]:

@@ -9,7 +9,6 @@ from .carried_scores import (
     score_transfer,
     zeros_by_counting,
 )
-from .cut import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .evaluation import (
     confidence_by_correctness,
     match_domains,
@@ -34,6 +33,7 @@ from .matching import (
     name_domains_like,
     rename_domains,
 )
+from .measures import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .reading_scores import (
     beside_rivals,
     flat_scores,

@@ -28,6 +28,7 @@ from ..comparable import (
 )
 from ..shared_features import shared_genes
 from ..slices.slices import SliceError, find_labels
+from ..slices.values import plain_matrix
 from . import measures
 from .gene_maps import compare_maps
 from .measures import averaging, classifier_auc, compare_genes
@@ -407,7 +408,7 @@ def nearest_expression(
     if n_neighbors < 1:
         raise ValueError(f"n_neighbors is {n_neighbors}; give 1 or more.")
     at, points = comparable_places(target, source, ("target", "source"), spatial_key=spatial_key)
-    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(source.X)
+    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(plain_matrix(source.X))
     carried = ad.AnnData(
         sparse.csr_matrix(values, dtype=np.float32), obs=target.obs.copy(), var=source.var.copy()
     )

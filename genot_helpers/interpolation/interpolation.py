@@ -14,9 +14,10 @@ at (1 - t) x + t y at position t. The steps, in the order in which the functions
 6. ``X``: one real spot for each position, chosen to reproduce the local means (``placement.py``);
    ``layers["mean"]``: every gene's local mean, or from a decoder (:mod:`genot_helpers.decoder`).
 
-Every width and weight is set from the two slices; the slice in between is never looked at. The
-GenOT paper (Wang et al. 2026, doi 10.1186/s13059-026-04166-z) interpolates by fused
-Gromov-Wasserstein barycenters instead: see :mod:`genot_helpers.transport`.
+Small or noisy sections are treated with more caution, and the result says so
+(``small_sections.py``). Every width and weight is set from the two slices; the slice in between is
+never looked at. The GenOT paper (Wang et al. 2026, doi 10.1186/s13059-026-04166-z) interpolates by
+fused Gromov-Wasserstein barycenters instead: see :mod:`genot_helpers.transport`.
 """
 
 from __future__ import annotations

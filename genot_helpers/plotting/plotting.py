@@ -26,11 +26,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from ..evaluation.cut import cut_strip, domains_by_height
 from ..evaluation.evaluation import match_domains
+from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
 from ..runtime import sq
-from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_side
+from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 
 __all__ = [
     "PALETTE",
@@ -110,8 +110,8 @@ def colour_domains(
 
 def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
     """Return the tissue image as squidpy wants it (or nothing) and its pixels per unit."""
-    for stored in adata.uns.get("spatial", {}).values():
-        images, factors = stored.get("images", {}), stored.get("scalefactors", {})
+    for stored in own_pictures(adata).values():
+        images, factors = dict(stored.get("images", {})), dict(stored.get("scalefactors", {}))
         for resolution in sorted(images):  # the high resolution comes first
             factor = factors.get(f"tissue_{resolution}_scalef")
             if factor is not None and "spot_diameter_fullres" in factors:
@@ -281,7 +281,7 @@ def plot_genes(
         raise KeyError(f"There is no layers[{layer!r}]. Run normalise first, or pass layer=None.")
     figure, axes = make_panels(len(measured), adata, n_columns)
     for gene, ax in zip(measured, axes, strict=True):
-        values = adata[:, [gene]].to_df(layer)[gene]
+        values = adata[:, [gene]].to_df(layer)[gene].astype(float)
         draw_slice(adata, values, ax, title=gene, cmap="magma")
     what = "log(1 + normalised counts)" if layer == "log1p" else layer or "X"
     figure.suptitle(f"Expression, {what}", fontsize=11)

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 
 from ..evaluation.carried_scores import VERDICTS, carried_maps
-from ..slices.geometry import micrometres_per_unit
+from ..slices.geometry import micrometres_per_unit, own_pictures
 from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
 
 __all__ = [
@@ -214,7 +214,7 @@ def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     """
     total = pd.Series(np.asarray(adata.X.sum(axis=1), float).ravel(), adata.obs_names)
     n_genes = pd.Series(np.asarray((adata.X > 0).sum(axis=1), float).ravel(), adata.obs_names)
-    with_image = image and any(one.get("images") for one in adata.uns.get("spatial", {}).values())
+    with_image = image and any(one.get("images") for one in own_pictures(adata).values())
     figure, axes = make_panels(2 + with_image, adata)
     if with_image:
         place = pd.Series(pd.Categorical(["spot"] * adata.n_obs), adata.obs_names)

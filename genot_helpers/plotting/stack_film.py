@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,11 +106,26 @@ def _as_gif(pictures: list[Image.Image], pauses: list[int]) -> bytes:
 
 
 def film_as_html(path: str | Path, description: str = "film through the slices"):
-    """Return a film for a notebook to show, inside the page, so that it plays without the file."""
+    """Return a film for a notebook to show, inside the page, so that it plays without the file.
+
+    Parameters
+    ----------
+    path
+        The film, a GIF.
+    description
+        What readers hear who cannot see it. Plain text: a gene's name that holds markup is shown,
+        not run.
+
+    Returns
+    -------
+    IPython.display.HTML
+        An image with the film in it.
+    """
     from IPython.display import HTML
 
     data = base64.b64encode(Path(path).read_bytes()).decode("ascii")
-    return HTML(f'<img alt="{description}" src="data:image/gif;base64,{data}">')
+    said = html.escape(description)
+    return HTML(f'<img alt="{said}" src="data:image/gif;base64,{data}">')
 
 
 def _picture(stack, place: int, values, axis: ColourAxis, width: int) -> Image.Image:
@@ -138,7 +154,7 @@ def _picture(stack, place: int, values, axis: ColourAxis, width: int) -> Image.I
     ax.set(aspect="equal", xlabel=unit, title=name)
     ax.spines[:].set_visible(False)
     if axis.labels is None:
-        figure.colorbar(spots, ax=ax, shrink=0.6, label=axis.title.replace("<br>", ", "))
+        figure.colorbar(spots, ax=ax, shrink=0.6, label=axis.title.replace("\n", ", "))
     else:
         handles = [
             Line2D([], [], ls="", marker="o", color=colour, label=label)

@@ -4,11 +4,16 @@ Each slice lies at its depth in the tissue (``uns["genot"]["position_um"]``). Se
 compared with spots but close compared with the width of a tissue, so a stack drawn to scale is
 flat: the depth is exaggerated, and the axis says by how much. A film through the same slices is in
 ``stack_film.py``.
+
+Plotly reads some HTML in every text. Names of genes, labels and slices come from files: they are
+escaped here, so that they are shown as they are and never run.
 """
 
 from __future__ import annotations
 
+import html
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -114,14 +119,16 @@ def stack_figure(
         points = np.asarray(adata.obsm["spatial"], dtype=float)[:, :2]
         rows = np.sort(rng.permutation(adata.n_obs)[:max_spots])
         kind, line = _kind(adata)
-        texts = {} if axis.labels is None else {"text": [axis.name(code) for code in shown[rows]]}
+        texts = {}
+        if axis.labels is not None:
+            texts["text"] = [as_plotly_text(axis.name(code)) for code in shown[rows]]
         what = "%{text}" if texts else "%{marker.color:.2f}"
         marker = {"color": np.float32(shown[rows]), "coloraxis": "coloraxis", "line": {"width": 0}}
         marker["size"] = axis.sizes(shown[rows], marker_size)
         figure.add_scatter3d(
             **_place(points[rows], depth), mode="markers", marker=marker, opacity=opacity,
-            legendgroup=kind, showlegend=False, name=name, **texts,
-            hovertemplate=f"{color}: {what}<extra>{name}</extra>",
+            legendgroup=kind, showlegend=False, name=as_plotly_text(name), **texts,
+            hovertemplate=f"{as_plotly_text(color)}: {what}<extra>{as_plotly_text(name)}</extra>",
         )  # fmt: skip
         corners = ConvexHull(points).vertices
         figure.add_scatter3d(
@@ -203,11 +210,30 @@ def write_page(figure: go.Figure, path: str | Path) -> Path:
     """Write a plotly figure as a page that works without network, completely or not at all.
 
     The page holds plotly itself, about 5 MB.
+
+    Parameters
+    ----------
+    figure
+        Of :func:`stack_figure`, :func:`gene_flow_figure`, or made by plotly.
+    path
+        File to write. Its name, without what is no letter, digit or dash, names the figure inside.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
     """
     path = Path(path)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem) or "figure"
     with atomic_path(path) as unfinished:
-        figure.write_html(unfinished, include_plotlyjs=True, div_id=path.stem, config=_BUTTONS)
+        figure.write_html(unfinished, include_plotlyjs=True, div_id=name, config=_BUTTONS)
     return path
+
+
+def as_plotly_text(text: object) -> str:
+    """Escape a name for plotly: markup and templates in it are shown; line breaks stay."""
+    escaped = html.escape(str(text), quote=False).replace("%{", "%&#123;")
+    return escaped.replace("\n", "<br>")
 
 
 def embed_plotly() -> None:
@@ -277,14 +303,14 @@ def _furnish(figure, slices, depths, axis: ColourAxis, exaggeration) -> go.Figur
 
 def _colour_bar(axis: ColourAxis) -> dict:
     """Describe the colours: magma, dark for high as the page is white, or a step for each label."""
-    bar = {"title": axis.title, "len": 0.6, "thickness": 15}
+    bar = {"title": as_plotly_text(axis.title), "len": 0.6, "thickness": 15}
     if axis.labels is None:
         scale = [mpl.colors.to_hex(one) for one in mpl.colormaps["magma_r"](np.linspace(0, 1, 17))]
         return {"colorscale": scale, "cmin": axis.low, "cmax": axis.high, "colorbar": bar}
     n = len(axis.labels)
     edges = np.repeat(np.arange(n + 1) / n, 2)[1:-1]
     scale = list(zip(edges.tolist(), np.repeat(axis.colours, 2).tolist(), strict=True))
-    bar |= {"tickvals": list(range(n)), "ticktext": axis.labels}
+    bar |= {"tickvals": list(range(n)), "ticktext": [as_plotly_text(one) for one in axis.labels]}
     return {"colorscale": scale, "cmin": axis.low, "cmax": axis.high, "colorbar": bar}
 
 
@@ -356,7 +382,7 @@ def stack_values(
             for adata in slices
         ]
         high = max(float(np.quantile(np.concatenate(values), 0.995)), 1e-6)
-        return values, ColourAxis(f"{color}<br>log(1 + x)", 0.0, high)
+        return values, ColourAxis(f"{color}\nlog(1 + x)", 0.0, high)
     columns = [_column(name, adata, color) for name, adata in stack.items()]
     if all(pd.api.types.is_numeric_dtype(column) for column in columns):
         values = [column.to_numpy(float) for column in columns]
