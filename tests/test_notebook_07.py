@@ -64,7 +64,7 @@ def check_sentences(run: NotebookRun) -> None:
     assert metrics["used_warp"] == (
         metrics["unmatched_warped"] <= metrics["unmatched_straight"] + 0.01
     )
-    assert ("DOUBT ALL THAT FOLLOWS" in text) == (not metrics["alignment_trusted"])
+    assert ("NOT CONFIRMED" in text) == (not metrics["alignment_trusted"])
     won, level, lost = (metrics[f"scores_{one}"] for one in ("won", "level", "lost"))
     assert won + level + lost == metrics["scores_compared"]
     assert f"better than copies and union on {won}, level on {level}, worse on {lost}" in text
