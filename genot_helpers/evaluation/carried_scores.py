@@ -29,7 +29,7 @@ from .gene_maps import FLAT, MapPair, column_correlation, column_divergence, map
 from .generated_scores import halves
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "VERDICTS",
@@ -40,6 +40,7 @@ __all__ = [
     "score_carried",
     "score_levels",
     "score_transfer",
+    "zeros_by_counting",
 ]
 
 _FEWEST_SPOTS = 20
@@ -435,3 +436,44 @@ def score_levels(
     total = np.where(varies, real.var(axis=0), np.nan)
     scores["share_within"] = rests[0].var(axis=0) / total
     return pd.DataFrame(scores, index=genes).rename_axis("gene")
+
+
+def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64]:
+    """Compute the share of spots without a molecule of a gene that counting alone explains.
+
+    A gene with m molecules per spot on average has none in a spot of relative depth d with
+    probability exp(-m d), if molecules are caught at random (a Poisson distribution).
+
+    Parameters
+    ----------
+    means : array_like of float
+        (n_genes,) Mean molecules per spot of each gene.
+    totals : array_like of float
+        (n_spots,) Molecules of each spot; a hundred quantiles of them are used.
+
+    Returns
+    -------
+    ndarray of float64
+        (n_genes,) Shares from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If a mean is negative, or no spot has a molecule.
+
+    References
+    ----------
+    Svensson V. Droplet scRNA-seq is not zero-inflated. *Nature Biotechnology* 2020,
+    doi 10.1038/s41587-019-0379-5.
+
+    Examples
+    --------
+    >>> import genot_helpers as gh
+    >>> gh.evaluation.zeros_by_counting([0.0, 1.0], [500, 500]).round(3).tolist()
+    [1.0, 0.368]
+    """
+    means, totals = np.asarray(means, dtype=float), np.asarray(totals, dtype=float)
+    if (means < 0).any() or not totals.sum() > 0:
+        raise ValueError("means should be 0 or more, and totals should sum to more than 0.")
+    depth = np.quantile(totals / totals.mean(), np.linspace(0.005, 0.995, 100))
+    return np.exp(-np.outer(means, depth)).mean(axis=1)
