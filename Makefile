@@ -35,11 +35,11 @@ PIP_LOG    := $(VENV)/install.log
 EVERYTHING := .[r,sweeps,site,teaching,test]
 define pip
 { $(BIN)/python -m pip install $(1) 2>&1; echo "pip ended with $$?"; } | tee -a "$(PIP_LOG)" | { \
-	code=1; \
+	code=1; n=0; \
 	while IFS= read -r line; do case "$$line" in \
 		*Downloading*"("[0-9][0-9]*" MB)"*|*Downloading*" GB)"*|*"Using cached"*"("[0-9][0-9]*" MB)"*) \
 			echo "  $${line#"$${line%%[! ]*}"}" ;; \
-		Processing*.whl*) line="$${line%% (from *}"; echo "  Taking $${line##*/}" ;; \
+		Collecting*|Processing*) n=$$((n + 1)); test $$((n % 40)) -ne 0 || echo "  $$n packages found ..." ;; \
 		"Installing collected packages:"*) echo "  Unpacking them all (a minute or two) ..." ;; \
 		ERROR*|*Retrying*) echo "$$line" >&2 ;; \
 		"pip ended with "*) code=$${line#pip ended with } ;; \
