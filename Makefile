@@ -40,7 +40,7 @@ define pip
 		*Downloading*"("[0-9][0-9]*" MB)"*|*Downloading*" GB)"*|*"Using cached"*"("[0-9][0-9]*" MB)"*) \
 			echo "  $${line#"$${line%%[! ]*}"}" ;; \
 		Collecting*|Processing*) n=$$((n + 1)); test $$((n % 40)) -ne 0 || echo "  $$n packages found ..." ;; \
-		"Installing collected packages:"*) echo "  Unpacking them all (a minute or two) ..." ;; \
+		"Installing collected packages:"*,*) echo "  Unpacking them all (a minute or two) ..." ;; \
 		ERROR*|*Retrying*) echo "$$line" >&2 ;; \
 		"pip ended with "*) code=$${line#pip ended with } ;; \
 	esac; done; \
