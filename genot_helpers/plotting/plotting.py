@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from ..evaluation.evaluation import match_domains
+from ..evaluation.evaluation import majority_domains, match_domains
 from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
 from ..runtime import sq
@@ -79,8 +79,9 @@ def colour_domains(
     key
         Domain column.
     truth
-        Annotated column to match colours to (greatest overlap, one to one); None, or a column
-        that is missing, gives colours in order.
+        Annotated column to match colours to (greatest overlap, one to one, and only where more than
+        half of a found domain lies in the annotated one; others get colours of their own); None, or
+        a column that is missing, gives colours in order.
 
     Returns
     -------
@@ -97,7 +98,9 @@ def colour_domains(
         complete = adata.obs[key].notna().to_numpy()  # spots without a domain match nothing
         both = ad.AnnData(obs=adata.obs.loc[complete, [truth, key]])
         if both.obs[truth].notna().any():
-            matched = match_domains(both, truth=truth, predicted=key)
+            majority = majority_domains(both, truth=truth, predicted=key)
+            pairs = match_domains(both, truth=truth, predicted=key)
+            matched = {name: one for name, one in pairs.items() if majority[name] == one}
     spare = itertools.count(len(annotated))
     colours = {}
     for name in found:
