@@ -139,6 +139,7 @@ from .plotting import (
 )
 from .preprocessing import (
     joint_components as joint_components,
+    neighbourhood_enrichment as neighbourhood_enrichment,
     normalise as normalise,
     pool_spots as pool_spots,
     preprocess as preprocess,

@@ -241,10 +241,7 @@ def majority_domains(
     """
     annotated, found = _annotated_and_found(adata, truth, predicted)
     shares = pd.crosstab(found, annotated, normalize="index")
-    named = {
-        name: row.idxmax() if row.max() > 0.5 else "mixed"
-        for name, row in shares.iterrows()
-    }
+    named = {name: row.idxmax() if row.max() > 0.5 else "mixed" for name, row in shares.iterrows()}
     return {
         name: named.get(name, "mixed") for name in complete_domains(adata, predicted).cat.categories
     }
