@@ -25,6 +25,7 @@ import numpy as np
 
 from genot_runner import run_notebook
 
+BEADS = "slideseq_cerebellum/slideseqV1_cerebellum_Puck_180819_11_10000beads.h5ad"
 FOLDER = Path(__file__).resolve().parent / "results"
 DOMAINS = {"baseline": "baseline_{}", "closed form": "{}"}
 
@@ -36,7 +37,7 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
             "quick": True,
         },
         "cerebellum, Slide-seq": {
-            "data_source": "slideseq_cerebellum/slideseqV1_cerebellum_Puck_180819_11_10000beads.h5ad",
+            "data_source": BEADS,
             "quick": True,
         },
     },
