@@ -380,3 +380,14 @@ def test_tissue_whose_y_grows_upwards_stands_upright(found):
     assert plot_confidence(found).axes[0].yaxis_inverted()
     found.uns["genot"] = {**found.uns.get("genot", {}), "y_axis": "up"}
     assert not plot_confidence(found).axes[0].yaxis_inverted()
+
+
+def test_an_organ_keeps_its_colour_at_all_stages():
+    early = ad.AnnData(obs={"domain_truth": ["Brain", "Liver", "Somite"]})
+    late = ad.AnnData(obs={"domain_truth": ["Brain", "Gut", "Heart", "Lung", "Somite"]})
+    first, second = (
+        gh.plotting.plotting.colour_domains(one, key="domain_truth") for one in (early, late)
+    )
+    assert first["Brain"] == second["Brain"]
+    assert first["Somite"] == second["Somite"]
+    assert len(set(second.values())) == 5
