@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
@@ -383,11 +384,9 @@ def test_tissue_whose_y_grows_upwards_stands_upright(found):
 
 
 def test_an_organ_keeps_its_colour_at_all_stages():
-    early = ad.AnnData(obs={"domain_truth": ["Brain", "Liver", "Somite"]})
-    late = ad.AnnData(obs={"domain_truth": ["Brain", "Gut", "Heart", "Lung", "Somite"]})
-    first, second = (
-        gh.plotting.plotting.colour_domains(one, key="domain_truth") for one in (early, late)
-    )
+    stages = (["Brain", "Liver", "Somite"], ["Brain", "Gut", "Heart", "Lung", "Somite"])
+    slices = [AnnData(obs=pd.DataFrame({"domain_truth": organs})) for organs in stages]
+    first, second = (colour_domains(one, key="domain_truth") for one in slices)
     assert first["Brain"] == second["Brain"]
     assert first["Somite"] == second["Somite"]
     assert len(set(second.values())) == 5
