@@ -5,7 +5,9 @@ Options: --slices fly_S01 ...   --seeds 3
 Runs the lesson of a notebook headless once per slice and seed, and writes its scores into
 benchmarks/results/real_<number>.json, which the notebook itself shows beside what it has just
 scored: `gh.real_scores("02")`. To add a notebook, name below what to run and which metrics to keep.
-(Notebook 01 has the scores of bench_domains.py, which does the same: bench_domains.py --keep 01.)
+(Notebook 01 has the scores of bench_domains.py, which does the same: bench_domains.py --keep 01;
+domains of notebook 09: bench_domains.py --slices merfish_4 merfish_9 merfish_14 --keep 09, with
+--methods composition --together, and with --methods baseline.)
 """
 
 from __future__ import annotations
@@ -33,10 +35,20 @@ DEMO = {"data_source": "demo"}
 # Notebook → slice → parameters. A source with a slash is a file below the folder of real slices.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "00": {"simulated": DEMO, "200 spots of 151673": {"data_source": "local", "section": "151673"}},
+    "09": {"merfish_9 from 4 and 14": {"data_source": "local"}},
 }
 # Notebook → name of a method → its metric; {} stands for the score.
-METHODS: dict[str, dict[str, str]] = {"00": {"not averaged": "baseline_{}", "once": "{}"}}
-SCORES: dict[str, tuple[str, ...]] = {"00": ("ari", "pas")}
+METHODS: dict[str, dict[str, str]] = {
+    "00": {"not averaged": "baseline_{}", "once": "{}"},
+    "09": {
+        **{"placed spots": "genot.{}", "copy of left": "copy_left.{}"},
+        **{"copy of right": "copy_right.{}", "union": "union.{}", "ceiling": "ceiling.{}"},
+    },
+}
+SCORES: dict[str, tuple[str, ...]] = {
+    "00": ("ari", "pas"),
+    "09": ("map", "knn", "variance", "c2st"),
+}
 
 
 def metrics_of(notebook: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
