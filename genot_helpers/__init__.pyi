@@ -22,6 +22,7 @@ from .alignment import (
     weighted_procrustes as weighted_procrustes,
 )
 from .datasets import (
+    add_table as add_table,
     list_slices as list_slices,
     load_slice as load_slice,
     load_slices as load_slices,
@@ -155,6 +156,7 @@ from .results import (
     finish_run as finish_run,
     peak_memory_mb as peak_memory_mb,
     real_scores as real_scores,
+    real_scores_table as real_scores_table,
 )
 from .simulation import simulate_cortex as simulate_cortex
 from .slices import (
@@ -164,10 +166,14 @@ from .slices import (
     holds_counts as holds_counts,
     holds_logarithms as holds_logarithms,
     inspect_slice as inspect_slice,
+    join_results as join_results,
+    match_genes as match_genes,
     micrometres_per_unit as micrometres_per_unit,
     set_positions as set_positions,
+    split_sections as split_sections,
     spot_side as spot_side,
     spot_spacing as spot_spacing,
+    undo_logarithm as undo_logarithm,
 )
 from .transport import (
     Coupling as Coupling,

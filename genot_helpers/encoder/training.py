@@ -34,6 +34,7 @@ from scipy import sparse
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from ..arguments import checked
 from ..files import atomic_path
 from ..preprocessing.graph import (
     graph_operator,
@@ -42,7 +43,7 @@ from ..preprocessing.graph import (
     spatial_graph,
 )
 from ..runtime import choose_device
-from ..slices.sections import Slices, joint_embeddings, named_slices
+from ..slices.sections import Slices, by_section, joint_embeddings, named_slices
 from ..slices.slices import SliceError, record
 from .encoder import (
     EncoderConfiguration,
@@ -95,6 +96,8 @@ class EncoderTraining(NamedTuple):
         return f"ended after {self.n_epochs} epochs, the most allowed, without having converged"
 
 
+@by_section
+@checked
 def train_encoder(
     slices: Slices,
     *,
@@ -104,6 +107,7 @@ def train_encoder(
     use_rep: str = "X_pca",
     key_added: str = "X_genot",
     progress: bool = True,
+    section_key: str | None = None,
 ) -> EncoderTraining:
     """Learn an embedding of the spots from their expression and that of their neighbours.
 
@@ -130,6 +134,9 @@ def train_encoder(
         Slot of the embedding.
     progress
         Show a progress bar (in a terminal or notebook only).
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -187,6 +194,7 @@ def train_encoder(
     return training
 
 
+@checked
 def embed(
     encoder: GenOTEncoder, adata: AnnData, *, use_rep: str = "X_pca", key_added: str = "X_genot"
 ) -> None:
@@ -388,6 +396,7 @@ def stack(
 # A trained encoder on disk: numbers and settings in a safetensors file that holds no code.
 
 
+@checked
 def save_encoder(encoder: GenOTEncoder, path: str | Path) -> None:
     """Write an encoder to a file, completely or not at all."""
     settings = {"n_features": encoder.n_features, "configuration": asdict(encoder.configuration)}
@@ -396,6 +405,7 @@ def save_encoder(encoder: GenOTEncoder, path: str | Path) -> None:
         save_file(tensors, temporary, metadata={"genot_encoder": json.dumps(settings)})
 
 
+@checked
 def load_encoder(path: str | Path) -> GenOTEncoder:
     """Read an encoder that :func:`save_encoder` wrote.
 

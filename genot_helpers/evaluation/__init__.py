@@ -7,6 +7,7 @@ from .carried_scores import (
     score_carried,
     score_levels,
     score_transfer,
+    zeros_by_counting,
 )
 from .evaluation import (
     confidence_by_correctness,
@@ -82,4 +83,5 @@ __all__ = [
     "score_table",
     "score_transfer",
     "with_spread",
+    "zeros_by_counting",
 ]

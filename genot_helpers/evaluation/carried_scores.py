@@ -21,6 +21,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from ..arguments import checked
 from ..comparable import comparable_places, coordinates, sparse_log_profiles
 from ..slices.geometry import squares
 from ..slices.slices import SliceError
@@ -28,7 +29,7 @@ from .gene_maps import FLAT, MapPair, column_correlation, column_divergence, map
 from .generated_scores import halves
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "VERDICTS",
@@ -39,11 +40,13 @@ __all__ = [
     "score_carried",
     "score_levels",
     "score_transfer",
+    "zeros_by_counting",
 ]
 
 _FEWEST_SPOTS = 20
 
 
+@checked
 def score_carried(
     carried: AnnData,
     measured: AnnData,
@@ -212,6 +215,7 @@ class CarriedMaps(NamedTuple):
     correlation: NDArray
 
 
+@checked
 def carried_maps(
     carried: AnnData, measured: AnnData, genes: Sequence[str], *, spatial_key: str = "spatial"
 ) -> CarriedMaps:
@@ -251,6 +255,7 @@ def carried_maps(
 VERDICTS = ("as good as measured again", "in part", "lost", "cannot tell")  # the best first
 
 
+@checked
 def score_transfer(
     rows: Mapping[str, AnnData],
     measured: AnnData,
@@ -313,6 +318,7 @@ def score_transfer(
     return sum(tables) / n_repeats
 
 
+@checked
 def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.DataFrame:
     """Judge for every gene, by its map alone, whether it survived the transfer.
 
@@ -366,6 +372,7 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
 # spots are as large as a square has not measured the variation within squares.
 
 
+@checked
 def score_levels(
     carried: AnnData, measured: AnnData, side: float, *, spatial_key: str = "spatial"
 ) -> pd.DataFrame:
@@ -429,3 +436,44 @@ def score_levels(
     total = np.where(varies, real.var(axis=0), np.nan)
     scores["share_within"] = rests[0].var(axis=0) / total
     return pd.DataFrame(scores, index=genes).rename_axis("gene")
+
+
+def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64]:
+    """Compute the share of spots without a molecule of a gene that counting alone explains.
+
+    A gene with m molecules per spot on average has none in a spot of relative depth d with
+    probability exp(-m d), if molecules are caught at random (a Poisson distribution).
+
+    Parameters
+    ----------
+    means : array_like of float
+        (n_genes,) Mean molecules per spot of each gene.
+    totals : array_like of float
+        (n_spots,) Molecules of each spot; a hundred quantiles of them are used.
+
+    Returns
+    -------
+    ndarray of float64
+        (n_genes,) Shares from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If a mean is negative, or no spot has a molecule.
+
+    References
+    ----------
+    Svensson V. Droplet scRNA-seq is not zero-inflated. *Nature Biotechnology* 2020,
+    doi 10.1038/s41587-019-0379-5.
+
+    Examples
+    --------
+    >>> import genot_helpers as gh
+    >>> gh.evaluation.zeros_by_counting([0.0, 1.0], [500, 500]).round(3).tolist()
+    [1.0, 0.368]
+    """
+    means, totals = np.asarray(means, dtype=float), np.asarray(totals, dtype=float)
+    if (means < 0).any() or not totals.sum() > 0:
+        raise ValueError("means should be 0 or more, and totals should sum to more than 0.")
+    depth = np.quantile(totals / totals.mean(), np.linspace(0.005, 0.995, 100))
+    return np.exp(-np.outer(means, depth)).mean(axis=1)

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ..arguments import checked
 from ..comparable import (
     check_overlap,
     comparable_places,
@@ -28,6 +29,7 @@ from ..comparable import (
 )
 from ..shared_features import shared_genes
 from ..slices.slices import SliceError, find_labels
+from ..slices.values import plain_matrix
 from . import measures
 from .gene_maps import compare_maps
 from .measures import averaging, classifier_auc, compare_genes
@@ -55,6 +57,7 @@ _FEWEST_SPOTS = 20
 _OF_PLACE = ("density", "sliced_wasserstein", "spacing")  # scores that need no expression
 
 
+@checked
 def score_generated(
     generated: AnnData,
     held_out: AnnData,
@@ -158,6 +161,7 @@ def score_generated(
     }
 
 
+@checked
 def score_table(
     generated: AnnData,
     left: AnnData,
@@ -294,6 +298,7 @@ def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: 
 # spots of both; and as a ceiling a fresh sample of the held-out tissue itself.
 
 
+@checked
 def baseline_slices(
     left: AnnData,
     right: AnnData,
@@ -376,6 +381,7 @@ def baseline_slices(
     return slices
 
 
+@checked
 def nearest_expression(
     source: AnnData, target: AnnData, *, n_neighbors: int = 1, spatial_key: str = "spatial"
 ) -> AnnData:
@@ -407,7 +413,7 @@ def nearest_expression(
     if n_neighbors < 1:
         raise ValueError(f"n_neighbors is {n_neighbors}; give 1 or more.")
     at, points = comparable_places(target, source, ("target", "source"), spatial_key=spatial_key)
-    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(source.X)
+    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(plain_matrix(source.X))
     carried = ad.AnnData(
         sparse.csr_matrix(values, dtype=np.float32), obs=target.obs.copy(), var=source.var.copy()
     )

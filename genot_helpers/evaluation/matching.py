@@ -21,6 +21,7 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..comparable import comparable_places, coordinates, label_codes, sparse_log_profiles
 from ..slices.geometry import spot_spacing
 from ..slices.slices import SliceError, as_labels
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 
+@checked
 def domain_similarity(
     reference: AnnData,
     other: AnnData,
@@ -102,6 +104,7 @@ def domain_similarity(
     return pd.DataFrame(values, index=tables[0].index, columns=tables[1].index)
 
 
+@checked
 def marker_matches(
     reference: AnnData,
     other: AnnData,
@@ -152,6 +155,7 @@ def marker_matches(
     return found.astype({"match": object})
 
 
+@checked
 def match_domains_by_markers(
     reference: AnnData, other: AnnData, **options: Any
 ) -> dict[str, str | None]:
@@ -180,6 +184,7 @@ def match_domains_by_markers(
 # Names in common, and with the names the colours: by place, or from any match.
 
 
+@checked
 def name_domains_like(
     reference: AnnData,
     other: AnnData,
@@ -231,6 +236,7 @@ def name_domains_like(
     return names
 
 
+@checked
 def rename_domains(
     adata: AnnData,
     matched: Mapping[str, str | None],
@@ -281,6 +287,7 @@ def rename_domains(
 # errors, so a border that both find in one place is probably in the tissue.
 
 
+@checked
 def domain_agreement(
     one: AnnData,
     other: AnnData,
@@ -322,6 +329,7 @@ def domain_agreement(
     return (there + back) / 2
 
 
+@checked
 def agreement_in_place(
     reference: AnnData,
     other: AnnData,
@@ -381,6 +389,7 @@ def _places_of_domains(one: AnnData, other: AnnData, key: str, spatial_key: str)
 # Genes that tell domains apart, ranked by effect size and not by p-value.
 
 
+@checked
 def domain_markers(
     adata: AnnData,
     *,

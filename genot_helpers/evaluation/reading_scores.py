@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..arguments import checked
+
 __all__ = [
     "above_ceiling",
     "beside_rivals",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 
+@checked
 def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """Write the scores of a table as text: mean ± standard deviation over the repetitions.
 
@@ -49,6 +52,7 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     return text
 
 
+@checked
 def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     """Compute the share of the gap between the better copy and the ceiling that is closed.
 
@@ -71,6 +75,7 @@ def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     return float((table.loc["genot", score] - copy) / gap) if gap >= 0.01 else float("nan")
 
 
+@checked
 def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     """Say how far a generated slice goes from the better copy to the ceiling, or why one cannot.
 
@@ -119,6 +124,7 @@ def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     return f"{start} {end}"
 
 
+@checked
 def beside_rivals(
     table: pd.DataFrame, rivals: Sequence[str] = ("copy_left", "copy_right", "union")
 ) -> pd.DataFrame:
@@ -158,6 +164,7 @@ def beside_rivals(
     return pd.DataFrame.from_dict(found, orient="index")
 
 
+@checked
 def above_ceiling(table: pd.DataFrame) -> dict[str, list[str]]:
     """Say for which scores the ceiling is none, because other rows do better.
 
@@ -224,6 +231,7 @@ def _noise(table: pd.DataFrame, score: str, *rows: str) -> float:
     return math.sqrt(sum(value**2 for value in values if not math.isnan(value)))
 
 
+@checked
 def flat_scores(table: pd.DataFrame) -> dict[str, float]:
     """Return a table as one flat dictionary for ``metrics.json``.
 

@@ -29,11 +29,12 @@ from matplotlib_scalebar.scalebar import ScaleBar
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..evaluation.evaluation import match_domains
 from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
 from ..runtime import sq
-from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_side
+from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 
 __all__ = [
     "PALETTE",
@@ -73,6 +74,7 @@ _MANY = 30_000  # spots, from which a panel is an image of the nearest spots
 _PIXELS = 1_000  # on the longer side of such a panel
 
 
+@checked
 def colour_domains(
     adata: ad.AnnData, *, key: str = "genot_domain", truth: str | None = "domain_truth"
 ) -> dict[str, str]:
@@ -116,8 +118,8 @@ def colour_domains(
 
 def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
     """Return the tissue image as squidpy wants it (or nothing) and its pixels per unit."""
-    for stored in adata.uns.get("spatial", {}).values():
-        images, factors = stored.get("images", {}), stored.get("scalefactors", {})
+    for stored in own_pictures(adata).values():
+        images, factors = dict(stored.get("images", {})), dict(stored.get("scalefactors", {}))
         for resolution in sorted(images):  # the high resolution comes first
             factor = factors.get(f"tissue_{resolution}_scalef")
             if factor is not None and "spot_diameter_fullres" in factors:
@@ -223,6 +225,7 @@ def _legend_of(ax: plt.Axes, names: list[str], shades: list[str], missing: bool)
     ax.legend(handles=marks, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
+@checked
 def plot_stripes(adata: ad.AnnData, *, key: str = "destriped") -> Figure:
     """Draw the depth of the bins of a grid as they are and without stripes, and the factors.
 
@@ -303,6 +306,7 @@ def make_panels(
     return figure, list(axes.flat[:n_panels])
 
 
+@checked
 def plot_domains(
     adata: ad.AnnData,
     keys: str | Sequence[str] | None = None,
@@ -370,6 +374,7 @@ def _colours_of(like: ad.AnnData, key: str, truth: str | None, own: dict) -> dic
     return colours
 
 
+@checked
 def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
     """Draw the share of votes per spot, from 0 to 1."""
     if key not in adata.obs:
@@ -380,6 +385,7 @@ def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
     return figure
 
 
+@checked
 def plot_genes(
     adata: ad.AnnData, genes: Sequence[str], *, layer: str | None = "log1p", n_columns: int = 3
 ) -> Figure:
@@ -392,13 +398,14 @@ def plot_genes(
         raise KeyError(f"There is no layers[{layer!r}]. Run normalise first, or pass layer=None.")
     figure, axes = make_panels(len(measured), adata, n_columns)
     for gene, ax in zip(measured, axes, strict=True):
-        values = adata[:, [gene]].to_df(layer)[gene]
+        values = adata[:, [gene]].to_df(layer)[gene].astype(float)
         draw_slice(adata, values, ax, title=gene, cmap="magma")
     what = "log(1 + normalised counts)" if layer == "log1p" else layer or "X"
     figure.suptitle(f"Expression, {what}", fontsize=11)
     return figure
 
 
+@checked
 def plot_loss(losses: Mapping[str, Sequence[float]], *, title: str = "Training loss") -> Figure:
     """Draw the loss curves of a training, one line per term."""
     figure, ax = plt.subplots(figsize=(6.0, 3.4), layout="constrained")
@@ -411,6 +418,7 @@ def plot_loss(losses: Mapping[str, Sequence[float]], *, title: str = "Training l
     return figure
 
 
+@checked
 def plot_eigenvalues(eigenvalues: Sequence[float]) -> Figure:
     """Draw the eigenvalues of :func:`genot_helpers.encoder.spectral.spectral_embedding`."""
     figure, ax = plt.subplots(figsize=(6.0, 3.0), layout="constrained")
@@ -421,6 +429,7 @@ def plot_eigenvalues(eigenvalues: Sequence[float]) -> Figure:
     return figure
 
 
+@checked
 def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw the share of each annotated domain that was found, one bar per method.
 
@@ -439,6 +448,7 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+@checked
 def save_figure(figure: Figure, path: str | Path, *, note: str = "") -> None:
     """Write a figure as PNG, completely or not at all.
 
@@ -472,6 +482,7 @@ def save_figure(figure: Figure, path: str | Path, *, note: str = "") -> None:
 # Domains of several slices of one frame: a row for each slice, a column for each partition.
 
 
+@checked
 def plot_side_by_side(
     slices: Mapping[str, AnnData],
     keys: Sequence[str],
@@ -553,6 +564,7 @@ def _legend(whole: AnnData, key: str, colours: Mapping[str, str], truth: str | N
 # Two halves of one tissue on two slides: joined in one figure, and the domains along the cut.
 
 
+@checked
 def join_halves(
     left: Mapping[str, AnnData],
     right: Mapping[str, AnnData],
@@ -608,6 +620,7 @@ def join_halves(
     return joined
 
 
+@checked
 def plot_cut(
     left: AnnData,
     right: AnnData,

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 
+from ..arguments import checked
 from ..evaluation.carried_scores import VERDICTS, carried_maps
-from ..slices.geometry import micrometres_per_unit
+from ..slices.geometry import micrometres_per_unit, own_pictures
 from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
 
 __all__ = [
@@ -76,6 +77,7 @@ _MEASURES = {
 }
 
 
+@checked
 def plot_trend(
     table: pd.DataFrame,
     real: pd.DataFrame | None = None,
@@ -115,6 +117,7 @@ def plot_trend(
     return figure
 
 
+@checked
 def plot_scores(
     table: pd.DataFrame,
     scores: Sequence[str] = (
@@ -201,6 +204,7 @@ _SIMILARITY_MEASURES = {
 _LARGEST_DOT = 130.0  # points squared, where all spots of a domain express the gene
 
 
+@checked
 def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     """Draw how much was measured where: the total and the number of genes of each spot.
 
@@ -214,7 +218,7 @@ def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     """
     total = pd.Series(np.asarray(adata.X.sum(axis=1), float).ravel(), adata.obs_names)
     n_genes = pd.Series(np.asarray((adata.X > 0).sum(axis=1), float).ravel(), adata.obs_names)
-    with_image = image and any(one.get("images") for one in adata.uns.get("spatial", {}).values())
+    with_image = image and any(one.get("images") for one in own_pictures(adata).values())
     figure, axes = make_panels(2 + with_image, adata)
     if with_image:
         place = pd.Series(pd.Categorical(["spot"] * adata.n_obs), adata.obs_names)
@@ -233,6 +237,7 @@ def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     return figure
 
 
+@checked
 def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
     """Draw the information criterion by number of domains, scaled to run from 0 to 1.
 
@@ -262,6 +267,7 @@ def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
     return figure
 
 
+@checked
 def plot_markers(
     adata: AnnData,
     genes: Sequence[str],
@@ -310,6 +316,7 @@ def plot_markers(
     return figure
 
 
+@checked
 def plot_gene_similarity(
     tables: dict[str, pd.DataFrame] | pd.DataFrame, genes: Sequence[str] = ()
 ) -> Figure:
@@ -382,6 +389,7 @@ _AXES = {
 }
 
 
+@checked
 def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     """Draw for every gene how well it was carried, against how well it could be measured at all.
 
@@ -426,6 +434,7 @@ def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     return figure
 
 
+@checked
 def plot_by_depth(
     table: pd.DataFrame,
     *,
@@ -470,6 +479,7 @@ def plot_by_depth(
     return figure
 
 
+@checked
 def plot_gene_maps(
     rows: Mapping[str, AnnData], measured: AnnData, genes: Sequence[str], *, name: str = "measured"
 ) -> Figure:

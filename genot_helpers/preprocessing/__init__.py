@@ -17,7 +17,14 @@ from .graph import (
     spatial_graph,
     spots_averaged,
 )
-from .preprocessing import joint_components, normalise, pool_spots, preprocess, smooth_components
+from .preprocessing import (
+    joint_components,
+    middle_square,
+    normalise,
+    pool_spots,
+    preprocess,
+    smooth_components,
+)
 
 __all__ = [
     "Stripes",
@@ -26,6 +33,7 @@ __all__ = [
     "correct_stripes",
     "grid_graph",
     "joint_components",
+    "middle_square",
     "nearest_neighbour_graph",
     "normalise",
     "pool_spots",

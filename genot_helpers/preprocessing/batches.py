@@ -29,7 +29,8 @@ from scipy import sparse
 from scipy.ndimage import gaussian_filter
 from sklearn.neighbors import NearestNeighbors
 
-from ..slices.sections import Slices, as_list, joint_embeddings
+from ..arguments import checked
+from ..slices.sections import Slices, as_list, by_section, joint_embeddings
 from ..slices.slices import SliceError
 from .graph import neighbour_mean, smooth
 
@@ -45,8 +46,15 @@ __all__ = [
 NEARER_HALF = 0.5  # share of the pairs, the nearest ones, that a shift is taken from
 
 
+@by_section
+@checked
 def slice_mixing(
-    slices: Slices, *, use_rep: str = "X_pca", n_neighbors: int = 30, max_spots: int = 5000
+    slices: Slices,
+    *,
+    use_rep: str = "X_pca",
+    n_neighbors: int = 30,
+    max_spots: int = 5000,
+    section_key: str | None = None,
 ) -> pd.DataFrame:
     """Measure from which slices the nearest neighbours of a slice's spots come, in an embedding.
 
@@ -64,6 +72,9 @@ def slice_mixing(
         Neighbours per spot, itself not counted.
     max_spots
         Larger slices are thinned to about this many spots, evenly through their rows.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -88,7 +99,11 @@ def slice_mixing(
     return pd.DataFrame(share, index=list(named), columns=list(named))
 
 
-def slice_share(slices: Slices, *, use_rep: str = "X_pca") -> np.ndarray:
+@by_section
+@checked
+def slice_share(
+    slices: Slices, *, use_rep: str = "X_pca", section_key: str | None = None
+) -> np.ndarray:
     """Measure which share of each dimension of an embedding is a difference between slices.
 
     Parameters
@@ -98,6 +113,9 @@ def slice_share(slices: Slices, *, use_rep: str = "X_pca") -> np.ndarray:
         difference is tissue.
     use_rep
         The embedding.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -112,8 +130,14 @@ def slice_share(slices: Slices, *, use_rep: str = "X_pca") -> np.ndarray:
     return between_slices / np.maximum(everything.var(axis=0), np.finfo(float).tiny)
 
 
+@by_section
+@checked
 def centre_slices(
-    slices: Slices, *, use_rep: str = "X_pca", key_added: str = "X_centred"
+    slices: Slices,
+    *,
+    use_rep: str = "X_pca",
+    key_added: str = "X_centred",
+    section_key: str | None = None,
 ) -> pd.Series:
     """Shift every slice so that all have the same mean in an embedding.
 
@@ -123,6 +147,9 @@ def centre_slices(
         With ``obsm[use_rep]``, (n, d).
     use_rep, key_added
         Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, float32.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -138,6 +165,8 @@ def centre_slices(
     return pd.Series([np.linalg.norm(shift) for shift in shifts], list(named), name="shift")
 
 
+@by_section
+@checked
 def anchor_slices(
     slices: Slices,
     *,
@@ -146,6 +175,7 @@ def anchor_slices(
     n_neighbors: int = 10,
     n_steps: int = 4,
     max_spots: int = 5000,
+    section_key: str | None = None,
 ) -> pd.DataFrame:
     r"""Shift every slice onto those before it, by spots that are mutual nearest neighbours.
 
@@ -169,6 +199,9 @@ def anchor_slices(
         Rounds of averaging before pairs are looked for.
     max_spots
         Larger slices are thinned to about this many spots for the search.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -258,6 +291,7 @@ class Stripes(NamedTuple):
     after: float
 
 
+@checked(width=(0.1, 1_000), n_rounds=(1, 1_000))
 def correct_stripes(
     adata: AnnData,
     *,
@@ -304,8 +338,8 @@ def correct_stripes(
     SliceError
         If a column is missing or holds no whole numbers, two bins share a place, or the grid has
         over 100 times as many places as there are bins.
-    ValueError
-        If ``width`` is not positive or ``n_rounds`` is below 1.
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
 
     Notes
     -----
@@ -318,10 +352,6 @@ def correct_stripes(
     >>> stripes = correct_stripes(bins)  # doctest: +SKIP
     >>> print(f"{stripes.before:.2f} before, {stripes.after:.2f} after")  # doctest: +SKIP
     """
-    if not width > 0 or n_rounds < 1:
-        raise ValueError(
-            f"width is {width!r}, n_rounds {n_rounds!r}: give more than 0, at least 1."
-        )
     row, column = (_grid_numbers(adata, key) for key in (row_key, column_key))
     shape = int(row.max()) + 1, int(column.max()) + 1
     if shape[0] * shape[1] > 100 * adata.n_obs:

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from ..arguments import checked
 from ..runtime import sq
 from ..slices.geometry import on_visium_grid
+from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
 
 if TYPE_CHECKING:
@@ -43,12 +45,15 @@ __all__ = [
 ]
 
 
+@by_each_section
+@checked
 def spatial_graph(
     adata: AnnData,
     *,
     n_neighbors: int = 6,
     spatial_key: str = "spatial",
     key_added: str = "spatial",
+    section_key: str | None = None,
 ) -> None:
     """Join every spot to its neighbours, by a rule that suits the technology.
 
@@ -66,6 +71,9 @@ def spatial_graph(
         Slot of the coordinates.
     key_added
         Prefix of the slots written.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -82,7 +90,7 @@ def spatial_graph(
     >>> spatial_graph(adata)
     >>> adata.obsp["spatial_connectivities"].sum(axis=1).mean()  # neighbours of an average spot
     """
-    if on_visium_grid(adata):
+    if on_visium_grid(adata, spatial_key):
         grid_graph(adata, spatial_key=spatial_key, key_added=key_added)
     else:
         nearest_neighbour_graph(
@@ -90,6 +98,7 @@ def spatial_graph(
         )
 
 
+@checked
 def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str = "spatial") -> None:
     """Join every spot of a hexagonal grid to the spots that touch it (six at most).
 
@@ -103,6 +112,7 @@ def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str =
     )
 
 
+@checked
 def nearest_neighbour_graph(
     adata: AnnData,
     *,
@@ -162,6 +172,7 @@ def connectivities(adata: AnnData, name: str, *, otherwise: str = "") -> sparse.
     return adata.obsp["spatial_connectivities"]
 
 
+@checked
 def smooth(
     features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_steps: int
 ) -> NDArray[np.float32]:
@@ -180,6 +191,7 @@ def smooth(
     return current
 
 
+@checked
 def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
     r"""Measure over how many spots ``n_steps`` means over the neighbourhood average.
 
@@ -228,6 +240,7 @@ def graph_operator(
     )
 
 
+@checked
 def row_normalised(
     adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
 ) -> sparse.csr_matrix:

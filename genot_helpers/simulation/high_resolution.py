@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ..arguments import checked
 from .simulation import check_not_negative, check_whole, generator, label, smooth_field
 
 __all__ = ["simulate_high_resolution"]
@@ -25,6 +26,7 @@ _N_CONTROLS = 8
 _CHUNK = 200_000  # cells at a time, so that memory is that of the counts
 
 
+@checked
 def simulate_high_resolution(
     n_bins: int = 30_000,
     *,
