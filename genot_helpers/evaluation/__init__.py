@@ -37,6 +37,7 @@ from .matching import (
 )
 from .measures import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .reading_scores import (
+    above_ceiling,
     beside_rivals,
     flat_scores,
     gap_closed,
@@ -49,6 +50,7 @@ from .type_scores import ghost_layers
 __all__ = [
     "CarriedMaps",
     "CutAgreement",
+    "above_ceiling",
     "agreement_in_place",
     "baseline_slices",
     "beside_rivals",
