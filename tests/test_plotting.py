@@ -380,3 +380,17 @@ def test_tissue_whose_y_grows_upwards_stands_upright(found):
     assert plot_confidence(found).axes[0].yaxis_inverted()
     found.uns["genot"] = {**found.uns.get("genot", {}), "y_axis": "up"}
     assert not plot_confidence(found).axes[0].yaxis_inverted()
+
+
+def test_a_note_is_drawn_and_stays_in_the_figure(tmp_path):
+    figure, _ = plt.subplots()
+    save_figure(figure, tmp_path / "without.png")
+    assert not figure.texts
+    save_figure(figure, tmp_path / "with.png", note="simulated tissue")
+    assert [text.get_text() for text in figure.texts] == ["simulated tissue"]
+    plt.close(figure)
+    with (
+        Image.open(tmp_path / "with.png") as noted,
+        Image.open(tmp_path / "without.png") as bare,
+    ):
+        assert noted.height > bare.height
