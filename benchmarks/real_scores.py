@@ -5,9 +5,9 @@ Options: --slices ...   --seeds 3
 Runs the lesson of a notebook headless once per slice and seed, and writes its scores into
 benchmarks/results/real_<number>.json, which the notebook itself shows beside what it has just
 scored: `gh.real_scores("03")`. To add a notebook, name below what to run and which metrics to keep.
-(Notebooks 01 and 02 have the scores of bench_domains.py, with its option --keep; domains of notebook 09:
-bench_domains.py --slices merfish_4 merfish_9 merfish_14 --keep 09, with --methods composition --together,
-and with --methods baseline.)
+(Notebooks 01 and 02 have the scores of bench_domains.py, with its option --keep; so have the domains
+of notebook 09: --slices merfish_4 merfish_9 merfish_14 --keep 09, with --methods composition
+--together, and with --methods baseline.)
 """
 
 from __future__ import annotations

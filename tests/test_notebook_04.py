@@ -78,6 +78,22 @@ def test_scores_stand_between_floor_and_bound_and_depth_is_the_reason(
     assert genes.loc[["Apod", "Meis2"], "map"].min() > 0.6
 
 
+def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
+    text = " ".join(" ".join(str(one.get("text", "")) for one in outputs_of(demo_run)).split())
+    metrics = demo_run.metrics
+    agree = {"baseline": metrics["agreement.baseline"], "closed form": metrics["agreement.genot"]}
+    assert f"the agreement picks: {max(agree, key=agree.get)}" in text
+    for role in ("target", "source"):
+        aris = {"baseline": metrics[f"{role}.baseline_ari"], "closed form": metrics[f"{role}.ari"]}
+        same = max(aris, key=aris.get) == max(agree, key=agree.get)
+        assert ("so does the annotation" in text) or not same
+    ways = ("nearest", "mean of 12", "transport", "transport, with expression")
+    for steps in (0, 4):
+        keys = {way: f"pushed_{steps}.{way.replace(',', '').replace(' ', '_')}" for way in ways}
+        ahead = max(ways, key=lambda way: metrics[keys[way]])
+        assert f"{steps} spacings off: ahead is {ahead}" in text
+
+
 def test_own_slices_without_labels_and_with_other_units(make_slice, tmp_path: Path) -> None:
     for number, name in enumerate(("mine_a", "mine_b")):
         own = make_slice(seed=number, n_rows=20, n_columns=30)
