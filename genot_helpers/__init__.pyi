@@ -165,6 +165,11 @@ from .slices import (
     spot_side as spot_side,
     spot_spacing as spot_spacing,
 )
+from .survey import (
+    place_slices as place_slices,
+    slice_roles as slice_roles,
+    write_survey as write_survey,
+)
 from .transport import (
     Coupling as Coupling,
     entropic_coupling as entropic_coupling,

@@ -3,8 +3,12 @@
 from .carried_scores import (
     CarriedMaps,
     carried_maps,
+    expression_around,
+    flat_transfer,
+    have_one_vocabulary,
     judge_genes,
     score_carried,
+    score_carried_labels,
     score_levels,
     score_transfer,
 )
@@ -34,6 +38,7 @@ from .matching import (
     match_domains_by_markers,
     name_domains_like,
     rename_domains,
+    score_joint_domains,
 )
 from .measures import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .stack_scores import score_stack
@@ -52,11 +57,14 @@ __all__ = [
     "domain_agreement",
     "domain_markers",
     "domain_similarity",
+    "expression_around",
     "flat_scores",
+    "flat_transfer",
     "gap_closed",
     "gene_similarity",
     "gene_similarity_by_domain",
     "ghost_layers",
+    "have_one_vocabulary",
     "judge_genes",
     "marker_matches",
     "match_domains",
@@ -66,9 +74,11 @@ __all__ = [
     "recall_per_domain",
     "rename_domains",
     "score_carried",
+    "score_carried_labels",
     "score_coherence",
     "score_domains",
     "score_generated",
+    "score_joint_domains",
     "score_levels",
     "score_stack",
     "score_table",
