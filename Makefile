@@ -43,13 +43,13 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@echo "Installing the pinned packages into $(VENV)/ (a few minutes the first time) ..."
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@if test -n "$(TORCH_INDEX)"; then $(BIN)/python -m pip install --quiet -c constraints.txt --index-url "$(TORCH_INDEX)" torch; fi
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r]"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,io]"
 	@touch $@
 
 # What only tests, sweeps, the site and the course need comes on top, when first asked for.
 $(BIN)/.installed-all: $(BIN)/.installed
 	@echo "Installing what tests, sweeps, site and course need ..."
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,sweeps,site,teaching,test]"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,io,sweeps,site,teaching,test]"
 	@touch $@
 
 demo: install ## Notebook 01 on embedded (simulated) data: scores and an HTML page, about 2 minutes

@@ -22,6 +22,7 @@ from .alignment import (
     weighted_procrustes as weighted_procrustes,
 )
 from .datasets import (
+    add_table as add_table,
     list_slices as list_slices,
     load_slice as load_slice,
     load_slices as load_slices,
@@ -53,12 +54,14 @@ from .encoder import (
 )
 from .evaluation import (
     agreement_in_place as agreement_in_place,
+    beside_rivals as beside_rivals,
     confidence_by_correctness as confidence_by_correctness,
     domain_agreement as domain_agreement,
     domain_markers as domain_markers,
     domain_similarity as domain_similarity,
     flat_scores as flat_scores,
     gap_closed as gap_closed,
+    gap_in_words as gap_in_words,
     gene_similarity as gene_similarity,
     ghost_layers as ghost_layers,
     judge_genes as judge_genes,
@@ -160,10 +163,14 @@ from .slices import (
     holds_counts as holds_counts,
     holds_logarithms as holds_logarithms,
     inspect_slice as inspect_slice,
+    join_results as join_results,
+    match_genes as match_genes,
     micrometres_per_unit as micrometres_per_unit,
     set_positions as set_positions,
+    split_sections as split_sections,
     spot_side as spot_side,
     spot_spacing as spot_spacing,
+    undo_logarithm as undo_logarithm,
 )
 from .survey import (
     place_slices as place_slices,

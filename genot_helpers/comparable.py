@@ -15,8 +15,8 @@ import pandas as pd
 from scipy import sparse
 
 from .shared_features import column_moments, shared_genes
-from .slices.slices import SliceError
-from .slices.values import LARGEST_LOGARITHM, is_numeric, scan
+from .slices.slices import SliceError, as_labels
+from .slices.values import is_numeric, scan, value_kind
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -161,8 +161,7 @@ def _label_names(adata: AnnData, key: str) -> pd.Series:
     """Return labels as strings, NaN where there is none."""
     if key not in adata.obs:
         return pd.Series(np.nan, index=adata.obs_names, dtype=object)
-    labels = adata.obs[key].astype(object)
-    return labels.map(str, na_action="ignore")
+    return as_labels(adata.obs[key]).astype(object)
 
 
 def _both_logarithms(real: Any, ours: Any, layer: str | None) -> bool:
@@ -203,4 +202,4 @@ def _describe(matrix: Any, name: str, *, negative: bool = False) -> tuple[str, f
     largest = float(matrix.max())
     if not bad["fractions"]:
         return "counts", largest
-    return "logarithms" if largest <= LARGEST_LOGARITHM else "values", largest
+    return value_kind(matrix).kind, largest

@@ -29,9 +29,10 @@ from sklearn.cluster import KMeans
 
 from .preprocessing.genes import select_highly_variable
 from .preprocessing.preprocessing import joint_components, normalise
+from .slices.features import control_names, gene_problem
 from .slices.geometry import spot_spacing
 from .slices.slices import Problem, SliceError, check_slice
-from .slices.values import holds_logarithms
+from .slices.values import ValueKind, holds_logarithms, plain_matrix, slice_kind
 
 __all__ = [
     "ExpressionMap",
@@ -44,9 +45,9 @@ __all__ = [
     "shared_space",
 ]
 
-_CONTROL_PROBES = "blank"  # what control probes of multiplexed imaging are called
 _N_GENES = 300
 _N_COMPONENTS = 20
+_SAME_SCALE = 1.2  # totals that every spot was scaled to differ by more: another scale
 
 
 def column_moments(values: sparse.csr_matrix) -> tuple[NDArray, NDArray]:
@@ -62,7 +63,7 @@ def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
         if not genes.is_unique:
             raise SliceError(f"The {name} slice has genes twice: `adata.var_names_make_unique()`.")
     shared = names[-1]
-    shared = shared[~shared.str.lower().str.startswith(_CONTROL_PROBES)]
+    shared = shared[~control_names(shared)]
     for genes in names[:-1]:
         shared = shared[shared.isin(genes)]
     if not len(shared):
@@ -97,21 +98,27 @@ def check_pair(
 def _mismatches(left: ad.AnnData, right: ad.AnnData) -> list[Problem]:
     """List what differs between two slices that have each passed the check."""
     problems = []
-    try:
-        shared_genes({"right": right, "left": left})
-    except SliceError:
-        names = "; ".join(", ".join(adata.var_names[:3]) for adata in (left, right))
-        fix = "use the same kind of gene name, symbols or identifiers, and of one species, in both."
-        problems.append(Problem("var_names", f"no gene in common (first genes: {names}).", fix))
-    logged = [holds_logarithms(adata) for adata in (left, right)]
-    if logged[0] != logged[1]:
-        kinds = " and ".join(
-            f"{name} {'logarithms' if is_logged else 'counts or other plain values'}"
-            for name, is_logged in zip(("left", "right"), logged, strict=True)
-        )
+    genes = gene_problem(left, right, ("left", "right"))
+    if genes is not None:
+        problems.append(Problem("var_names", *genes))
+    kinds = [slice_kind(adata) for adata in (left, right)]
+    if not _same_kind(*kinds):
+        found = f"different normalisation: left {kinds[0]} and right {kinds[1]}."
         fix = "give the same kind in both, counts where there are any: `X = layers['counts']`."
-        problems.append(Problem("X", f"different normalisation: {kinds}.", fix))
+        problems.append(Problem("X", found, fix))
     return problems
+
+
+def _same_kind(left: ValueKind, right: ValueKind) -> bool:
+    """Say whether values of two slices can be put into one matrix.
+
+    Counts of another depth can; values scaled to another total, or logarithms to another base,
+    cannot.
+    """
+    if left.kind != right.kind:
+        return False
+    pairs = ((left.total, right.total), (left.base, right.base))
+    return not any(abs(np.log(a / b)) > np.log(_SAME_SCALE) for a, b in pairs if a > 0 and b > 0)
 
 
 def expression_maps(
@@ -227,7 +234,7 @@ def _components(slices, pools) -> list[np.ndarray]:
     copies = []
     for adata, pool in zip(slices, pools, strict=True):
         columns = adata.var_names.get_indexer(shared)
-        values = sparse.csr_matrix(adata.X, dtype=np.float32)[:, columns]
+        values = sparse.csr_matrix(plain_matrix(adata.X), dtype=np.float32)[:, columns]
         copies.append(ad.AnnData(sparse.csr_matrix(pool.astype(np.float32) @ values)))
         copies[-1].var_names = shared
     if holds_logarithms(slices[0]):
@@ -268,7 +275,7 @@ def shared_space(
     """Compute components of two slices from counts, other non-negative values, or logarithms."""
     genes = shared_genes({"right": right, "left": left})
     plain = [
-        AnnData(sparse.csr_matrix(a[:, genes].X), var=pd.DataFrame(index=genes))
+        AnnData(sparse.csr_matrix(plain_matrix(a[:, genes].X)), var=pd.DataFrame(index=genes))
         for a in (left, right)
     ]
     if holds_logarithms(left):

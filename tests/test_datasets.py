@@ -180,7 +180,7 @@ def test_what_is_missing_is_named(tmp_path):
     positions.unlink()
     with pytest.raises(FileNotFoundError, match=r"tissue_positions\.csv, tissue_positions_list"):
         read_space_ranger(folder)
-    positions.write_text(text.replace(",", ";"))
+    positions.write_text(text.replace(",", "|"))
     with pytest.raises(SliceError, match="has 1 columns; needed are 6"):
         read_space_ranger(folder)
     positions.write_text(text.replace("-1,", "-2,"))

@@ -92,11 +92,11 @@ def test_duplicate_coordinates():
     assert "'spot2'" in found
 
 
-def test_coordinates_may_be_a_table():
+def test_coordinates_in_a_table_come_with_the_way_to_an_array():
     adata = good_slice()
     xy = adata.obsm["spatial"]
     adata.obsm["spatial"] = pd.DataFrame(xy, index=adata.obs_names, columns=["x", "y"])
-    check_slice(adata)
+    assert "a table with the columns ['x', 'y']" in problems(adata)['obsm["spatial"]']
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

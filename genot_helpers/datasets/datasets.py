@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 
@@ -21,16 +22,13 @@ from ..simulation.brain_regions import simulate_hippocampus, simulate_olfactory_
 from ..simulation.cortex import simulate_cortex
 from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
 from ..simulation.sagittal import simulate_sagittal_brain
-from ..slices.slices import add_labels, as_labels, check_slice, find_labels
+from ..slices.features import FEWEST_SHARED, match_genes, share_of_genes
+from ..slices.sections import split_sections
+from ..slices.slices import add_labels, as_labels, check_slice, find_labels, remark
+from .containers import from_spatialdata, in_memory, is_spatialdata, is_zarr, regions_of
 from .downloads import DownloadError, fetch, public_slices, read_registry
-from .readers import (
-    find_slices,
-    read_slice,
-    read_space_ranger,
-    slices_inside,
-    space_ranger_folder,
-    tidy,
-)
+from .readers import find_slices, names_in, read_slice, slice_folder, slices_inside, tidy
+from .visium import read_space_ranger
 
 __all__ = [
     "DEMO_SLICES",
@@ -62,12 +60,13 @@ SOURCES = {
 
 
 def load_slice(
-    name: str,
+    name: str | Path | AnnData | Any,
     *,
-    data_source: str | Path = "demo",
+    data_source: str | Path | AnnData | Any = "demo",
     data_dir: str | Path | None = None,
     dataset: str | None = None,
     label_key: str | None = "auto",
+    bin_size: int | str | None = None,
     check: bool = True,
     seed: int = 0,
     registry: str | Path | None = None,
@@ -77,7 +76,9 @@ def load_slice(
     Parameters
     ----------
     name
-        For example ``"151673"``, ``"merfish_9"``, ``"E10.5"``: see :func:`list_slices`.
+        For example ``"151673"``, ``"merfish_9"``, ``"E10.5"``: see :func:`list_slices`. A path
+        that exists, an AnnData (also backed or lazy) or a SpatialData object stand for
+        ``data_source``.
     data_source
         - ``"demo"``: a simulated stand-in with the same name and slots; no files needed. The
           sections of a donor come from one simulated block. For the hypothalamus, which is not
@@ -85,8 +86,10 @@ def load_slice(
         - ``"local"``: from ``data_dir``. Every section laid out like the others is found.
         - ``"download"``: fetched into ``data_dir`` first, where it is not there yet; see
           :func:`genot_helpers.datasets.downloads.fetch`.
-        - a path: the reader's own ``.h5ad`` file or Space Ranger folder (``name`` is what it is
-          called), or a folder of several, of which ``name`` is taken.
+        - a path: the reader's own file or folder, or a folder of several, of which ``name`` is
+          taken. Known are AnnData (``.h5ad``, packed or not; zarr), SpatialData, and the folders of
+          Visium, Visium HD, Xenium, MERSCOPE, CosMx, Stereo-seq and Slide-seq (``data/README.md``);
+        - an AnnData or SpatialData object; it is not changed.
     data_dir
         Folder of local or downloaded data; ``GENOT_DATA_DIR`` if not given.
     dataset
@@ -94,6 +97,8 @@ def load_slice(
     label_key
         Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`. Labels
         in a table beside the section (``labels.tsv``, or the layer map) are read first.
+    bin_size
+        Of Visium HD in µm (8 if not given) or of Stereo-seq in nanoballs (50), or ``"cells"``.
     check
         Refuse a slice that cannot be used. With False it is returned as it is, to be looked at with
         :func:`genot_helpers.slices.inspect_slice` and mended.
@@ -109,7 +114,8 @@ def load_slice(
         ``obs["domain_truth"]``: the annotation, if any: categorical sorted by name, NaN where a
         spot is unannotated; ``uns["genot"]``: ``source``, ``name``, ``dataset``, ``data_source``,
         ``simulated``, ``label_key`` (the column used), ``dropped`` (control probes, genes and spots
-        without counts: see :func:`genot_helpers.datasets.readers.tidy`), and where known
+        without counts: see :func:`genot_helpers.datasets.readers.tidy`), ``values`` (the kind of
+        values in ``X``), ``read_as`` (what the reader had to decide), and where known
         ``position_um`` (along the axis of sectioning), ``micrometres_per_unit`` and ``y_axis``
         ("up" where y grows upwards; in images it grows downwards). It passes
         ``check_slice``, unless ``check=False``.
@@ -131,6 +137,11 @@ def load_slice(
     >>> adata.uns["genot"]["simulated"]
     True
     """
+    if isinstance(data_source, str) and data_source == "demo":
+        name, data_source = _as_source(name)
+    if not isinstance(data_source, str | Path):
+        adata = _from_object(data_source, str(name), bin_size)
+        return _finish(adata, str(name), dataset or "", "an object in memory", label_key, check)
     name, source = str(name), str(data_source)
     if source == "demo":
         dataset = _choose(name, dataset, list(DEMO_SLICES), "the simulated data")
@@ -146,17 +157,49 @@ def load_slice(
         path = fetch(dataset, name, data_dir, registry=registry)
         adata = read_slice(path, name, path.parent)
     else:
-        adata = read_own(source, name)
+        adata = read_own(source, name, bin_size)
     return _finish(adata, name, dataset or "", source, label_key, check)
 
 
-def load_slices(names: Iterable[str], **options) -> dict[str, AnnData]:
+def _as_source(name: Any) -> tuple[str, Any]:
+    """Tell a name from what stands for a source: a path that exists, or an object."""
+    if isinstance(name, int | np.integer):
+        return str(name), "demo"
+    if isinstance(name, str | Path):
+        path = Path(name).expanduser()
+        known = {pair[1] for pair in DEMO_SLICES}
+        looks_like_one = isinstance(name, Path) or len(path.parts) > 1
+        if str(name) not in known and (path.exists() or looks_like_one):
+            names = own_slices(path)
+            return (names[0] if len(names) == 1 else path.name), str(path)
+        return str(name), "demo"
+    return "slice", name
+
+
+def _from_object(thing: Any, name: str, bin_size: int | str | None) -> AnnData:
+    """Take a slice from an AnnData or a SpatialData; neither is changed."""
+    if isinstance(thing, AnnData) or type(thing).__name__ == "Dataset2D":
+        return in_memory(thing)
+    if is_spatialdata(thing):
+        return from_spatialdata(thing, name, bin_size=bin_size)
+    raise TypeError(
+        f"a slice is read from a path, an AnnData or a SpatialData, not a {type(thing).__name__}."
+    )
+
+
+def load_slices(
+    names: Iterable[str] | str | Path | Any, *, section_key: str | None = None, **options
+) -> dict[str, AnnData]:
     """Load several slices.
 
     Parameters
     ----------
     names
-        Names of slices, in the order wanted.
+        Names of slices, in the order wanted; or a path (or an AnnData or SpatialData object) of
+        which all slices are taken.
+    section_key
+        Column of ``obs`` that says which section a spot belongs to, where one file or object holds
+        several; see :func:`genot_helpers.slices.split_sections`.
     **options
         As for :func:`load_slice`.
 
@@ -170,16 +213,67 @@ def load_slices(names: Iterable[str], **options) -> dict[str, AnnData]:
     ValueError
         If several names are asked of one file, and as :func:`load_slice`.
     """
+    if section_key is not None:
+        return _load_sections(names, section_key, options)
+    if not isinstance(names, str | Path) and (isinstance(names, AnnData) or is_spatialdata(names)):
+        listed = regions_of(names) if is_spatialdata(names) else ["slice"]
+        options["data_source"], names = names, listed
+    elif isinstance(names, str | Path) and options.get("data_source", "demo") == "demo":
+        name, source = _as_source(names)
+        options["data_source"] = source
+        names = [name] if source == "demo" else own_slices(source)
     names = [names] if isinstance(names, str) else [str(name) for name in names]
-    source = str(options.get("data_source", "demo"))
-    if len(set(names)) > 1 and source not in ("demo", "local", "download"):
+    source = options.get("data_source", "demo")
+    own = isinstance(source, str | Path) and str(source) not in ("demo", "local", "download")
+    if len(set(names)) > 1 and own:
         known = own_slices(source)
         if len(known) < len(set(names)):  # or one file would be read under several names
             raise ValueError(
                 f"{source} holds {len(known)} slice ({', '.join(known)}); asked for: "
-                f"{', '.join(names)}. Put all of them into one folder and give that."
+                f"{', '.join(names)}. Put all of them into one folder and give that, or say which "
+                "column of obs tells the sections of one file: section_key=... ."
             )
-    return {name: load_slice(name, **options) for name in names}
+    found = {name: load_slice(name, **options) for name in names}
+    _name_genes_alike(found)
+    return found
+
+
+def _load_sections(names: Any, section_key: str, options: dict) -> dict[str, AnnData]:
+    """Load one file or object, split it by a column, and check the sections."""
+    check = options.pop("check", True)
+    wanted = None
+    if options.get("data_source", "demo") not in ("demo", "local", "download"):
+        wanted = [names] if isinstance(names, str) else [str(name) for name in names]
+        names = options.pop("data_source")
+    whole = load_slice(names, check=False, **options)
+    sections = split_sections(whole, section_key)
+    if wanted is not None and not set(wanted) <= set(sections):
+        missing = sorted(set(wanted) - set(sections))
+        where = f"obs[{section_key!r}]"
+        raise ValueError(unknown("section", missing[0], list(sections), where))
+    chosen = {name: sections[name] for name in wanted or sections}
+    found = {}
+    for name, adata in chosen.items():
+        adata.uns["genot"] = {**whole.uns["genot"], "name": name, "section_key": section_key}
+        found[name] = _finish(
+            adata,
+            name,
+            "",
+            str(whole.uns["genot"]["data_source"]),
+            options.get("label_key", "auto"),
+            check,
+        )
+    return found
+
+
+def _name_genes_alike(slices: dict[str, AnnData]) -> None:
+    """Match symbols with identifiers, where the slices have hardly a gene name in common."""
+    first, *others = slices.values()
+    if any(share_of_genes(first.var_names, other.var_names) < FEWEST_SHARED for other in others):
+        said = match_genes(slices, min_share=0.0)
+        if said:
+            for adata in slices.values():
+                remark(adata, said)
 
 
 def list_slices(
@@ -299,14 +393,14 @@ def own_slices(path: str | Path) -> list[str]:
     Parameters
     ----------
     path
-        As ``data_source`` of :func:`genot_helpers.datasets.load_slice`: an ``.h5ad`` file, a Space
-        Ranger folder, or a folder with several of either.
+        As ``data_source`` of :func:`genot_helpers.datasets.load_slice`: a file or folder that a
+        reader knows, or a folder with several of either.
 
     Returns
     -------
     list of str
-        Names that ``load_slice(name, data_source=path)`` knows, sorted. Of a single file or Space
-        Ranger folder: its own name (there any name will do).
+        Names that ``load_slice(name, data_source=path)`` knows, sorted. Of a single file or folder
+        of one slice: its own name (there any name will do).
 
     Raises
     ------
@@ -314,34 +408,37 @@ def own_slices(path: str | Path) -> list[str]:
         If there is no such path, or nothing in it; with the near ones.
     """
     path = Path(path).expanduser()
-    if path.is_file():
-        return [path.stem]
-    if not path.is_dir():
+    if not path.exists():
         raise FileNotFoundError(_no_path(path))
-    place = space_ranger_folder(path)
-    if place is not None:
-        return [path.resolve().name]
+    names = names_in(path)
+    if names:
+        return names
     found = slices_inside(path)
     if not found:
+        there = ", ".join(sorted(one.name for one in path.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
             f"{path} is neither a Space Ranger folder nor holds slices. A Space Ranger folder has "
-            "filtered_feature_bc_matrix.h5 and spatial/ in it; other slices are .h5ad files."
+            "filtered_feature_bc_matrix.h5 and spatial/ in it; a Xenium folder has "
+            "cell_feature_matrix.h5 and cells.parquet, a MERSCOPE one cell_by_gene.csv and "
+            "cell_metadata.csv, a CosMx one *_exprMat_file.csv and *_metadata_file.csv, a "
+            "Slide-seq one bead locations and digital expression; other slices are .h5ad, .zarr, "
+            f".gef or .gem files. There: {there}."
         )
     return list(found)
 
 
-def read_own(path: str | Path, name: str) -> AnnData:
+def read_own(path: str | Path, name: str, bin_size: int | str | None = None) -> AnnData:
     """Read one slice from the reader's own file or folder; a folder of several needs the name."""
     path = Path(path).expanduser()
     names = own_slices(path)
-    if path.is_file():
-        return read_slice(path, name, path.parent)
-    place = space_ranger_folder(path)
+    if path.is_file() or is_zarr(path):
+        return read_slice(path, name, path.parent, bin_size)
+    place = slice_folder(path, name, bin_size)
     if place is not None:
-        return read_slice(place, name, path.resolve().parent)
+        return read_slice(place, name, path.resolve().parent, bin_size)
     if name not in names:
         raise ValueError(unknown("slice", name, names, str(path)))
-    return read_slice(slices_inside(path)[name], name, path)
+    return read_slice(slices_inside(path)[name], name, path, bin_size)
 
 
 def unknown(what: str, given: str, known: list[str], where: str) -> str:

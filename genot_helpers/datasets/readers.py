@@ -1,289 +1,129 @@
-"""Files to slices: Space Ranger folders and ``.h5ad`` files.
+"""Files and folders to slices: which reader knows a path, and one form for whatever it gives.
 
-Space Ranger's output is described at
-https://www.10xgenomics.com/support/software/space-ranger/latest/analysis/outputs/output-overview.
-``squidpy.read.visium`` and ``scanpy.read_visium`` stop when the high-resolution image is missing,
-which it is from many public sets (squidpy 1.8.2, scanpy 1.11.5); so the counts are read by scanpy
-and the rest, three small files, here.
+Each technology has its reader: :mod:`genot_helpers.datasets.visium` (Visium, Visium HD),
+:mod:`~genot_helpers.datasets.imaging` (Xenium, MERSCOPE, CosMx),
+:mod:`~genot_helpers.datasets.arrays` (Stereo-seq, Slide-seq) and
+:mod:`~genot_helpers.datasets.containers` (AnnData and SpatialData). The layout of a local folder is
+described in ``data/README.md``: a folder per data set, in it a folder or a file per section. Names
+are discovered, so a section put beside the others is found.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
-import pandas as pd
-import scanpy as sc
 from anndata import AnnData
-from PIL import Image
 from scipy import sparse
 
-from ..slices.slices import SliceError, add_labels, covers_section, record
-from ..slices.values import holds_counts, is_numeric
+from ..slices.features import control_features, list_some
+from ..slices.slices import (
+    SliceError,
+    add_labels,
+    beside_tissue,
+    covers_section,
+    record,
+    remark,
+)
+from ..slices.values import check_matrix, find_counts, is_numeric, raw_columns, slice_kind
+from .arrays import is_gef, is_gem, is_slideseq, read_gef, read_gem, read_slideseq
+from .containers import (
+    is_spatialdata,
+    is_zarr,
+    make_plain,
+    mend_positions,
+    read_anndata,
+    read_zarr,
+    regions_of,
+)
 from .downloads import MERFISH_SECTIONS, MERFISH_STACK, short_name
+from .imaging import is_cosmx, is_merscope, is_xenium, read_cosmx, read_merscope, read_xenium
+from .visium import hd_choices, read_space_ranger, sections_beside, space_ranger_folder
 
 __all__ = [
     "find_slices",
-    "is_space_ranger",
-    "read_h5ad",
+    "names_in",
+    "read_any",
     "read_slice",
-    "read_space_ranger",
+    "slice_folder",
     "slices_inside",
-    "space_ranger_folder",
+    "take_counts",
     "tidy",
 ]
 
-_MATRICES = (
-    *("filtered_feature_bc_matrix.h5", "*filtered_feature_bc_matrix.h5"),
-    *("filtered_feature_bc_matrix", "*filtered_feature_bc_matrix"),
-    *("raw_feature_bc_matrix.h5", "*raw_feature_bc_matrix.h5"),
+LABEL_FILE = "labels.tsv"  # in the folder of a section: barcode, label
+LABEL_MAP = "barcode_level_layer_map.tsv"  # beside the sections: barcode, section, label
+
+_SLICE_FILES = re.compile(
+    r".*\.(h5ad|gef|gem|cgem|bgem|zarr\.zip|h5ad\.zip)(\.(gz|bz2|xz|zst))?", re.IGNORECASE
 )
-_POSITIONS = ("tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions_list.txt")
-_POSITION_COLUMNS = ["in_tissue", "array_row", "array_col", "pxl_row", "pxl_col"]
-_COUNT_LAYERS = ("counts", "count", "raw_counts")
-_CONTROL_PROBE = re.compile(r"blank([-_ .]?\d+)*", re.IGNORECASE)
+_FOLDER_READERS = (
+    (is_zarr, read_zarr),
+    (is_xenium, read_xenium),
+    (is_merscope, read_merscope),
+    (is_cosmx, read_cosmx),
+    (is_slideseq, read_slideseq),
+)
 
 
-def is_space_ranger(folder: str | Path) -> bool:
-    """Say whether a folder holds a count matrix as Space Ranger writes it."""
-    return _find_matrix(Path(folder)) is not None
-
-
-def read_space_ranger(folder: str | Path, *, name: str | None = None) -> AnnData:
-    """Read the output folder of Space Ranger, version 1 or 2.
-
-    Parameters
-    ----------
-    folder
-        Folder with ``filtered_feature_bc_matrix.h5`` (a prefix is allowed) or the folder
-        ``filtered_feature_bc_matrix/`` or, failing both, the raw matrix; and ``spatial/`` with
-        ``tissue_positions.csv`` (2.x, with a header) or ``tissue_positions_list.csv`` (1.x,
-        without), and, if there are any, the scale factors and images.
-    name
-        Name of the section; that of the folder if not given.
-
-    Returns
-    -------
-    AnnData
-        Spots in tissue only, with
-
-        - ``X``: counts, CSR, float32. Genes are named by symbol; a symbol met again gets ``-1``,
-          ``-2``, … (``var["gene_ids"]`` tells them apart).
-        - ``obs["in_tissue"]``, ``obs["array_row"]``, ``obs["array_col"]``.
-        - ``obsm["spatial"]``: (spots, 2) float64, x and y in pixels of the full-size image.
-        - ``uns["spatial"][name]``: images that are there (``hires``, ``lowres``; uint8) and scale
-          factors, as :func:`squidpy.pl.spatial_scatter` expects them. With only the small image,
-          call it with ``img_res_key="lowres"``. Absent when there are no scale factors.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the count matrix or the positions are not there; the message lists what was looked for.
-    SliceError
-        If barcodes of the matrix have no position.
-    """
-    folder = Path(folder).expanduser()
-    name = name or (folder.parent.name if folder.name == "outs" else folder.resolve().name)
-    matrix = _find_matrix(folder)
-    if matrix is None:
-        raise FileNotFoundError(
-            f"{folder} holds no Space Ranger count matrix. Looked for: {', '.join(_MATRICES)}. "
-            "Give the folder that Space Ranger calls 'outs'."
-        )
-    with warnings.catch_warnings():  # symbols are made unique below
-        warnings.filterwarnings("ignore", message=".*names are not unique")
-        if matrix.is_dir():
-            adata = sc.read_10x_mtx(matrix, make_unique=False)
-        else:
-            adata = sc.read_10x_h5(matrix)
-    adata.var_names_make_unique()
-    positions = _read_positions(folder)
-    known = adata.obs_names.isin(positions.index)
-    if not known.all():
-        raise SliceError(
-            f"{(~known).sum():,} of {adata.n_obs:,} barcodes of {matrix.name} have no position "
-            f"(first: {adata.obs_names[known.argmin()]!r}; the positions start with "
-            f"{positions.index[0]!r}). Are both from the same run of Space Ranger?"
-        )
-    positions = positions.loc[adata.obs_names]
-    in_tissue = positions["in_tissue"].to_numpy() == 1
-    if not in_tissue.all():
-        adata, positions = adata[in_tissue].copy(), positions[in_tissue]
-    adata.X = _csr(adata.X)
-    for column in ("in_tissue", "array_row", "array_col"):
-        adata.obs[column] = positions[column].astype(int)
-    adata.obsm["spatial"] = positions[["pxl_col", "pxl_row"]].to_numpy(dtype=float)
-    images = _read_images(folder)
-    if images is not None:
-        adata.uns["spatial"] = {name: images}
-    return adata
-
-
-def _find_matrix(folder: Path) -> Path | None:
-    """Return the count matrix in a folder, the filtered one first."""
-    found = (path for pattern in _MATRICES for path in sorted(folder.glob(pattern)))
-    return next((path for path in found if path.is_file() or _is_mtx(path)), None)
-
-
-def _is_mtx(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("matrix.mtx.gz", "matrix.mtx"))
-
-
-def _in_spatial(folder: Path, *names: str) -> Path | None:
-    """Find a file in ``spatial/``, or beside the matrix where some public sets keep it."""
-    places = (place / name for place in (folder / "spatial", folder) for name in names)
-    return next((path for path in places if path.is_file()), None)
-
-
-def _read_positions(folder: Path) -> pd.DataFrame:
-    """Return barcode -> in_tissue, array_row, array_col, pxl_row, pxl_col."""
-    path = _in_spatial(folder, *_POSITIONS)
-    if path is None:
-        raise FileNotFoundError(
-            f"{folder} holds no positions of the spots. Looked for {', '.join(_POSITIONS)} in "
-            f"{folder / 'spatial'} and beside the matrix."
-        )
-    with path.open(encoding="utf-8") as file:
-        first = file.readline().strip().split(",")
-    if len(first) != 6:
-        raise SliceError(
-            f"{path} has {len(first)} columns; needed are 6, separated by commas: barcode, "
-            f"{', '.join(_POSITION_COLUMNS)}."
-        )
-    header = 0 if first[0].lower() == "barcode" else None
-    columns = ["barcode", *_POSITION_COLUMNS]
-    return pd.read_csv(path, header=header, names=columns, index_col="barcode")
-
-
-def _read_images(folder: Path) -> dict | None:
-    """Return images and scale factors for ``uns["spatial"]``, None without scale factors."""
-    path = _in_spatial(folder, "scalefactors_json.json")
-    if path is None:
-        return None
-    images = {}
-    for size in ("hires", "lowres"):
-        image = _in_spatial(folder, f"tissue_{size}_image.png")
-        if image is not None:
-            images[size] = np.asarray(Image.open(image).convert("RGB"))
-    factors = json.loads(path.read_text(encoding="utf-8"))
-    return {"images": images, "scalefactors": factors, "metadata": {}}
-
-
-def read_h5ad(path: str | Path) -> AnnData:
-    """Read a slice from an ``.h5ad`` file; counts kept in a layer become ``X``.
+def slice_folder(
+    path: Path, name: str | None = None, bin_size: int | str | None = None
+) -> Path | None:
+    """Return the folder that a reader takes: this one or one inside; None if none knows it.
 
     Parameters
     ----------
     path
-        The file.
-
-    Returns
-    -------
-    AnnData
-        As stored, except: where ``X`` holds no counts but ``layers["counts"]`` (or ``"count"``,
-        ``"raw_counts"``) does, that layer becomes ``X`` (and ``uns["genot"]["counts_from"]`` says
-        so).
-
-    Raises
-    ------
-    ValueError
-        If it is no such file.
+        A folder: output of Space Ranger, Xenium, MERSCOPE, CosMx, Slide-seq, or a zarr store.
+    name, bin_size
+        Of Visium HD, which bins; a name that is that of a folder of bins chooses it too.
     """
-    path = Path(path).expanduser()
-    if not h5py.is_hdf5(path):
-        raise ValueError(f"{path} is no .h5ad file (not HDF5), or it is cut off. Get it again.")
-    try:
-        with warnings.catch_warnings():  # old formats and doubled names are dealt with here
-            warnings.simplefilter("ignore", category=ad.OldFormatWarning)
-            warnings.filterwarnings("ignore", message=".*names are not unique")
-            adata = ad.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"{path} cannot be read as .h5ad ({str(error).strip().splitlines()[0]}). A 10x .h5 "
-            "file has no positions: give the Space Ranger folder instead."
-        ) from error
-    layers = [layer for layer in _COUNT_LAYERS if layer in adata.layers]
-    if layers and not holds_counts(adata) and holds_counts(AnnData(adata.layers[layers[0]])):
-        adata.X = adata.layers.pop(layers[0])
-        record(adata, counts_from=f"layers[{layers[0]!r}]")
-    return adata
+    if name in hd_choices(path):
+        bin_size = name
+    place = space_ranger_folder(path, bin_size)
+    if place is not None:
+        return place
+    inside = (path, path / "outs")
+    return next((place for place in inside for known, _ in _FOLDER_READERS if known(place)), None)
 
 
-def tidy(adata: AnnData) -> AnnData:
-    """Bring a slice into the form the rest of the package expects.
+def read_any(path: Path, name: str, bin_size: int | str | None = None) -> AnnData:
+    """Read a slice with the reader that knows the path.
 
     Parameters
     ----------
-    adata
-        As read from a file. It may be changed; go on with what is returned.
+    path
+        A file, or a folder from :func:`slice_folder`.
+    name
+        Of the slice; picks one of several sections in a folder or container.
+    bin_size
+        Of Visium HD in µm, of Stereo-seq in nanoballs; or ``"cells"``.
 
     Returns
     -------
     AnnData
-        With unique names; ``X`` CSR float32; ``obsm["spatial"]`` float64; without control probes
-        (genes called ``Blank``, ``Blank_1``, …), genes that were not measured (NaN in every spot),
-        and genes and spots without a single count. ``uns["genot"]["dropped"]`` says in a sentence
-        what was left out or renamed; empty where nothing was.
+        As the reader gives it; see :func:`tidy`.
     """
-    notes = []
-    for names, what in ((adata.obs_names, "spots"), (adata.var_names, "genes")):
-        if not names.is_unique:
-            notes.append(f"{names.duplicated().sum():,} {what} renamed (their name was taken)")
-    adata.obs_names_make_unique()
-    adata.var_names_make_unique()
-    positions = np.asarray(adata.obsm.get("spatial", "none"))
-    if is_numeric(positions):
-        adata.obsm["spatial"] = positions.astype(float)
-    if adata.X is not None and is_numeric(adata.X):
-        adata.X = _csr(adata.X)
-        control, unmeasured, empty = _useless_genes(adata)
-        if control.any():
-            notes.append(f"control probes {', '.join(adata.var_names[control])}")
-        if unmeasured.any():
-            notes.append(f"genes not measured: {', '.join(adata.var_names[unmeasured])}")
-        if empty.any():
-            notes.append(f"{empty.sum():,} genes without counts")
-        genes = ~(control | unmeasured | empty)
-        spots = (adata.X if genes.all() else adata.X[:, genes]).getnnz(axis=1) > 0
-        if not spots.all():
-            notes.append(f"{(~spots).sum():,} spots without counts")
-        if not (spots.all() and genes.all()):
-            adata = adata[spots, genes].copy()
-    record(adata, dropped="; ".join(notes))
-    return adata
+    if path.is_file():
+        if is_gem(path):
+            return read_gem(path, bin_size or _bins_in(name))
+        if is_gef(path):
+            return read_gef(path, bin_size or _bins_in(name))
+        return read_anndata(path)
+    if is_zarr(path):
+        return read_zarr(path, name, bin_size)
+    for known, reader in _FOLDER_READERS:
+        if known(path):
+            return reader(path)
+    return read_space_ranger(path, name=name)
 
 
-def _useless_genes(adata: AnnData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Say which genes are control probes, which are NaN everywhere, and which are empty."""
-    control = np.array([bool(_CONTROL_PROBE.fullmatch(g)) for g in adata.var_names], dtype=bool)
-    n_missing = np.bincount(adata.X.indices[np.isnan(adata.X.data)], minlength=adata.n_vars)
-    unmeasured = (n_missing == adata.n_obs) & ~control & (adata.n_obs > 0)
-    return control, unmeasured, (adata.X.getnnz(axis=0) == 0) & ~control
-
-
-def _csr(X: Any) -> sparse.csr_matrix:
-    """Return a matrix as CSR float32 with sorted indices and no stored zeros."""
-    X = sparse.csr_matrix(X, dtype=np.float32)
-    X.eliminate_zeros()
-    X.sort_indices()
-    return X
-
-
-# -------------------------------------------------------------------------------------------------
-# Slices in folders: which ones are there, and how each is read.
-#
-# The layout is described in ``data/README.md``: a folder per data set, in it a Space Ranger folder
-# or an ``.h5ad`` file per section. Names are discovered, so a section put beside the others is
-# found.
-
-LABEL_FILE = "labels.tsv"  # in the folder of a section: barcode, label
-LABEL_MAP = "barcode_level_layer_map.tsv"  # beside the sections: barcode, section, label
+def _bins_in(name: str) -> str | None:
+    """Return the bins that a name asks for: "bin100", "cellbin"."""
+    return name if re.fullmatch(r"bin\d+|cell_?bins?|cells", name, re.IGNORECASE) else None
 
 
 def find_slices(folder: Path) -> dict[tuple[str, str], Path]:
@@ -297,44 +137,62 @@ def find_slices(folder: Path) -> dict[tuple[str, str], Path]:
 
 
 def slices_inside(dataset: Path) -> dict[str, Path]:
-    """Find the slices of one data set: name -> Space Ranger folder or ``.h5ad`` file."""
+    """Find the slices of one data set: name → file or folder that :func:`read_any` knows."""
     found: dict[str, Path] = {}
     for path in sorted(dataset.iterdir()):
+        if path.name[0] == "." or path.name == MERFISH_STACK:
+            continue
         if path.is_dir():
-            place = space_ranger_folder(path)
+            place = slice_folder(path)
             if place is not None:
                 found[path.name] = place
-        elif path.suffix == ".h5ad" and path.name[0] != "." and path.name != MERFISH_STACK:
-            name = short_name(path.name)
-            found[path.stem if name in found else name] = path
+        elif _SLICE_FILES.fullmatch(path.name):
+            name = short_name(f"{_stem(path)}.h5ad")
+            found[_stem(path) if name in found else name] = path
     if (dataset / MERFISH_STACK).is_file():
         found = dict.fromkeys(MERFISH_SECTIONS, dataset / MERFISH_STACK) | found
     return found
 
 
-def space_ranger_folder(folder: Path) -> Path | None:
-    """Return the folder with the count matrix, ``outs`` looked into; None if there is none."""
-    return next((place for place in (folder, folder / "outs") if is_space_ranger(place)), None)
+def _stem(path: Path) -> str:
+    """Return the name of a file without its endings."""
+    return re.sub(
+        r"(\.(h5ad|gef|gem|cgem|bgem|zarr|zip|gz|bz2|xz|zst))+$", "", path.name, flags=re.I
+    )
 
 
-def read_slice(path: Path, name: str, dataset: Path) -> AnnData:
+def names_in(path: Path) -> list[str]:
+    """Return the names of the slices in a file or folder that a reader knows; empty for others."""
+    if path.is_file():
+        return [_stem(path)]
+    if is_zarr(path):
+        return regions_of(path) if is_spatialdata(path) else [_stem(path)]
+    place = slice_folder(path)
+    if place is None:
+        return []
+    return sections_beside(place) or [path.resolve().name]
+
+
+def read_slice(path: Path, name: str, dataset: Path, bin_size: int | str | None = None) -> AnnData:
     """Read a slice and the labels that lie beside it.
 
     Parameters
     ----------
     path
-        ``.h5ad`` file, or folder with the count matrix.
+        File or folder, as :func:`read_any` takes it.
     name
         Name of the section; also picks its rows from the layer map, and its cells from a file that
         holds a whole stack.
     dataset
         Folder of the data set, where a layer map may lie.
+    bin_size
+        As for :func:`read_any`.
     """
     if path.name == MERFISH_STACK and name in MERFISH_SECTIONS:
         return _cut_from_stack(path, name)
+    adata = read_any(path, name, bin_size)
     if path.is_file():
-        return read_h5ad(path)
-    adata = read_space_ranger(path, name=name)
+        return adata
     section = path.parent if path.name == "outs" else path
     if (section / LABEL_FILE).is_file():
         add_labels(adata, section / LABEL_FILE)
@@ -356,3 +214,114 @@ def _cut_from_stack(path: Path, name: str) -> AnnData:
         return stack[here].to_memory()
     finally:
         stack.file.close()
+
+
+# -------------------------------------------------------------------------------------------------
+# One form for whatever was read.
+
+
+def tidy(adata: AnnData) -> AnnData:
+    """Bring a slice into the form the rest of the package expects.
+
+    Parameters
+    ----------
+    adata
+        As read from a file. It may be changed; go on with what is returned.
+
+    Returns
+    -------
+    AnnData
+        With unique names; ``X`` counts where there are any (:func:`take_counts`), CSR float32;
+        ``obsm["spatial"]`` float64; without spots beside the tissue, control features of any vendor
+        (:func:`genot_helpers.slices.features.control_features`), genes that were not measured (NaN
+        in every spot), and genes and spots without a single count. ``uns["genot"]["dropped"]`` says
+        in a sentence what was left out or renamed; empty where nothing was.
+        ``uns["genot"]["read_as"]`` says what had to be decided.
+    """
+    notes = []
+    make_plain(adata)
+    mend_positions(adata)
+    for names, what in ((adata.obs_names, "spots"), (adata.var_names, "genes")):
+        if not names.is_unique:
+            notes.append(f"{names.duplicated().sum():,} {what} renamed (their name was taken)")
+    adata.obs_names_make_unique()
+    adata.var_names_make_unique()
+    glass = beside_tissue(adata)
+    if glass.any():
+        notes.append(f"{glass.sum():,} spots beside the tissue (in_tissue 0)")
+        adata = adata[~glass].copy()
+    positions = np.asarray(adata.obsm.get("spatial", "none"))
+    if is_numeric(positions):
+        adata.obsm["spatial"] = positions.astype(float)
+    if adata.X is not None and check_matrix(adata.X):
+        raise SliceError(f"X is damaged ({check_matrix(adata.X)}).")
+    take_counts(adata)
+    if adata.X is not None and is_numeric(adata.X):
+        adata.X = _csr(adata.X)
+        useless, why = _useless_genes(adata)
+        notes += why
+        keep_genes = ~useless
+        spots = (adata.X if keep_genes.all() else adata.X[:, keep_genes]).getnnz(axis=1) > 0
+        if not spots.all():
+            notes.append(f"{(~spots).sum():,} spots without counts")
+        if not (spots.all() and keep_genes.all()):
+            adata = adata[spots, keep_genes].copy()
+    record(adata, dropped="; ".join(notes))
+    return adata
+
+
+def _useless_genes(adata: AnnData) -> tuple[np.ndarray, list[str]]:
+    """Say which genes are controls, NaN everywhere, or empty; and name them."""
+    control = control_features(adata)
+    n_missing = np.bincount(adata.X.indices[np.isnan(adata.X.data)], minlength=adata.n_vars)
+    unmeasured = (n_missing == adata.n_obs) & ~control & (adata.n_obs > 0)
+    empty = (adata.X.getnnz(axis=0) == 0) & ~control
+    notes = []
+    if control.any():
+        notes.append(f"control probes {list_some(adata.var_names[control])}")
+    if unmeasured.any():
+        notes.append(f"genes not measured: {list_some(adata.var_names[unmeasured])}")
+    if empty.any():
+        notes.append(f"{empty.sum():,} genes without counts")
+    return control | unmeasured | empty, notes
+
+
+def take_counts(adata: AnnData) -> None:
+    """Put counts into ``X`` where they are found, and record once which kind of values ``X`` holds.
+
+    Parameters
+    ----------
+    adata
+        The slice, in memory. ``X`` is replaced by the counts of :func:`find_counts`, for the genes
+        of ``X``; ``uns["log1p"]``, which spoke of the values before, is removed then.
+        ``uns["genot"]`` gets ``values`` (``"counts"``, ``"values"`` or ``"logarithms"``) and, where
+        ``X`` was replaced, ``counts_from``.
+    """
+    if adata.X is not None and not is_numeric(adata.X):
+        return
+    place = find_counts(adata)
+    if place not in ("", "X"):
+        if place == "raw.X":
+            adata.X = adata.raw.X[:, raw_columns(adata)]
+        else:
+            key = next(key for key in adata.layers if place == f"layers[{key!r}]")
+            adata.X = adata.layers.pop(key)
+        adata.uns.pop("log1p", None)
+        record(adata, counts_from=place, values="counts")
+        remark(adata, f"counts taken from {place}")
+        return
+    if adata.X is None or 0 in adata.shape:
+        return
+    found = slice_kind(adata)
+    record(adata, values=found.kind)
+    if found.kind != "counts" and found.kind != "centred":
+        guess = "" if found.sure else ", by their size (if not, set uns['genot']['values'])"
+        remark(adata, f"no counts found: X holds {found}{guess}")
+
+
+def _csr(X: Any) -> sparse.csr_matrix:
+    """Return a matrix as CSR float32 with sorted indices and no stored zeros."""
+    X = sparse.csr_matrix(X, dtype=np.float32)
+    X.eliminate_zeros()
+    X.sort_indices()
+    return X

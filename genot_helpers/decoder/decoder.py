@@ -20,7 +20,7 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from ..runtime import choose_device, progress_off
-from ..slices.sections import joint_embeddings, named_slices
+from ..slices.sections import by_section, joint_embeddings, named_slices
 from ..slices.slices import SliceError
 from ..slices.values import is_numeric, scan
 from .model import LIKELIHOODS, Decoder, DecoderNetwork, one_thread
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 
+@by_section
 @one_thread()
 def train_decoder(
     slices: Slices,
@@ -53,6 +54,7 @@ def train_decoder(
     seed: int = 0,
     device: str = "auto",
     progress: bool | None = None,
+    section_key: str | None = None,
 ) -> Decoder:
     """Learn which expression to expect at a given embedding.
 
@@ -90,6 +92,9 @@ def train_decoder(
         "auto" (a GPU where there is one), or a name that torch knows ("cpu", "cuda").
     progress
         None: a progress bar in a terminal or notebook only; True: always; False: never.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

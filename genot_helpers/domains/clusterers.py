@@ -15,9 +15,11 @@ from contextlib import contextmanager
 import anndata as ad
 import numpy as np
 import scanpy as sc
+from scipy import sparse
 from sklearn.base import ClusterMixin, DensityMixin, clone
+from sklearn.neighbors import KNeighborsTransformer
 
-from ..slices.sections import Slices, named_slices
+from ..slices.sections import Slices, by_section, named_slices
 from .domains import stacked_embedding, write_domains
 
 __all__ = [
@@ -28,6 +30,10 @@ __all__ = [
 ]
 
 
+_MANY_SPOTS = 8192  # from here on scanpy asks a searcher for neighbours
+
+
+@by_section
 def cluster_with(
     slices: Slices,
     clusterer: ClusterMixin | DensityMixin,
@@ -35,6 +41,7 @@ def cluster_with(
     use_rep: str = "X_genot",
     n_dimensions: int = 16,
     key_added: str = "genot_domain",
+    section_key: str | None = None,
 ) -> None:
     """Find domains with any clusterer of scikit-learn.
 
@@ -51,6 +58,9 @@ def cluster_with(
         The leading principal axes of ``obsm[use_rep]`` that are clustered.
     key_added
         Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Examples
     --------
@@ -64,6 +74,7 @@ def cluster_with(
     write_domains(named, labels, key_added, method=repr(clusterer), use_rep=use_rep)
 
 
+@by_section
 def cluster_leiden(
     slices: Slices,
     n_domains: int | None = None,
@@ -73,6 +84,7 @@ def cluster_leiden(
     n_neighbors: int = 15,
     key_added: str = "genot_domain",
     seed: int = 0,
+    section_key: str | None = None,
 ) -> float:
     """Find domains as Leiden communities of the embedding's neighbour graph (scanpy, igraph).
 
@@ -90,6 +102,9 @@ def cluster_leiden(
         Embedding slot, neighbours of a spot in it, random seed.
     key_added
         Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -122,6 +137,7 @@ def cluster_leiden(
     return _write_communities(named, communities, n_domains, resolution, key_added, "leiden", seed)
 
 
+@by_section
 def cluster_louvain(
     slices: Slices,
     n_domains: int | None = None,
@@ -131,6 +147,7 @@ def cluster_louvain(
     n_neighbors: int = 15,
     key_added: str = "genot_domain",
     seed: int = 0,
+    section_key: str | None = None,
 ) -> float:
     """Find domains as Louvain communities of the embedding's neighbour graph (networkx).
 
@@ -177,8 +194,19 @@ def _community_graph(
         raise ValueError("Give either n_domains or resolution, not both and not neither.")
     embedding = stacked_embedding(named, use_rep, n_domains)
     holder = ad.AnnData(obsm={"X": embedding}, shape=(len(embedding), 0))
-    sc.pp.neighbors(holder, n_neighbors=n_neighbors, use_rep="X", random_state=seed)
+    search = _ExactNeighbours(n_neighbors=n_neighbors) if len(embedding) >= _MANY_SPOTS else None
+    sc.pp.neighbors(
+        holder, n_neighbors=n_neighbors, use_rep="X", random_state=seed, transformer=search
+    )
     return holder
+
+
+class _ExactNeighbours(KNeighborsTransformer):
+    """Exact neighbours for scanpy, which cannot read the sparse array of scikit-learn 1.9."""
+
+    def fit_transform(self, X: np.ndarray, y: None = None) -> sparse.csr_matrix:
+        """Return the distances to the nearest spots, (n, n) sparse."""
+        return sparse.csr_matrix(super().fit_transform(X))
 
 
 def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
@@ -209,6 +237,7 @@ def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
 # R's mclust from Python.
 
 
+@by_section
 def cluster_mclust(
     slices: Slices,
     n_domains: int,
@@ -218,6 +247,7 @@ def cluster_mclust(
     model: str = "EEE",
     key_added: str = "genot_domain",
     seed: int = 0,
+    section_key: str | None = None,
 ) -> None:
     """Find domains with R's mclust (one hierarchical start), as the published GenOT does.
 
@@ -235,6 +265,9 @@ def cluster_mclust(
         Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
     seed
         Same seed and machine: the same domains.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Raises
     ------

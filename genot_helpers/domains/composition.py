@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from ..arguments import checked
 from ..runtime import progress_off
-from ..slices.sections import Slices, joint_embeddings, named_slices, rows_of_each
+from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import SliceError, record
 from .composition_field import (
     Field,
@@ -279,6 +279,7 @@ def _write(named, result: CompositionDomains, types, key_added: str, facts: dict
     prior_cells=(1e-6, 1e9),
     same_within=(1e-6, 1e9),
 )
+@by_section
 @threadpool_limits.wrap(limits=1)  # sums in one order, bit for bit, and no waiting for each other
 def cluster_composition(
     slices: Slices,
@@ -300,6 +301,7 @@ def cluster_composition(
     key_added: str = "genot_domain",
     seed: int = 0,
     progress: bool | None = None,
+    section_key: str | None = None,
 ) -> CompositionDomains:
     """Find domains of single cells as compositions of cell types, coherent in space.
 
@@ -344,6 +346,9 @@ def cluster_composition(
         Same seed and machine: the same domains, bit for bit, whatever the order of cells.
     progress
         None shows a progress bar in a terminal or notebook only.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

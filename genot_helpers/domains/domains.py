@@ -19,7 +19,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from ..preprocessing.graph import connectivities, row_normalised
-from ..slices.sections import Slices, joint_embeddings, named_slices, rows_of_each
+from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import record
 from .mixture import Consensus, Mixture, best_partitions, mixture_consensus
 
@@ -96,6 +96,7 @@ def _neighbours(named: Mapping[str, ad.AnnData], weight: float) -> sparse.csr_ma
     return (means - sparse.diags(means.diagonal())) * weight
 
 
+@by_section
 def cluster_mixture(
     slices: Slices,
     n_domains: int,
@@ -109,6 +110,7 @@ def cluster_mixture(
     n_deviations: float | None = 2.5,
     seed: int = 0,
     progress: bool | None = None,
+    section_key: str | None = None,
 ) -> Consensus:
     """Find domains as a consensus of Gaussian mixtures, in which neighbours have a say.
 
@@ -140,6 +142,9 @@ def cluster_mixture(
         Same seed and machine: the same domains, bit for bit.
     progress
         None shows a progress bar in a terminal or notebook only.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -256,6 +261,7 @@ def refine_domains(
 # How many domains to ask for: a criterion to start from, no truth.
 
 
+@by_section
 def choose_n_domains(
     slices: Slices,
     candidates: Iterable[int] = range(2, 16),
@@ -265,6 +271,7 @@ def choose_n_domains(
     n_starts: int = 20,
     spots_per_independent: float = 1.0,
     seed: int = 0,
+    section_key: str | None = None,
 ) -> pd.DataFrame:
     r"""Compare numbers of domains by the Bayesian information criterion.
 
@@ -296,6 +303,9 @@ def choose_n_domains(
         s above, 1 or more.
     seed
         Of the starts.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

@@ -23,9 +23,9 @@ from ..arguments import checked
 from ..encoder.closed_form import spectral_embedding
 from ..preprocessing.graph import spatial_graph
 from ..preprocessing.preprocessing import preprocess
-from ..slices.sections import Slices, named_slices, rows_of_each
+from ..slices.sections import Slices, by_section, named_slices, rows_of_each
 from ..slices.slices import SliceError, record
-from ..slices.values import holds_counts, holds_logarithms
+from ..slices.values import holds_counts, holds_logarithms, plain_matrix
 from .composition import CompositionDomains, check_number_of_domains, cluster_composition
 from .composition_field import share_around
 from .domains import cluster_mixture, confidence_key
@@ -73,7 +73,7 @@ class FoundDomains(NamedTuple):
 
 def _as_counts(adata: AnnData) -> sparse.csr_matrix:
     """Whole numbers to split: counts, or the closest to counts that the values allow."""
-    X = sparse.csr_matrix(adata.X, dtype=np.float64, copy=True)
+    X = sparse.csr_matrix(plain_matrix(adata.X), dtype=np.float64, copy=True)
     if not (np.isfinite(X.data).all() and (X.data >= 0).all()):
         raise SliceError("X holds values that are negative or not finite; give counts or values.")
     if holds_counts(adata):
@@ -178,6 +178,7 @@ def neighbour_agreement(
     return top / bottom if bottom > 0 else 0.0
 
 
+@by_section
 @checked(threshold=(0, 1))
 def find_domains(
     slices: Slices,
@@ -189,6 +190,7 @@ def find_domains(
     key_added: str = "genot_domain",
     seed: int = 0,
     progress: bool | None = None,
+    section_key: str | None = None,
 ) -> FoundDomains:
     """Find spatial domains by the model that fits the slices, and say why.
 
@@ -222,6 +224,9 @@ def find_domains(
         Same seed and machine: the same domains.
     progress
         None shows a progress bar in a terminal or notebook only.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

@@ -26,7 +26,7 @@ from scipy import sparse
 from scipy.linalg import eigh
 
 from ..preprocessing.graph import neighbour_mean, smooth
-from ..slices.sections import Slices, joint_embeddings, named_slices, rows_of_each
+from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import record
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 
+@by_section
 def spectral_embedding(
     slices: Slices,
     *,
@@ -41,6 +42,7 @@ def spectral_embedding(
     use_rep: str = "X_pca",
     n_features: int | None = None,
     key_added: str = "X_genot",
+    section_key: str | None = None,
 ) -> np.ndarray:
     """Embed spots by the closed-form contrastive encoder; slices share its weights.
 
@@ -61,6 +63,9 @@ def spectral_embedding(
         Writes ``obsm[key_added]`` (n_spots, n_features) float32, columns by falling eigenvalue,
         each with standard deviation equal to its eigenvalue over all slices, and the settings
         to ``uns["genot"]["encoder"]``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

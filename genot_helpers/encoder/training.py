@@ -42,7 +42,7 @@ from ..preprocessing.graph import (
     spatial_graph,
 )
 from ..runtime import choose_device
-from ..slices.sections import Slices, joint_embeddings, named_slices
+from ..slices.sections import Slices, by_section, joint_embeddings, named_slices
 from ..slices.slices import SliceError, record
 from .encoder import (
     EncoderConfiguration,
@@ -95,6 +95,7 @@ class EncoderTraining(NamedTuple):
         return f"ended after {self.n_epochs} epochs, the most allowed, without having converged"
 
 
+@by_section
 def train_encoder(
     slices: Slices,
     *,
@@ -104,6 +105,7 @@ def train_encoder(
     use_rep: str = "X_pca",
     key_added: str = "X_genot",
     progress: bool = True,
+    section_key: str | None = None,
 ) -> EncoderTraining:
     """Learn an embedding of the spots from their expression and that of their neighbours.
 
@@ -130,6 +132,9 @@ def train_encoder(
         Slot of the embedding.
     progress
         Show a progress bar (in a terminal or notebook only).
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

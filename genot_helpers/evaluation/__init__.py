@@ -22,12 +22,9 @@ from .evaluation import (
 from .gene_maps import gene_similarity, gene_similarity_by_domain
 from .generated_scores import (
     baseline_slices,
-    flat_scores,
-    gap_closed,
     nearest_expression,
     score_generated,
     score_table,
-    with_spread,
 )
 from .matching import (
     agreement_in_place,
@@ -41,6 +38,13 @@ from .matching import (
     score_joint_domains,
 )
 from .measures import CutAgreement, cut_agreement, cut_offset, cut_strip
+from .reading_scores import (
+    beside_rivals,
+    flat_scores,
+    gap_closed,
+    gap_in_words,
+    with_spread,
+)
 from .stack_scores import score_stack
 from .type_scores import ghost_layers
 
@@ -49,6 +53,7 @@ __all__ = [
     "CutAgreement",
     "agreement_in_place",
     "baseline_slices",
+    "beside_rivals",
     "carried_maps",
     "confidence_by_correctness",
     "cut_agreement",
@@ -61,6 +66,7 @@ __all__ = [
     "flat_scores",
     "flat_transfer",
     "gap_closed",
+    "gap_in_words",
     "gene_similarity",
     "gene_similarity_by_domain",
     "ghost_layers",

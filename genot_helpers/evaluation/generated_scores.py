@@ -6,7 +6,8 @@ well. So :func:`score_generated` returns many scores, and :func:`score_table` pu
 ceiling beside them, all compared at the same number of spots, because every score depends on it.
 The measures are in ``gene_maps.py`` and ``measures.py``.
 
-Top to bottom: the scores of one slice, the table, how to read it, and the baselines.
+Top to bottom: the scores of one slice, the table, and the baselines; ``reading_scores.py`` reads a
+table.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..comparable import (
 )
 from ..shared_features import shared_genes
 from ..slices.slices import SliceError, find_labels
+from ..slices.values import plain_matrix
 from . import measures
 from .gene_maps import compare_maps
 from .measures import averaging, classifier_auc, compare_genes
@@ -40,8 +42,6 @@ __all__ = [
     "baseline_slices",
     "by_name",
     "draw_spots",
-    "flat_scores",
-    "gap_closed",
     "halves",
     "halves_of",
     "largest_union",
@@ -50,7 +50,6 @@ __all__ = [
     "score_table",
     "subset",
     "subset_of",
-    "with_spread",
 ]
 
 _FEWEST_SPOTS = 20
@@ -200,7 +199,7 @@ def score_table(
         from (``obs["genot_source"]``, ``obs["genot_source_spot"]``).
     n_repeats
         How often to halve and draw anew, with seeds ``seed``, ``seed + 1``, ...; the table holds
-        the means and the standard deviations; :func:`with_spread` shows both.
+        the means and the standard deviations; ``with_spread`` shows both.
     label_key, generated_label_key, spatial_key, n_spots, max_genes, seed
         As in :func:`score_generated`.
 
@@ -289,74 +288,6 @@ def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: 
     generated = generated.copy()
     generated.obs[key] = pd.Categorical(values)
     return generated
-
-
-# -------------------------------------------------------------------------------------------------
-# Reading a table of scores: means with their spread, the gap that is closed, figures for a file.
-
-
-def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """Write the scores of a table as text: mean ± standard deviation over the repetitions.
-
-    Parameters
-    ----------
-    table
-        From :func:`score_table`, or some of its rows and columns.
-    digits
-        Decimal places. Numbers of spots and genes have none.
-
-    Returns
-    -------
-    Text in the same rows and columns. Means alone if there was only one repetition, or the table
-    has lost its ``attrs["spread"]``. :func:`score_table` says which draws the repetitions vary.
-    """
-    spread = pd.DataFrame(table.attrs.get("spread", {})).reindex_like(table)
-    text = table.astype(object)
-    for score in table:
-        places = 0 if score.startswith("n_") else digits
-        for row in table.index:
-            deviation = spread.loc[row, score]
-            tail = "" if places == 0 or np.isnan(deviation) else f" ± {deviation:.{places}f}"
-            text.loc[row, score] = f"{table.loc[row, score]:,.{places}f}{tail}"
-    return text
-
-
-def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
-    """Compute the share of the gap between the better copy and the ceiling that is closed.
-
-    (genot - best copy) / (ceiling - best copy): 0 is as good as a copy, 1 as good as possible.
-
-    Parameters
-    ----------
-    table
-        From :func:`score_table`.
-    score
-        A column in which more is better.
-
-    Returns
-    -------
-    NaN if the ceiling is less than 0.01 above the better copy, where the ratio would be noise, as
-    for sections of the cortex that are 10 µm apart.
-    """
-    copy = table.loc[["copy_left", "copy_right"], score].max()
-    gap = table.loc["ceiling", score] - copy
-    return float((table.loc["genot", score] - copy) / gap) if gap >= 0.01 else float("nan")
-
-
-def flat_scores(table: pd.DataFrame) -> dict[str, float]:
-    """Return a table as one flat dictionary for ``metrics.json``.
-
-    Parameters
-    ----------
-    table
-        From :func:`score_table`.
-
-    Returns
-    -------
-    ``"<row>.<score>"`` -> number for every cell, and ``"gap_closed.map"``.
-    """
-    flat = {f"{row}.{key}": float(table.loc[row, key]) for row in table.index for key in table}
-    return {**flat, "gap_closed.map": gap_closed(table)}
 
 
 # -------------------------------------------------------------------------------------------------
@@ -477,7 +408,7 @@ def nearest_expression(
     if n_neighbors < 1:
         raise ValueError(f"n_neighbors is {n_neighbors}; give 1 or more.")
     at, points = comparable_places(target, source, ("target", "source"), spatial_key=spatial_key)
-    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(source.X)
+    values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(plain_matrix(source.X))
     carried = ad.AnnData(
         sparse.csr_matrix(values, dtype=np.float32), obs=target.obs.copy(), var=source.var.copy()
     )

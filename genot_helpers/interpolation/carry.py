@@ -28,6 +28,7 @@ from scipy.spatial import cKDTree
 
 from ..shared_features import check_pair, shared_space
 from ..slices.slices import SliceError, as_labels
+from ..slices.values import plain_matrix
 from ..transport.transport import entropic_coupling, sparse_coupling
 
 __all__ = [
@@ -252,9 +253,11 @@ def _carried(
 ) -> AnnData:
     """Make the carried slice from weights (target spots, source spots); rows sum to 1 or 0."""
     covered = np.diff(weights.indptr) > 0
-    values = sparse.csr_matrix(weights @ sparse.csr_matrix(source.X), dtype=np.float32)
+    values = sparse.csr_matrix(
+        weights @ sparse.csr_matrix(plain_matrix(source.X)), dtype=np.float32
+    )
     if facts.get("threshold"):
-        values = _with_zeros_of(values, sparse.csc_matrix(source.X), covered)
+        values = _with_zeros_of(values, sparse.csc_matrix(plain_matrix(source.X)), covered)
     carried = AnnData(values, obs=target.obs.copy(), var=source.var.copy())
     carried.obsm["spatial"] = points
     carried.obs["genot_covered"] = covered

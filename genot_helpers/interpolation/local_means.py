@@ -34,7 +34,7 @@ from scipy.spatial import cKDTree
 
 from ..preprocessing.preprocessing import normalise
 from ..slices.slices import SliceError, as_labels
-from ..slices.values import holds_logarithms
+from ..slices.values import holds_logarithms, plain_matrix
 
 __all__ = [
     "BANDWIDTHS",
@@ -163,7 +163,7 @@ def expected_expression(
     # Counts are scaled to the median depth, then averaged as logarithms, so that single deep spots
     # do not dominate. exp(mean of logarithms) - 1 is too small, so each gene is multiplied by the
     # factor that restores its mean over spots. Slices of logarithms stay logarithms.
-    plain = [AnnData(sparse.csr_matrix(a.X), var=a.var[[]]) for a in slices]
+    plain = [AnnData(sparse.csr_matrix(plain_matrix(a.X)), var=a.var[[]]) for a in slices]
     logged = holds_logarithms(plain[0])
     if not logged:
         normalise(plain)

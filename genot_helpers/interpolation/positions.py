@@ -27,6 +27,7 @@ from scipy.spatial import cKDTree
 
 from ..slices.geometry import nearest_distance
 from ..slices.slices import SliceError
+from ..slices.values import plain_matrix
 from ..transport.transport import Coupling, coupling_pairs
 from .local_means import chain_neighbours
 
@@ -396,7 +397,9 @@ def genes_of_both(left: AnnData, right: AnnData) -> pd.Index:
 def gather_spots(left: AnnData, right: AnnData, chosen: NDArray, *, hidden: set[str]) -> AnnData:
     """Make a slice of chosen rows of left stacked on right: unchanged X, shared columns of obs."""
     genes = genes_of_both(left, right)
-    X = sparse.vstack([sparse.csr_matrix(a[:, genes].X) for a in (left, right)], format="csr")
+    X = sparse.vstack(
+        [sparse.csr_matrix(plain_matrix(a[:, genes].X)) for a in (left, right)], format="csr"
+    )
     X = X[chosen] if sparse.issparse(left.X) else X[chosen].toarray()
     obs = _known(left, right, chosen, hidden)
     names = np.concatenate([left.obs_names, right.obs_names])

@@ -30,7 +30,7 @@ from ..evaluation.evaluation import match_domains
 from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
 from ..runtime import sq
-from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_side
+from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 
 __all__ = [
     "PALETTE",
@@ -110,8 +110,8 @@ def colour_domains(
 
 def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
     """Return the tissue image as squidpy wants it (or nothing) and its pixels per unit."""
-    for stored in adata.uns.get("spatial", {}).values():
-        images, factors = stored.get("images", {}), stored.get("scalefactors", {})
+    for stored in own_pictures(adata).values():
+        images, factors = dict(stored.get("images", {})), dict(stored.get("scalefactors", {}))
         for resolution in sorted(images):  # the high resolution comes first
             factor = factors.get(f"tissue_{resolution}_scalef")
             if factor is not None and "spot_diameter_fullres" in factors:
@@ -281,7 +281,7 @@ def plot_genes(
         raise KeyError(f"There is no layers[{layer!r}]. Run normalise first, or pass layer=None.")
     figure, axes = make_panels(len(measured), adata, n_columns)
     for gene, ax in zip(measured, axes, strict=True):
-        values = adata[:, [gene]].to_df(layer)[gene]
+        values = adata[:, [gene]].to_df(layer)[gene].astype(float)
         draw_slice(adata, values, ax, title=gene, cmap="magma")
     what = "log(1 + normalised counts)" if layer == "log1p" else layer or "X"
     figure.suptitle(f"Expression, {what}", fontsize=11)
@@ -328,11 +328,24 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path, *, note: str = "") -> None:
     """Write a figure as PNG, completely or not at all.
 
     A large one, of many thousand spots, in 256 colours: that takes a third of the room.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        It is drawn as it is, with the note.
+    path : str or Path
+        File to write, ending in ".png".
+    note : str
+        Small text below the lower right corner, such as "simulated tissue" for curves and bars,
+        which do not say so themselves as maps do. It stays in the figure.
     """
+    if note:
+        style = {"fontsize": 8, "color": "0.35", "ha": "right", "va": "top"}
+        figure.text(1.0, 0.0, note, **style)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=150, bbox_inches="tight", format="png")
     if drawn.tell() > _LARGE:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 
 from ..evaluation.carried_scores import VERDICTS, carried_maps
-from ..slices.geometry import micrometres_per_unit
+from ..slices.geometry import micrometres_per_unit, own_pictures
 from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
 
 __all__ = [
@@ -38,8 +38,8 @@ SHOWN = ("map", "knn", "ari", "niche", "variance", "gene_gene", "c2st", "moran")
 
 _SHORTEST_AXIS = 0.1
 _ROWS = {
-    "genot": "GenOT, real spots (X)",
-    "genot_mean": "GenOT, mean",
+    "genot": "generated, real spots (X)",
+    "genot_mean": "generated, expectation",
     "copy_left": "copy of left",
     "copy_right": "copy of right",
     "union": "union of both",
@@ -83,6 +83,7 @@ def plot_trend(
     *,
     ylabel: str,
     colours: Mapping[str, str] | None = None,
+    real_name: str = "measured",
 ) -> Figure:
     """Draw how quantities change along t.
 
@@ -97,6 +98,8 @@ def plot_trend(
     colours
         Column → colour, where the same domains were drawn before; a column that it does not name
         gets the colour of its number.
+    real_name
+        What the legend calls the circles; "simulated slice" where the tissue is simulated.
     """
     figure, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for number, name in enumerate(table):
@@ -105,7 +108,7 @@ def plot_trend(
         if real is not None:
             ax.plot(real.index, real[name], ls="", marker="o", ms=9, mfc="none", mec=colour)
     if real is not None:
-        ax.plot([], [], ls="", marker="o", ms=9, mfc="none", mec="0.3", label="measured")
+        ax.plot([], [], ls="", marker="o", ms=9, mfc="none", mec="0.3", label=real_name)
     ax.set(xlabel="t (0: left, 1: right)", ylabel=ylabel)
     ax.set_ylim(bottom=0.0)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -212,7 +215,7 @@ def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     """
     total = pd.Series(np.asarray(adata.X.sum(axis=1), float).ravel(), adata.obs_names)
     n_genes = pd.Series(np.asarray((adata.X > 0).sum(axis=1), float).ravel(), adata.obs_names)
-    with_image = image and any(one.get("images") for one in adata.uns.get("spatial", {}).values())
+    with_image = image and any(one.get("images") for one in own_pictures(adata).values())
     figure, axes = make_panels(2 + with_image, adata)
     if with_image:
         place = pd.Series(pd.Categorical(["spot"] * adata.n_obs), adata.obs_names)

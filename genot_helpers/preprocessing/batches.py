@@ -25,7 +25,7 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-from ..slices.sections import Slices, as_list, joint_embeddings
+from ..slices.sections import Slices, as_list, by_section, joint_embeddings
 from .graph import neighbour_mean, smooth
 
 __all__ = [
@@ -38,8 +38,14 @@ __all__ = [
 NEARER_HALF = 0.5  # share of the pairs, the nearest ones, that a shift is taken from
 
 
+@by_section
 def slice_mixing(
-    slices: Slices, *, use_rep: str = "X_pca", n_neighbors: int = 30, max_spots: int = 5000
+    slices: Slices,
+    *,
+    use_rep: str = "X_pca",
+    n_neighbors: int = 30,
+    max_spots: int = 5000,
+    section_key: str | None = None,
 ) -> pd.DataFrame:
     """Measure from which slices the nearest neighbours of a slice's spots come, in an embedding.
 
@@ -57,6 +63,9 @@ def slice_mixing(
         Neighbours per spot, itself not counted.
     max_spots
         Larger slices are thinned to about this many spots, evenly through their rows.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -81,7 +90,10 @@ def slice_mixing(
     return pd.DataFrame(share, index=list(named), columns=list(named))
 
 
-def slice_share(slices: Slices, *, use_rep: str = "X_pca") -> np.ndarray:
+@by_section
+def slice_share(
+    slices: Slices, *, use_rep: str = "X_pca", section_key: str | None = None
+) -> np.ndarray:
     """Measure which share of each dimension of an embedding is a difference between slices.
 
     Parameters
@@ -91,6 +103,9 @@ def slice_share(slices: Slices, *, use_rep: str = "X_pca") -> np.ndarray:
         difference is tissue.
     use_rep
         The embedding.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -105,8 +120,13 @@ def slice_share(slices: Slices, *, use_rep: str = "X_pca") -> np.ndarray:
     return between_slices / np.maximum(everything.var(axis=0), np.finfo(float).tiny)
 
 
+@by_section
 def centre_slices(
-    slices: Slices, *, use_rep: str = "X_pca", key_added: str = "X_centred"
+    slices: Slices,
+    *,
+    use_rep: str = "X_pca",
+    key_added: str = "X_centred",
+    section_key: str | None = None,
 ) -> pd.Series:
     """Shift every slice so that all have the same mean in an embedding.
 
@@ -116,6 +136,9 @@ def centre_slices(
         With ``obsm[use_rep]``, (n, d).
     use_rep, key_added
         Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, float32.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -131,6 +154,7 @@ def centre_slices(
     return pd.Series([np.linalg.norm(shift) for shift in shifts], list(named), name="shift")
 
 
+@by_section
 def anchor_slices(
     slices: Slices,
     *,
@@ -139,6 +163,7 @@ def anchor_slices(
     n_neighbors: int = 10,
     n_steps: int = 4,
     max_spots: int = 5000,
+    section_key: str | None = None,
 ) -> pd.DataFrame:
     r"""Shift every slice onto those before it, by spots that are mutual nearest neighbours.
 
@@ -162,6 +187,9 @@ def anchor_slices(
         Rounds of averaging before pairs are looked for.
     max_spots
         Larger slices are thinned to about this many spots for the search.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------

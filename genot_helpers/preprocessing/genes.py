@@ -30,8 +30,9 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from ..runtime import sq
+from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
-from ..slices.values import holds_counts
+from ..slices.values import holds_counts, plain_matrix
 
 __all__ = [
     "select_by_gaussian_process",
@@ -42,8 +43,13 @@ __all__ = [
 _MAX_NODES = 1000  # bounds the eigendecompositions, whose time grows with the cube
 
 
+@by_each_section
 def select_highly_variable(
-    adata: AnnData, *, n_genes: int = 3000, key_added: str = "genot_selected"
+    adata: AnnData,
+    *,
+    n_genes: int = 3000,
+    key_added: str = "genot_selected",
+    section_key: str | None = None,
 ) -> pd.DataFrame:
     """Keep the genes that vary more between spots than their mean expression explains.
 
@@ -60,6 +66,9 @@ def select_highly_variable(
         How many genes to keep. A slice with fewer keeps all of them.
     key_added
         Column of ``var`` for the selection.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -207,7 +216,7 @@ def _varying_genes(adata: AnnData, **numbers: int) -> tuple[AnnData, np.ndarray]
     for name, number in numbers.items():
         if not isinstance(number, int | np.integer) or number < 1:
             raise SliceError(f"{name} must be a whole number of at least 1, but is {number!r}.")
-    values = sparse.csc_matrix(adata.X)
+    values = sparse.csc_matrix(plain_matrix(adata.X))
     if not np.isfinite(values.data).all() or (values.data < 0).any():
         raise SliceError("X has negative, NaN or infinite values: give counts or their logs.")
     if n_empty := int((np.ravel(values.sum(axis=1)) == 0).sum()):

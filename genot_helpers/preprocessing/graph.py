@@ -23,6 +23,7 @@ from scipy import sparse
 
 from ..runtime import sq
 from ..slices.geometry import on_visium_grid
+from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ __all__ = [
 ]
 
 
+@by_each_section
 def spatial_graph(
     adata: AnnData,
     *,
     n_neighbors: int = 6,
     spatial_key: str = "spatial",
     key_added: str = "spatial",
+    section_key: str | None = None,
 ) -> None:
     """Join every spot to its neighbours, by a rule that suits the technology.
 
@@ -66,6 +69,9 @@ def spatial_graph(
         Slot of the coordinates.
     key_added
         Prefix of the slots written.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -82,7 +88,7 @@ def spatial_graph(
     >>> spatial_graph(adata)
     >>> adata.obsp["spatial_connectivities"].sum(axis=1).mean()  # neighbours of an average spot
     """
-    if on_visium_grid(adata):
+    if on_visium_grid(adata, spatial_key):
         grid_graph(adata, spatial_key=spatial_key, key_added=key_added)
     else:
         nearest_neighbour_graph(

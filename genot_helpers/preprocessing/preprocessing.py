@@ -11,6 +11,7 @@ Top to bottom:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import anndata as ad
@@ -22,8 +23,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from ..slices.geometry import squares
-from ..slices.sections import Slices, embedding, named_slices, rows_of_each
+from ..slices.sections import Slices, by_section, embedding, named_slices, rows_of_each
 from ..slices.slices import SliceError, as_labels, check_slice, record
+from ..slices.values import plain_matrix, slice_kind
 from .genes import select_highly_variable
 from .graph import neighbour_mean, smooth, spatial_graph
 
@@ -36,12 +38,14 @@ __all__ = [
 ]
 
 
+@by_section
 def preprocess(
     slices: Slices,
     *,
     n_genes: int = 3000,
     n_components: int = 30,
     n_neighbors: int = 6,
+    section_key: str | None = None,
 ) -> None:
     """Check, normalise, select genes, compute joint components, build the spatial graphs.
 
@@ -55,6 +59,9 @@ def preprocess(
         Joint principal components.
     n_neighbors
         Neighbours in the spatial graph where spots do not lie on a hexagonal grid.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Notes
     -----
@@ -79,7 +86,10 @@ def preprocess(
     joint_components(named, n_components=n_components)
 
 
-def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") -> None:
+@by_section
+def normalise(
+    slices: Slices, *, scale: bool = False, key_added: str = "log1p", section_key: str | None = None
+) -> None:
     """Bring all spots to the same depth and take logarithms.
 
     Each spot is scaled to the median total of all slices together, so that slices have the same
@@ -96,25 +106,32 @@ def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") 
         of the informative ones.
     key_added
         Writes ``layers[key_added]``, float32, as sparse as ``X``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Raises
     ------
     ValueError
-        If ``X`` holds negative values, which have been centred or scaled already, or NaN.
+        If ``X`` holds negative values, which have been centred or scaled already, or NaN; or
+        logarithms in some slices only. Where all are logarithms, they are taken as they are, with a
+        warning.
     """
     named = named_slices(slices)
     for name, adata in named.items():
-        values = adata.X.data if sparse.issparse(adata.X) else adata.X
+        values = adata.X.data if sparse.issparse(adata.X) else np.asarray(adata.X)
         if np.size(values) and not np.min(values) >= 0:  # also refuses NaN
             raise ValueError(
                 f"{name}: X holds negative or missing values (NaN). Put counts, or other "
                 "non-negative values that are not centred or scaled, into X."
             )
-    found = list(named.values())
-    totals = np.concatenate([np.asarray(adata.X.sum(axis=1)).ravel() for adata in found])
+    if _take_logarithms(named, scale, key_added):
+        return
+    plain = [plain_matrix(adata.X) for adata in named.values()]
+    totals = np.concatenate([np.asarray(X.sum(axis=1, dtype=float)).ravel() for X in plain])
     depth = float(np.median(totals[totals > 0]))
-    for adata in found:
-        layer = ad.AnnData(adata.X.astype(np.float32, copy=True))
+    for adata, X in zip(named.values(), plain, strict=True):
+        layer = ad.AnnData(X.astype(np.float32, copy=True))
         sc.pp.normalize_total(layer, target_sum=depth)
         sc.pp.log1p(layer)
         if scale:
@@ -122,6 +139,32 @@ def normalise(slices: Slices, *, scale: bool = False, key_added: str = "log1p") 
         adata.layers[key_added] = layer.X
 
 
+def _take_logarithms(named: Mapping[str, ad.AnnData], scale: bool, key_added: str) -> bool:
+    """Take values that are logarithms already as they are; say whether that was done."""
+    kinds = {name: slice_kind(adata).kind for name, adata in named.items()}
+    logged = [name for name, kind in kinds.items() if kind == "logarithms"]
+    if not logged:
+        return False
+    if len(logged) < len(named):
+        other = next(name for name in named if name not in logged)
+        raise ValueError(
+            f"{logged[0]} holds logarithms and {other} {kinds[other]}: give the same kind of "
+            "values in all slices (counts are best; `gh.undo_logarithm` turns logarithms back)."
+        )
+    warnings.warn(
+        f"X holds logarithms ({', '.join(logged)}): taken as they are, not taken again. If they "
+        "are none: `adata.uns.setdefault('genot', {})['values'] = 'values'`.",
+        stacklevel=3,
+    )
+    for adata in named.values():
+        layer = ad.AnnData(plain_matrix(adata.X).astype(np.float32, copy=True))
+        if scale:
+            sc.pp.scale(layer, zero_center=False, max_value=10)
+        adata.layers[key_added] = layer.X
+    return True
+
+
+@by_section
 def joint_components(
     slices: Slices,
     *,
@@ -129,6 +172,7 @@ def joint_components(
     layer: str = "log1p",
     genes: str | None = "genot_selected",
     key_added: str = "X_pca",
+    section_key: str | None = None,
 ) -> np.ndarray:
     """Compute principal components of all slices together.
 
@@ -149,6 +193,9 @@ def joint_components(
     key_added
         Writes ``obsm[key_added]`` (n_spots, n_components) float32, and the settings to
         ``uns["genot"][key_added]``.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Returns
     -------
@@ -213,8 +260,14 @@ def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[st
     return list(shared[chosen])
 
 
+@by_section
 def smooth_components(
-    slices: Slices, *, n_steps: int = 4, use_rep: str = "X_pca", key_added: str = "X_smooth"
+    slices: Slices,
+    *,
+    n_steps: int = 4,
+    use_rep: str = "X_pca",
+    key_added: str = "X_smooth",
+    section_key: str | None = None,
 ) -> None:
     """Average the components over the spatial neighbourhood: the baseline without training.
 
@@ -230,6 +283,9 @@ def smooth_components(
         How often the mean is taken.
     use_rep, key_added
         Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, same shape, float32.
+    section_key
+        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
+        are written back to it (:func:`genot_helpers.slices.split_sections`).
 
     Raises
     ------
@@ -292,7 +348,7 @@ def pool_spots(
     pool = sparse.csr_matrix((ones, (member, np.arange(len(member)))))
     names = [f"square{number + 1:05d}" for number in range(len(places))]
     pooled = ad.AnnData(
-        sparse.csr_matrix(pool @ sparse.csr_matrix(adata.X), dtype=np.float32),
+        sparse.csr_matrix(pool @ sparse.csr_matrix(plain_matrix(adata.X)), dtype=np.float32),
         obs=pd.DataFrame({"n_spots": np.bincount(member)}, index=names),
         var=adata.var.copy(),
         obsm={"spatial": points.min(axis=0) + (places + 0.5) * side},

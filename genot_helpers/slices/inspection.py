@@ -8,6 +8,7 @@ are those of AnnData (Virshup et al. 2024, https://doi.org/10.21105/joss.04371).
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,17 +18,21 @@ import pandas as pd
 from anndata import AnnData
 from scipy.spatial import cKDTree
 
-from .geometry import micrometres_per_unit, nearest_distance
+from .features import control_features, list_some
+from .geometry import micrometres_per_unit, nearest_distance, pictures
+from .joined import find_joined, looks_like_sections
 from .slices import (
     Problem,
     SliceError,
+    beside_tissue,
     check_names,
     check_positions,
     check_sizes,
     check_values,
     find_labels,
+    sections_fix,
 )
-from .values import holds_counts, holds_logarithms, is_numeric
+from .values import find_counts, is_numeric, slice_kind
 
 __all__ = [
     "LOOK",
@@ -44,10 +49,6 @@ __all__ = [
 _FEW_SPOTS = 200  # fewer, and a domain of a tenth of the tissue has 20 spots to be described by
 _MANY_LABELS = 40
 _SHALLOW = 0.05  # of the median total
-_SECTION_COLUMNS = (
-    *("sample", "sample_id", "section", "section_id", "slice", "slice_id", "batch", "library_id"),
-    *("fov", "donor", "Bregma"),
-)
 _IDENTIFIER = r"ENS[A-Z]*G\d{6,}(\.\d+)?"  # how Ensembl calls genes
 
 
@@ -101,7 +102,9 @@ def inspect_slice(
         *_names(adata),
         *place_rows(adata, spatial_key),
         *_values(adata),
-        *_sections(adata),
+        *_sections(adata, spatial_key),
+        *_tissue(adata),
+        *_controls(adata),
         *_labels(adata, label_key),
         *_image(adata),
         *_left_out(adata),
@@ -157,16 +160,23 @@ def _values(adata: AnnData) -> list[Row]:
     bad = any("empty" not in p.found for p in problems)
     if bad or 0 in adata.shape:
         return rows
-    if holds_counts(adata):
+    kind = slice_kind(adata)
+    if kind.kind == "counts":
         rows.append(Row("values", OK, "counts: whole numbers, none negative."))
-    elif holds_logarithms(adata):
-        fix = (
-            "counts are best (`adata.X = adata.layers['counts']`); else `gh.undo_logarithm(adata)`."
+        return [*rows, _depth(adata)]
+    counts = find_counts(adata)
+    if kind.kind == "logarithms":
+        guess = (
+            "" if kind.sure else " (by their size; if not: adata.uns['genot']['values'] = 'values')"
         )
-        rows.append(Row("values", LOOK, "logarithms: the next step would take them again.", fix))
+        taken = f"{kind}{guess}: taken as they are, not taken again."
+        fix = "counts are best; none were found. `gh.undo_logarithm(adata)` turns these back."
     else:
+        taken = "fractions, no counts: normalised before."
         fix = "can be used as it is; counts are better where you have them."
-        rows.append(Row("values", LOOK, "fractions, no counts: normalised before.", fix))
+    if counts:
+        fix = f"counts are in {counts}: `adata = gh.load_slice(adata)` takes them."
+    rows.append(Row("values", LOOK, taken, fix))
     return [*rows, _depth(adata)]
 
 
@@ -183,23 +193,38 @@ def _depth(adata: AnnData) -> Row:
     return Row("depth", LOOK, found, fix)
 
 
-def _sections(adata: AnnData) -> Iterator[Row]:
+def _sections(adata: AnnData, spatial_key: str) -> Iterator[Row]:
+    """Look for several sections in one object, over each other or side by side."""
+    problems = list(check_positions(adata, spatial_key))
+    joined = None
+    if not any(
+        "finite" in p.found or "needed" in p.found or "no coord" in p.found for p in problems
+    ):
+        with contextlib.suppress(KeyError, ValueError):
+            joined = find_joined(adata, np.asarray(adata.obsm[spatial_key], dtype=float))
     several = [
-        column
-        for column in _SECTION_COLUMNS
-        if column in adata.obs and adata.obs[column].nunique() > 1
+        str(column)
+        for column in adata.obs
+        if looks_like_sections(str(column)) and 1 < adata.obs[column].nunique() <= adata.n_obs / 10
     ]
-    pictures = list(adata.uns.get("spatial", {}))
-    if several:
+    several = [column for column in several if adata.obs[column].dtype.kind != "f"]
+    if joined is not None:
+        status = MEND if joined.sure else LOOK
+        yield Row("several sections", status, f"{joined.found}.", sections_fix(joined))
+    elif several:
         values = adata.obs[several[0]].dropna().unique()
-        found = f"obs[{several[0]!r}] has {len(values)} values: several sections in one object?"
+        found = (
+            f"obs[{several[0]!r}] has {len(values)} values: several sections side by side in one "
+            "object?"
+        )
         fix = (
-            "one slice per object, or spots of different sections become neighbours: "
+            f"if so, `sections = gh.split_sections(adata, {several[0]!r})`, or one of them: "
             f"`adata = adata[adata.obs[{several[0]!r}] == {_plain(values[0])!r}].copy()`."
         )
         yield Row("several sections", LOOK, found, fix)
-    elif len(pictures) > 1:
-        found = f"images of {len(pictures)} sections ({', '.join(map(str, pictures[:3]))})."
+    elif len(pictures(adata)) > 1:
+        names = list(pictures(adata))
+        found = f"images of {len(names)} sections ({', '.join(names[:3])})."
         yield Row("several sections", LOOK, found, "one slice per object: split it.")
     else:
         yield Row("several sections", OK, "no sign of more than one.")
@@ -231,11 +256,29 @@ def _labels(adata: AnnData, label_key: str | None) -> Iterator[Row]:
         yield Row("labels", OK, found)
 
 
+def _tissue(adata: AnnData) -> Iterator[Row]:
+    """Look for spots beside the tissue."""
+    glass = beside_tissue(adata)
+    if glass.any():
+        found = f"{counted(glass)} beside the tissue: glass would take one of the domains."
+        fix = "`gh.load_slice(adata)` leaves them out; or keep in_tissue 1."
+        yield Row("tissue", LOOK, found, fix)
+
+
+def _controls(adata: AnnData) -> Iterator[Row]:
+    """Look for features that are no genes."""
+    controls = control_features(adata)
+    if controls.any():
+        found = f"no genes but controls: {list_some(adata.var_names[controls], 6)}."
+        yield Row("control features", LOOK, found, "`gh.load_slice(adata)` leaves them out.")
+
+
 def _image(adata: AnnData) -> Iterator[Row]:
     sizes = [
         f"{name} ({np.shape(image)[1]} × {np.shape(image)[0]} pixels)"
-        for stored in adata.uns.get("spatial", {}).values()
-        for name, image in stored.get("images", {}).items()
+        for stored in pictures(adata).values()
+        for name, image in dict(stored.get("images", {})).items()
+        if np.ndim(image) >= 2
     ]
     if sizes:
         yield Row("image", OK, ", ".join(sizes) + ".")
@@ -245,7 +288,10 @@ def _image(adata: AnnData) -> Iterator[Row]:
 
 
 def _left_out(adata: AnnData) -> Iterator[Row]:
-    dropped = adata.uns.get("genot", {}).get("dropped", "")
+    facts = adata.uns.get("genot", {})
+    if facts.get("read_as"):
+        yield Row("read as", OK, f"{facts['read_as']}.")
+    dropped = facts.get("dropped", "")
     if dropped:
         fix = "nothing to do; is it what you expect?"
         yield Row("left out when read", LOOK, f"{dropped}.", fix)

@@ -15,15 +15,19 @@ slot                     what
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
-from .values import holds_counts, is_numeric, scan
+from .joined import Joined, find_joined
+from .values import check_matrix, holds_counts, is_numeric, scan
 
 __all__ = [
     "LABEL_COLUMNS",
@@ -31,8 +35,10 @@ __all__ = [
     "SliceError",
     "add_labels",
     "as_labels",
+    "beside_tissue",
     "check_names",
     "check_positions",
+    "check_sections",
     "check_sizes",
     "check_slice",
     "check_values",
@@ -40,6 +46,8 @@ __all__ = [
     "find_labels",
     "holds_counts",
     "record",
+    "remark",
+    "sections_fix",
 ]
 
 LABEL_COLUMNS = (
@@ -48,6 +56,10 @@ LABEL_COLUMNS = (
     "celltype_mapped_refined",
 )
 """Columns of ``obs`` in which published slices keep their annotation, in order of preference."""
+
+_TISSUE_COLUMNS = ("intissue", "undertissue", "ontissue", "istissue", "isintissue", "tissue")
+_YES = ("1", "1.0", "true", "yes", "in", "in_tissue", "tissue")
+_NO = ("0", "0.0", "false", "no", "out", "off_tissue", "background")
 
 
 class Problem(NamedTuple):
@@ -85,8 +97,8 @@ def check_slice(
     Parameters
     ----------
     adata
-        The slice: in memory or backed, ``X`` sparse or dense. Nothing is written or copied; the
-        matrix is read once, in blocks.
+        The slice, ``X`` sparse or dense. Nothing is written or copied; the matrix is read once, in
+        blocks.
     name
         What to call the slice in the message.
     spatial_key
@@ -102,7 +114,8 @@ def check_slice(
         If anything is wrong; ``problems`` holds it piece by piece. Looked for: names used twice,
         ``obs`` or ``var`` of another length than ``X``; positions missing, of the wrong shape, NaN,
         infinite, or shared by spots; values that are negative, NaN or infinite; spots and genes
-        without any value; too few spots; no genes.
+        without any value; too few spots; no genes; a matrix on disk, not computed or damaged;
+        several sections over each other in one frame.
     TypeError
         If ``adata`` is no AnnData.
 
@@ -115,7 +128,7 @@ def check_slice(
     if not isinstance(adata, AnnData):
         raise TypeError(
             f"{name} is a {type(adata).__name__}, but a slice is an anndata.AnnData. Read files "
-            "with load_slice; a SpatialData object keeps its AnnData in sdata.tables."
+            "and SpatialData objects with load_slice."
         )
     problems = (
         *check_sizes(adata, min_spots),
@@ -123,6 +136,7 @@ def check_slice(
         *check_positions(adata, spatial_key),
         *check_values(adata, require_counts),
     )
+    problems += tuple(check_sections(adata, spatial_key, name)) if not problems else ()
     if problems:
         lines = [
             f"  {i}. {p.slot}: {p.found}\n     Fix: {p.fix}" for i, p in enumerate(problems, 1)
@@ -155,8 +169,13 @@ def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
     if label_key is None:
         return None
     if label_key == "auto":
+        elements = _element_columns(adata)
         usable = (
-            key for key in LABEL_COLUMNS if key in adata.obs and _names_groups(adata.obs[key])
+            key
+            for key in LABEL_COLUMNS
+            if key in adata.obs
+            and key not in elements
+            and _names_groups(adata.obs[key], at_least=1 if key == "domain_truth" else 2)
         )
         return next(usable, None)
     if label_key not in adata.obs:
@@ -168,9 +187,48 @@ def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
     return label_key
 
 
-def _names_groups(column: pd.Series) -> bool:
-    """Say whether a column names groups: something is annotated, and it is not a measurement."""
-    return bool(column.notna().any()) and not pd.api.types.is_float_dtype(column.dtype)
+def _element_columns(adata: AnnData) -> set[str]:
+    """Return the columns in which SpatialData says what a row belongs to: no annotation."""
+    about = adata.uns.get("spatialdata_attrs", {})
+    keys = ("region_key", "instance_key")
+    return (
+        {str(about[key]) for key in keys if key in about} if isinstance(about, Mapping) else set()
+    )
+
+
+def _names_groups(column: pd.Series, at_least: int) -> bool:
+    """Say whether a column names so many groups, and is not a measurement.
+
+    Whole numbers with gaps are stored as floats, and may name groups nevertheless.
+    """
+    found = column.dropna()
+    if found.nunique() < at_least:
+        return False
+    return not pd.api.types.is_float_dtype(column.dtype) or bool((found == found.round()).all())
+
+
+def beside_tissue(adata: AnnData) -> np.ndarray:
+    """Say which spots lie beside the tissue, by a column like ``obs["in_tissue"]``.
+
+    Parameters
+    ----------
+    adata
+        Any slice. A column counts if it holds nothing but yes and no, in numbers or words, and
+        both; where no spot is marked as tissue, it says nothing.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_spots,)
+    """
+    nowhere = np.zeros(adata.n_obs, dtype=bool)
+    for column in adata.obs.columns:
+        if re.sub(r"[^a-z]", "", str(column).lower()) not in _TISSUE_COLUMNS:
+            continue
+        words = adata.obs[column].astype(object).map(lambda value: str(value).strip().lower())
+        inside, outside = words.isin(_YES), words.isin(_NO)
+        if (inside | outside).all() and inside.any() and outside.any():
+            return outside.to_numpy()
+    return nowhere
 
 
 def check_sizes(adata: AnnData, min_spots: int) -> Iterator[Problem]:
@@ -206,6 +264,32 @@ def check_names(adata: AnnData) -> Iterator[Problem]:
             yield Problem(f"{slot}_names", found, f"`adata.{slot}_names_make_unique()`.")
 
 
+def check_sections(adata: AnnData, key: str, name: str = "slice") -> Iterator[Problem]:
+    """Yield the sign that sections were joined; warn where it only looks like it."""
+    joined = find_joined(adata, np.asarray(adata.obsm[key], dtype=float))
+    if joined is None:
+        return
+    fix = sections_fix(joined)
+    if joined.sure:
+        yield Problem("obs", f"several sections in one object: {joined.found}.", fix)
+    else:
+        warnings.warn(
+            f"{name} may hold several sections: {joined.found}. If so: {fix}", stacklevel=3
+        )
+
+
+def sections_fix(joined: Joined) -> str:
+    """Say how to split sections that were joined, and how to say that they were not."""
+    if joined.key:
+        split = f"give section_key={joined.key!r}, or `gh.split_sections(adata, {joined.key!r})`"
+    else:
+        split = "put the section of each spot into a column of obs and give it as section_key"
+    return (
+        f"{split}: spots of different sections would become neighbours. If it is one section: "
+        "`adata.uns.setdefault('genot', {})['one_section'] = True`."
+    )
+
+
 def check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
     """Yield what is wrong with the coordinates."""
     slot, names = f'obsm["{key}"]', adata.obs.index
@@ -219,6 +303,17 @@ def check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
         found = f"there are no coordinates (obsm holds {present or 'nothing'})."
         fix = f"one row (x, y) per spot: `adata.obsm['{key}'] = adata.obs[['x', 'y']].to_numpy()`."
         yield Problem(slot, found, fix)
+        return
+    if isinstance(adata.obsm[key], pd.DataFrame):
+        columns = list(adata.obsm[key].columns)
+        found = f"a table with the columns {columns}; needed: an array, (n, 2)."
+        fix = f"`adata.obsm['{key}'] = adata.obsm['{key}'].iloc[:, :2].to_numpy(dtype=float)`."
+        yield Problem(slot, found, fix)
+        return
+    if sparse.issparse(adata.obsm[key]) or hasattr(adata.obsm[key], "compute"):
+        kind = type(adata.obsm[key]).__name__
+        fix = f"`adata.obsm['{key}'] = np.asarray(...)` with plain numbers, (n, 2)."
+        yield Problem(slot, f"a {kind}; needed: an array, (n, 2).", fix)
         return
     values = np.asarray(adata.obsm[key])
     if values.ndim != 2 or values.shape[1] != 2 or not is_numeric(values):
@@ -259,6 +354,18 @@ _VALUE_FIXES = {
 def check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
     """Yield what is wrong with the matrix."""
     if adata.X is None or 0 in adata.X.shape:
+        return
+    backed = getattr(adata, "isbacked", False)
+    if backed or hasattr(adata.X, "compute"):
+        found = "on disk (backed)" if backed else f"not computed yet ({type(adata.X).__name__})"
+        fix = "`adata = gh.load_slice(adata)`, or `adata = adata.to_memory()`."
+        yield Problem("X", f"{found}; needed: a matrix in memory.", fix)
+        if not backed:
+            return
+    damaged = check_matrix(adata.X)
+    if damaged:
+        fix = "read the file again, or get it again: its matrix is broken."
+        yield Problem("X", f"damaged: {damaged}.", fix)
         return
     if not is_numeric(adata.X):
         fix = "`adata.X = adata.X.astype('float32')`."
@@ -308,6 +415,20 @@ def record(adata: AnnData, **facts: Any) -> None:
     adata.uns["genot"] = {**adata.uns.get("genot", {}), **facts}
 
 
+def remark(adata: AnnData, text: str) -> None:
+    """Add a sentence to ``uns["genot"]["read_as"]``: what a reader decided on the way.
+
+    Parameters
+    ----------
+    adata
+        The slice.
+    text
+        The sentence, without a full stop.
+    """
+    before = str(adata.uns.get("genot", {}).get("read_as", ""))
+    record(adata, read_as=f"{before}; {text}" if before else text)
+
+
 # -------------------------------------------------------------------------------------------------
 # Annotations of spots: read from a table, kept as a categorical.
 #
@@ -322,6 +443,9 @@ _HEADERS = ("", "barcode", "barcodes", "spot", "spot_id", "cell", "cell_id", "id
 def as_labels(values: pd.Series) -> pd.Series:
     """Return labels as a categorical sorted by name; empty, NA and NaN mean unannotated.
 
+    Whole numbers are called the same whether they were stored with a point or without: a column
+    with gaps holds 1.0 where a full one holds 1.
+
     Parameters
     ----------
     values
@@ -329,6 +453,8 @@ def as_labels(values: pd.Series) -> pd.Series:
     """
     text = values.astype(object).map(str).str.strip()
     text = text.where(values.notna() & ~text.isin(_UNANNOTATED), np.nan)
+    if text.dropna().str.fullmatch(r"-?\d+(\.0+)?").all():
+        text = text.str.replace(r"\.0+$", "", regex=True)
     names = sorted(text.dropna().unique(), key=lambda s: (int(s) if s.isdecimal() else -1, s))
     return pd.Series(pd.Categorical(text, categories=names), index=values.index)
 

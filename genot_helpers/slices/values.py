@@ -1,26 +1,54 @@
-"""What kind of values a slice holds: counts, plain values, logarithms."""
+"""What kind of values a slice holds: counts, plain values, logarithms; and where the counts are.
+
+A matrix of expression is counts; or counts divided by something for each spot (a common total, a
+volume); or logarithms of these. The kinds leave marks that survive any choice of genes: within a
+spot, divided counts are whole multiples of the smallest one, and so are log values once the
+logarithm is undone; divided to a common total, the totals agree. Where neither mark is there, the
+record of the slice decides or else the size (natural logarithms of expression stay below 20).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 
 __all__ = [
     "LARGEST_LOGARITHM",
+    "ValueKind",
+    "check_matrix",
     "entries",
+    "find_counts",
     "holds_counts",
     "holds_logarithms",
     "is_numeric",
+    "plain_matrix",
+    "raw_columns",
     "scan",
+    "slice_kind",
     "undo_logarithm",
+    "value_kind",
 ]
 
 LARGEST_LOGARITHM = 20.0
 """Natural logarithms of expression stay below it: it is that of half a billion."""
+
+_BASES = (np.e, 2.0, 10.0)
+_SAMPLE_ROWS = 200
+_FEWEST = 5  # values in a row that say something
+_COUNT_NAMES = re.compile(
+    r"(x[-_. ]?)?(raw[-_. ]?)?(umi[-_. ]?)?counts?(umi)?"
+    r"([-_. ]?(raw|umi|matrix|original|unnormali[sz]ed))?"
+    r"|raw([-_. ]?(data|x|values|expr(ession)?|umis?))?|umis?|integers?|transcripts?"
+    r"|(un(normali[sz]ed|processed)|original)([-_. ]?(counts?|x|data))?|molecules|reads",
+    re.IGNORECASE,
+)
+_LAST_RESORT = re.compile(r"spliced|matrix", re.IGNORECASE)  # spliced: a part of the counts only
 
 
 def holds_counts(adata: AnnData) -> bool:
@@ -40,16 +68,41 @@ def holds_counts(adata: AnnData) -> bool:
 
 
 def holds_logarithms(adata: AnnData) -> bool:
-    """Say whether ``X`` seems to hold logarithms.
-
-    It does if :func:`scanpy.pp.log1p` left its mark in ``uns``, or if the values are fractions and
-    none reaches 20: counts are whole numbers, and values scaled to a common total reach further.
-    """
-    if adata.X is None or not is_numeric(adata.X) or holds_counts(adata):
+    """Say whether ``X`` holds logarithms; see :func:`slice_kind`."""
+    if adata.X is None or not is_numeric(adata.X):
         return False
+    return slice_kind(adata).kind == "logarithms"
+
+
+def slice_kind(adata: AnnData) -> ValueKind:
+    """Say what kind of values ``X`` of a slice holds.
+
+    The values decide where they can (:func:`value_kind`); then the mark that
+    :func:`scanpy.pp.log1p` leaves in ``uns``; then the record in ``uns["genot"]["values"]``; then
+    the size of the values.
+
+    Parameters
+    ----------
+    adata
+        The slice, ``X`` numeric.
+    """
+    found = value_kind(adata.X)
+    if found.sure:
+        return found
     if "log1p" in adata.uns:
-        return True
-    return all(values.max(initial=0) < LARGEST_LOGARITHM for _, _, values in entries(adata.X))
+        base = _log_base(adata)
+        return ValueKind("logarithms", base=base, sure=False)
+    recorded = adata.uns.get("genot", {}).get("values")
+    if recorded in ("values", "logarithms"):
+        return ValueKind(recorded, base=np.e if recorded == "logarithms" else np.nan, sure=False)
+    return found
+
+
+def _log_base(adata: AnnData) -> float:
+    """Return the base that scanpy recorded; e without a record."""
+    mark = adata.uns.get("log1p")
+    base = mark.get("base") if isinstance(mark, Mapping) else None
+    return float(np.e if base is None else base)
 
 
 def undo_logarithm(adata: AnnData) -> None:
@@ -58,10 +111,10 @@ def undo_logarithm(adata: AnnData) -> None:
     Parameters
     ----------
     adata
-        A slice whose ``X`` (CSR, CSC or dense) holds logarithms; the base is read from
-        ``uns["log1p"]["base"]`` where scanpy left it, else it is e. ``X`` is replaced, and
-        ``uns["log1p"]`` removed. What was scaled to one depth before stays so: counts do not come
-        back.
+        A slice whose ``X`` (CSR, CSC or dense) holds logarithms; the base is that which the values
+        bear out, or that in ``uns["log1p"]["base"]``, else e. ``X`` is replaced, ``uns["log1p"]``
+        removed, and ``uns["genot"]["values"]`` set to "values". What was scaled to one depth
+        before stays so: counts do not come back.
 
     Raises
     ------
@@ -70,9 +123,187 @@ def undo_logarithm(adata: AnnData) -> None:
     """
     if not holds_logarithms(adata):
         raise ValueError("X holds no logarithms (see holds_logarithms): there is nothing to undo.")
-    base = dict(adata.uns.pop("log1p", {})).get("base")
-    X = adata.X * np.float32(1.0 if base is None else np.log(base))
+    found = slice_kind(adata)
+    base = found.base if found.sure or "log1p" not in adata.uns else _log_base(adata)
+    adata.uns.pop("log1p", None)
+    X = adata.X * np.float32(np.log(base))
     adata.X = X.expm1() if hasattr(X, "expm1") else np.expm1(X)
+    adata.uns["genot"] = {**adata.uns.get("genot", {}), "values": "values"}
+
+
+class ValueKind(NamedTuple):
+    """What a matrix holds.
+
+    Attributes
+    ----------
+    kind
+        ``"counts"``, ``"values"`` (not negative, not counts), ``"logarithms"`` or ``"centred"``
+        (with negative values).
+    base
+        Of logarithms; nan for other kinds.
+    total
+        Total that every spot was scaled to, before the logarithm; nan if the spots differ.
+    sure
+        Whether the values bear it out; False where only their size speaks.
+    """
+
+    kind: str
+    base: float = np.nan
+    total: float = np.nan
+    sure: bool = True
+
+    def __str__(self) -> str:
+        if self.kind == "logarithms":
+            base = "natural" if abs(self.base - np.e) < 1e-6 else f"base {self.base:g}"
+            scaled = f" of values scaled to {self.total:,.4g} a spot" if self.total > 0 else ""
+            return f"logarithms ({base}){scaled}"
+        if self.kind == "values" and self.total > 0:
+            return f"values scaled to {self.total:,.4g} a spot"
+        return {"values": "plain values, no counts", "centred": "centred values"}.get(
+            self.kind, self.kind
+        )
+
+
+def value_kind(X: Any) -> ValueKind:
+    """Say what kind of values a matrix holds.
+
+    Parameters
+    ----------
+    X
+        (n, m), sparse, dense or on disk. Read until the first value that is no count; then 200
+        rows are looked at.
+    """
+    whole, negative = True, False
+    for _, _, values in entries(X):
+        negative = negative or bool((values < 0).any())
+        whole = whole and not bool((np.rint(values) != values).any())
+        if negative or not whole:
+            break
+    if negative:
+        return ValueKind("centred")
+    if whole:
+        return ValueKind("counts")
+    rows = list(_some_rows(X))
+    if any((row < 0).any() for row in rows):
+        return ValueKind("centred")
+    marked = _marked_kind(rows)
+    if marked is not None:
+        return marked
+    top = max((values.max(initial=0) for _, _, values in entries(X)), default=0)
+    if top < LARGEST_LOGARITHM:
+        return ValueKind("logarithms", base=np.e, sure=False)
+    return ValueKind("values", sure=False)
+
+
+def _marked_kind(rows: list[NDArray[np.float64]]) -> ValueKind | None:
+    """Say what the marks in rows tell: divided counts, or logarithms of these; None without any."""
+    plain, total = _marks(rows)
+    if plain:
+        return ValueKind("values", total=total)
+    largest = max((row.max(initial=0.0) for row in rows), default=0.0)
+    for base in _BASES:
+        if largest * np.log(base) < 80:  # or undoing it overflows
+            logged, total = _marks([np.expm1(row * np.log(base)) for row in rows])
+            if logged:
+                return ValueKind("logarithms", base=base, total=total)
+    return None
+
+
+def _some_rows(X: Any) -> Iterator[NDArray[np.float64]]:
+    """Yield the values other than zero of rows all over a matrix."""
+    chosen = np.unique(np.linspace(0, X.shape[0] - 1, _SAMPLE_ROWS).astype(int))
+    part = sparse.csr_matrix(_as_float(X[chosen]))
+    for start, end in zip(part.indptr[:-1], part.indptr[1:], strict=True):
+        values = part.data[start:end]
+        values = values[values != 0]
+        if len(values) >= _FEWEST:
+            yield values
+
+
+def _as_float(block: Any) -> Any:
+    return block.astype(np.float64)
+
+
+def _marks(rows: list[NDArray[np.float64]]) -> tuple[bool, float]:
+    """Say whether rows are counts divided by something, and the total that they have in common."""
+    if len(rows) < _FEWEST:
+        return False, np.nan
+    totals = np.array([row.sum() for row in rows])
+    middle = float(np.median(totals))
+    alike = float(np.mean(np.abs(totals / middle - 1) < 1e-3)) if middle > 0 else 0.0
+    total = middle if alike > 0.9 else np.nan
+    multiples = [found for row in rows if (found := _whole_multiples(row)) is not None]
+    many = len(multiples) >= _FEWEST and np.mean(multiples) > 0.6
+    return bool(alike > 0.9 or many), total
+
+
+def _whole_multiples(row: NDArray[np.float64]) -> bool | None:
+    """Say whether values are whole multiples of one unit; None where there are too few.
+
+    The smallest value is one, two or three units.
+    """
+    ratio = row / row.min()
+    ratio = ratio[(ratio > 1.2) & (ratio < 10)]
+    if len(ratio) < 2:
+        return None
+    return any(
+        np.mean(np.abs(units * ratio - np.rint(units * ratio)) < 0.02) > 0.9 for units in (1, 2, 3)
+    )
+
+
+def find_counts(adata: AnnData) -> str:
+    """Find where the counts of a slice are.
+
+    Parameters
+    ----------
+    adata
+        The slice; nothing is written.
+
+    Returns
+    -------
+    str
+        ``"X"``; ``"layers['…']"``, a layer with a usual name first, then ``"raw.X"``, then any
+        other layer of whole numbers with the same zeros as ``X``; empty if there are none.
+    """
+    if adata.X is not None and is_numeric(adata.X) and value_kind(adata.X).kind == "counts":
+        return "X"
+    good = [key for key in adata.layers if _usable(adata.layers[key])]
+    named = [key for key in good if _COUNT_NAMES.fullmatch(str(key))]
+    if named:
+        return f"layers[{named[0]!r}]"
+    if adata.raw is not None and _usable(adata.raw.X) and len(raw_columns(adata)):
+        return "raw.X"
+    last = [key for key in good if _LAST_RESORT.fullmatch(str(key))]
+    alike = [key for key in good if _same_zeros(adata.X, adata.layers[key])]
+    return f"layers[{(alike or last)[0]!r}]" if alike or last else ""
+
+
+def _usable(X: Any) -> bool:
+    """Say whether a matrix holds counts, not yes and no."""
+    if X is None or not is_numeric(X) or X.dtype == bool or 0 in X.shape:
+        return False
+    return value_kind(X).kind == "counts" and float(X.max()) > 1
+
+
+def _same_zeros(X: Any, other: Any) -> bool:
+    """Say whether two matrices are zero in the same places, judged by rows all over."""
+    if X is None:
+        return True
+    chosen = np.unique(np.linspace(0, X.shape[0] - 1, _SAMPLE_ROWS).astype(int))
+    one, two = (sparse.csr_matrix(_as_float(m[chosen])) != 0 for m in (X, other))
+    return (one != two).nnz <= 0.001 * max(one.nnz, 1)
+
+
+def raw_columns(adata: AnnData) -> NDArray[np.intp]:
+    """Return the columns of ``.raw`` for the genes of ``X``; empty where they are not all there."""
+    names = adata.raw.var_names
+    if names.is_unique:
+        columns = names.get_indexer(adata.var_names)
+        if (columns >= 0).all():
+            return columns
+    if len(names) == adata.n_vars and _same_zeros(adata.X, adata.raw.X):
+        return np.arange(adata.n_vars)  # named otherwise, in the same order
+    return np.array([], dtype=np.intp)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -109,7 +340,10 @@ def entries(X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     step = max(1, int(_BLOCK_VALUES * X.shape[axis] / max(filled, 1)))
     for start in range(0, X.shape[axis], step):
         part = slice(start, start + step)
-        block = sparse.coo_matrix(X[:, part] if axis else X[part])
+        block = X[:, part] if axis else X[part]
+        if block.dtype.kind == "b" or block.dtype == np.float16:  # SciPy and NumPy lack steps
+            block = block.astype(np.float32)
+        block = sparse.coo_matrix(block)
         nonzero = block.data != 0  # zeros can be stored
         rows, columns = block.row[nonzero], block.col[nonzero]
         rows, columns = (rows, columns + start) if axis else (rows + start, columns)
@@ -149,3 +383,37 @@ def scan(X: Any) -> tuple[dict[str, Found | None], np.ndarray, np.ndarray]:
 def is_numeric(values: Any) -> bool:
     """Say whether an array or matrix holds real numbers (booleans count)."""
     return values.dtype.kind in "biuf"
+
+
+def check_matrix(matrix: Any) -> str:
+    """Say what is wrong with the structure of a sparse matrix; empty where nothing is.
+
+    Pointers have to begin at 0, never fall and end at the number of entries; indices lie within.
+    """
+    if not sparse.issparse(matrix) or matrix.format not in ("csr", "csc"):
+        return ""
+    rows, columns = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
+    pointer, indices = matrix.indptr, matrix.indices
+    if len(pointer) != rows + 1 or pointer[0] != 0 or (np.diff(pointer) < 0).any():
+        return "pointers to its rows are out of order"
+    if pointer[-1] != len(indices) or len(indices) != len(matrix.data):
+        return f"{pointer[-1]:,} entries announced, {len(indices):,} there"
+    if len(indices) and (indices.min() < 0 or indices.max() >= columns):
+        return f"an index of {indices.max():,} in {columns:,} columns"
+    return ""
+
+
+def plain_matrix(matrix: Any) -> Any:
+    """Return a matrix in memory that scanpy and scikit-learn know: the same where it is one.
+
+    Dask arrays are computed, ``csr_array`` and ``csc_array`` become matrices, half precision and
+    booleans float32.
+    """
+    if hasattr(matrix, "compute"):
+        matrix = matrix.compute()
+    if isinstance(matrix, sparse.sparray):
+        kind = sparse.csc_matrix if matrix.format == "csc" else sparse.csr_matrix
+        matrix = kind(matrix)
+    if getattr(matrix, "dtype", None) in (np.float16, np.bool_):
+        matrix = matrix.astype(np.float32)
+    return matrix

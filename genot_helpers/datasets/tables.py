@@ -1,0 +1,349 @@
+"""Tables and matrices as instruments and repositories write them.
+
+Any compression (told by the first bytes, not by the name), separators, byte order marks and
+quotes; Parquet; wide tables of counts; the matrix, barcodes and features of 10x Genomics as HDF5 or
+as Matrix Market files, https://www.10xgenomics.com/support/software/space-ranger. Every matrix that
+is read is checked before anything is computed from it: indices beyond its edge, as a damaged file
+has them, take the interpreter down.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import scanpy as sc
+from anndata import AnnData
+from scipy import io as scipy_io, sparse
+
+from ..slices.slices import SliceError
+from ..slices.values import check_matrix
+
+__all__ = [
+    "check_structure",
+    "is_10x_h5",
+    "open_unpacked",
+    "read_10x_h5",
+    "read_10x_mtx",
+    "read_table",
+    "read_wide_counts",
+    "unpacked_file",
+]
+
+_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_CHUNK = 4096  # rows of a wide table made sparse at a time
+
+
+def open_unpacked(path: Path) -> IO[bytes]:
+    """Open a file for reading; gzip, bzip2, xz and zstd are unpacked on the way."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(_ZSTD):
+        import pyarrow as pa
+
+        return pa.input_stream(str(path), compression="zstd")
+    opener = next((found for mark, found in _PACKED.items() if start.startswith(mark)), None)
+    return path.open("rb") if opener is None else opener(path, "rb")
+
+
+@contextmanager
+def unpacked_file(path: Path) -> Iterator[Path]:
+    """Give the path of an unpacked copy of a packed file, or the path itself if it is not packed.
+
+    HDF5 has to jump about in a file, which a packed stream does not allow. The copy lies in the
+    folder for temporary files and is removed at the end.
+    """
+    with path.open("rb") as file:
+        start = file.read(6)
+    if not (start.startswith(_ZSTD) or any(start.startswith(mark) for mark in _PACKED)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="genot-") as folder:
+        copy = Path(folder) / path.name.removesuffix(path.suffix)
+        with open_unpacked(path) as packed, copy.open("wb") as plain:
+            try:
+                shutil.copyfileobj(packed, plain, 1 << 22)
+            except (OSError, EOFError, lzma.LZMAError) as error:
+                raise ValueError(f"{path} cannot be unpacked ({error}): it is cut off.") from error
+        yield copy
+
+
+def read_table(path: Path, *, header: str = "auto", known: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table of text or Parquet, every value of text as it stands.
+
+    Parameters
+    ----------
+    path
+        Text separated by commas, semicolons or tabs, with or without a byte order mark, packed or
+        not; or Parquet.
+    header
+        ``"yes"``; or ``"auto"``: the first line is one if it has one of the names in ``known``.
+    known
+        Names of columns, lower case.
+
+    Returns
+    -------
+    pandas.DataFrame
+        All strings (text) or as stored (Parquet). Columns are numbered where there is no header.
+
+    Raises
+    ------
+    SliceError
+        If it cannot be read as a table.
+    """
+    try:
+        if ".parquet" in path.suffixes:
+            with unpacked_file(path) as plain:
+                return _without_index(pd.read_parquet(plain))
+        with open_unpacked(path) as file:
+            text = _decoded(file.read())
+    except (OSError, EOFError, ValueError, ImportError) as error:
+        raise SliceError(f"{path} cannot be read as a table ({error}).") from error
+    lines = text.lstrip("\r\n").split("\n", 1)
+    separator = max(",;\t", key=lines[0].count)
+    first = next(csv.reader([lines[0].strip("\r\n")], delimiter=separator), [])
+    named = header == "yes" or any(cell.strip().strip('"').lower() in known for cell in first)
+    try:
+        table = pd.read_csv(
+            io.StringIO(text),
+            sep=separator,
+            header=0 if named else None,
+            dtype=str,
+            skipinitialspace=True,
+            keep_default_na=True,
+            index_col=False if named and not _one_short(lines, first, separator) else None,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise SliceError(f"{path} cannot be read as a table ({error}).") from error
+    return _without_index(table)
+
+
+def _decoded(raw: bytes) -> str:
+    """Turn bytes into text: UTF-8 or UTF-16 with its mark, else Latin 1, which knows every byte."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _one_short(lines: list[str], first: list[str], separator: str) -> bool:
+    """Say whether the rows have one cell more than the header: R writes row names like that."""
+    if len(lines) < 2:
+        return False
+    second = next(csv.reader([lines[1].split("\n", 1)[0].strip("\r")], delimiter=separator), [])
+    return len(second) == len(first) + 1
+
+
+def _without_index(table: pd.DataFrame) -> pd.DataFrame:
+    """Make named rows a column like the others."""
+    return table if isinstance(table.index, pd.RangeIndex) else table.reset_index(names="barcode")
+
+
+def read_wide_counts(path: Path, *, by_gene: bool = False) -> AnnData:
+    """Read a wide table of counts, a few thousand rows at a time, into a sparse matrix.
+
+    Parameters
+    ----------
+    path
+        Text separated by commas or tabs, packed or not; a header, and names in the first column.
+    by_gene
+        Rows are genes and columns spots; else rows are spots.
+
+    Returns
+    -------
+    AnnData
+        Spots × genes, CSR float32, names as strings. Columns that are no numbers go to ``obs``.
+
+    Raises
+    ------
+    SliceError
+        If the table cannot be read, or holds no numbers.
+    """
+    with open_unpacked(path) as file:
+        first = file.readline()
+    separator = "\t" if b"\t" in first else ";" if b";" in first else ","
+    blocks, names, texts, genes = [], [], [], None
+    try:
+        with open_unpacked(path) as file:
+            chunks = pd.read_csv(
+                file, sep=separator, chunksize=_CHUNK, encoding="utf-8-sig", dtype={0: str}
+            )
+            for chunk in chunks:
+                names.append(chunk.iloc[:, 0].astype(str))
+                rest = chunk.iloc[:, 1:]
+                if genes is None:
+                    genes = list(rest.select_dtypes(["number", "bool"]).columns)
+                texts.append(rest.drop(columns=genes))
+                blocks.append(sparse.csr_matrix(rest[genes].to_numpy(dtype=np.float32)))
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise SliceError(f"{path} cannot be read as a table of counts ({error}).") from error
+    if not genes:
+        raise SliceError(f"{path} holds no columns of numbers: no table of counts.")
+    values = sparse.vstack(blocks, format="csr")
+    rows = pd.Index(pd.concat(names).str.strip(), name=None)
+    columns = pd.Index([str(gene).strip() for gene in genes])
+    if by_gene:
+        return AnnData(
+            sparse.csr_matrix(values.T),
+            obs=pd.DataFrame(index=columns),
+            var=pd.DataFrame(index=rows),
+        )
+    obs = pd.concat(texts).set_index(rows).astype(str) if len(texts[0].columns) else None
+    obs = pd.DataFrame(index=rows) if obs is None else obs
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*names are not unique")
+        return AnnData(values, obs=obs, var=pd.DataFrame(index=columns))
+
+
+def is_10x_h5(path: Path) -> bool:
+    """Say whether a file is a count matrix of 10x Genomics in HDF5."""
+    try:
+        with h5py.File(path, "r") as file:
+            groups = [file[key] for key in file if isinstance(file[key], h5py.Group)]
+            return any({"barcodes", "indptr"} <= set(group) for group in groups)
+    except OSError:
+        return False
+
+
+def read_10x_h5(path: Path) -> AnnData:
+    """Read a matrix of 10x Genomics from HDF5, packed or not, every kind of feature.
+
+    Parameters
+    ----------
+    path
+        ``filtered_feature_bc_matrix.h5`` and its kin.
+
+    Returns
+    -------
+    AnnData
+        Genes are named by symbol, ``var`` has ``gene_ids`` and ``feature_types``.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or a damaged one.
+    """
+    try:
+        with unpacked_file(path) as plain, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*names are not unique")
+            adata = sc.read_10x_h5(plain, gex_only=False)
+    except Exception as error:  # a damaged file shows in many ways
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} cannot be read as a 10x matrix ({reason}).") from error
+    check_structure(adata, path)
+    return adata
+
+
+def read_10x_mtx(folder: Path, prefix: str = "") -> AnnData:
+    """Read a matrix of 10x Genomics from Matrix Market files.
+
+    Parameters
+    ----------
+    folder
+        With ``matrix.mtx``, ``barcodes.tsv`` and ``features.tsv`` (or ``genes.tsv``), each packed
+        or not.
+    prefix
+        What the three names begin with, as in files of the Gene Expression Omnibus.
+
+    Returns
+    -------
+    AnnData
+        As from :func:`read_10x_h5`; turned where the file holds spots × genes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the files is not there; the message lists those that are.
+    SliceError
+        If the sizes do not fit together, or a file is damaged.
+    """
+    matrix = _one_of(folder, prefix, ("matrix.mtx",))
+    barcodes = _one_of(folder, prefix, ("barcodes.tsv", "barcodes.txt", "barcodes.csv"))
+    features = _one_of(folder, prefix, ("features.tsv", "genes.tsv", "features.txt", "genes.txt"))
+    names = read_table(barcodes).iloc[:, 0].astype(str).str.strip()
+    table = read_table(features).astype(str)
+    try:
+        with open_unpacked(matrix) as file:
+            values = scipy_io.mmread(io.BytesIO(file.read()))
+    except (OSError, EOFError, ValueError) as error:
+        raise SliceError(f"{matrix} cannot be read as a matrix ({error}).") from error
+    names, table = _trimmed(names, table, values.shape)
+    if values.shape == (len(table), len(names)):
+        values = values.T
+    elif values.shape != (len(names), len(table)):
+        raise SliceError(
+            f"{matrix} is {values.shape[0]:,} × {values.shape[1]:,}, but there are "
+            f"{len(table):,} features and {len(names):,} barcodes beside it."
+        )
+    symbols = table.iloc[:, min(1, table.shape[1] - 1)].to_numpy()
+    var = pd.DataFrame({"gene_ids": table.iloc[:, 0].to_numpy()}, index=symbols)
+    if table.shape[1] > 2:
+        var["feature_types"] = table.iloc[:, 2].to_numpy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*names are not unique")
+        obs = pd.DataFrame(index=pd.Index(names.to_numpy()))
+        return AnnData(sparse.csr_matrix(values), obs=obs, var=var)
+
+
+def _trimmed(names: pd.Series, table: pd.DataFrame, shape: tuple[int, int]):
+    """Drop a line of column names that some exports put first."""
+    n, m = len(names), len(table)
+    if shape in ((m - 1, n), (n, m - 1), (m - 1, n - 1), (n - 1, m - 1)) and m - 1 in shape:
+        table = table.iloc[1:]
+    if shape in ((len(table), n - 1), (n - 1, len(table))) and n not in shape:
+        names = names.iloc[1:]
+    return names, table
+
+
+def _one_of(folder: Path, prefix: str, names: tuple[str, ...]) -> Path:
+    found = [
+        path
+        for name in names
+        for end in ("", ".gz", ".bz2", ".xz", ".zst")
+        if (path := folder / f"{prefix}{name}{end}").is_file()
+    ]
+    if not found:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
+        raise FileNotFoundError(f"{folder} has no {prefix}{names[0]} (packed or not): {there}.")
+    return found[0]
+
+
+def check_structure(adata: AnnData, path: Any) -> None:
+    """Refuse sparse matrices whose structure is damaged, before anything is computed from them.
+
+    Parameters
+    ----------
+    adata
+        As read: ``X``, layers, ``.raw`` and pairwise matrices are looked at.
+    path
+        Where they come from, for the message.
+
+    Raises
+    ------
+    SliceError
+        If indices or pointers lie outside a matrix.
+    """
+    parts = {"X": adata.X} | {f"layers[{key!r}]": value for key, value in adata.layers.items()}
+    parts |= {f"obsp[{key!r}]": value for key, value in adata.obsp.items()}
+    if adata.raw is not None:
+        parts["raw.X"] = adata.raw.X
+    for slot, matrix in parts.items():
+        wrong = check_matrix(matrix)
+        if wrong:
+            raise SliceError(f"{path}: {slot} is damaged ({wrong}). Get the file again.")

@@ -1,0 +1,582 @@
+"""Visium and Visium HD: the folders that Space Ranger 1 to 4 writes, and what is left of them.
+
+The output is described at https://www.10xgenomics.com/support/software/space-ranger. Public sets
+keep parts of it: without the large image, with a prefix before every name, packed, or all files in
+one folder. ``squidpy.read.visium`` stops at most of these (squidpy 1.8.2), so the matrix is read by
+scanpy and the small files here.
+
+Bins of Visium HD lie in ``binned_outputs/square_002um`` (and 008, 016), its cells in
+``segmented_outputs`` (Space Ranger 4). Positions of HD are turned into µm by the scale factors;
+those of Visium stay in pixels of the full-size image, and the pitch of the grid tells the scale.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from PIL import Image
+
+from ..slices.geometry import columns_exchanged
+from ..slices.slices import SliceError, remark
+from .tables import is_10x_h5, open_unpacked, read_10x_h5, read_10x_mtx, read_table
+
+__all__ = [
+    "hd_choices",
+    "is_space_ranger",
+    "read_space_ranger",
+    "sections_beside",
+    "space_ranger_folder",
+]
+
+_MATRIX = re.compile(
+    r"(?P<prefix>.*?)(?P<kind>filtered|raw)_(feature|gene)_(bc|cell)_(matrix|matrices)(_h5)?"
+    r"(?P<end>\.h5(\.(gz|bz2|xz|zst))?)?",
+    re.IGNORECASE,
+)
+_LOOSE_MTX = re.compile(r"(?P<prefix>.*?)matrix\.mtx(\.(gz|bz2|xz|zst))?", re.IGNORECASE)
+_PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
+_POSITIONS = (
+    *("tissue_positions.parquet", "tissue_positions.csv", "tissue_positions_list.csv"),
+    *("tissue_positions_list.txt", "tissue_positions.txt", "tissue_positions.tsv"),
+    *("tissue_positions_list.tsv", "tissue_positions_list.parquet"),
+)
+_COLUMNS = {  # what positions are called, lower case with underscores
+    "barcode": ("barcode", "barcodes", "spot", "spot_id", "cell", "cell_id", "index", "id", ""),
+    "in_tissue": ("in_tissue", "tissue", "intissue", "under_tissue"),
+    "array_row": ("array_row", "row", "arrayrow", "array_y"),
+    "array_col": ("array_col", "col", "arraycol", "array_column", "column", "array_x"),
+    "pxl_row": ("pxl_row_in_fullres", "pxl_row", "imagerow", "image_row", "pixel_y", "y"),
+    "pxl_col": ("pxl_col_in_fullres", "pxl_col", "imagecol", "image_col", "pixel_x", "x"),
+}
+_IN_ORDER = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row", "pxl_col")
+_KNOWN = tuple(name for names in _COLUMNS.values() for name in names if len(name) > 1)
+_BIN_FOLDER = re.compile(r"square_(\d+)um")
+_CELLS = "segmented_outputs"
+_USUAL_BIN = 8  # µm, what 10x Genomics recommends to start from
+
+
+class Matrix(NamedTuple):
+    """A count matrix in a folder.
+
+    Attributes
+    ----------
+    path
+        HDF5 file, or folder with Matrix Market files.
+    prefix
+        What the names of a section begin with, or of the three Matrix Market files.
+    loose
+        The Matrix Market files lie in the folder itself, beside ``spatial/``.
+    rank
+        The lowest is taken: filtered before raw, HDF5 before Matrix Market.
+    """
+
+    path: Path
+    prefix: str
+    loose: bool
+    rank: int
+
+
+def is_space_ranger(folder: str | Path) -> bool:
+    """Say whether a folder holds a count matrix as Space Ranger writes it, and is no Xenium one."""
+    return any(True for _ in _matrices(Path(folder)))
+
+
+def space_ranger_folder(path: str | Path, bin_size: int | str | None = None) -> Path | None:
+    """Find the folder with the matrix: a sample, ``outs``, ``binned_outputs``, or one of its bins.
+
+    Parameters
+    ----------
+    path
+        Folder of a sample or anything in it.
+    bin_size
+        Of Visium HD: side of a bin in µm, the name of its folder, or ``"cells"`` for the segmented
+        cells of Space Ranger 4. 8 if not given and there, else the nearest to it.
+
+    Returns
+    -------
+    pathlib.Path or None
+        None if there is no output of Space Ranger.
+
+    Raises
+    ------
+    SliceError
+        If there are no such bins; the message lists those that are.
+    """
+    path = Path(path)
+    choices = hd_choices(path)
+    if choices:
+        return _choose_bin(path, choices, bin_size)
+    return next((place for place in (path, path / "outs") if is_space_ranger(place)), None)
+
+
+def hd_choices(path: Path) -> dict[str, Path]:
+    """Return what a Visium HD sample offers: name of the folder → folder, smallest bins first."""
+    found: dict[str, Path] = {}
+    for place in (path, path / "outs", path / "binned_outputs", path / "outs" / "binned_outputs"):
+        if place.is_dir():
+            for folder in sorted(place.iterdir()):
+                usable = _BIN_FOLDER.fullmatch(folder.name) or folder.name == _CELLS
+                if usable and folder.is_dir() and is_space_ranger(folder):
+                    found.setdefault(folder.name, folder)
+    return found
+
+
+def _choose_bin(path: Path, choices: dict[str, Path], wanted: int | str | None) -> Path:
+    """Return the folder of the bins that are wanted, or of the usual ones."""
+    sizes = {
+        int(found[1]): name
+        for name in choices
+        if (found := _BIN_FOLDER.fullmatch(name)) is not None
+    }
+    if wanted is None:
+        if not sizes:
+            return choices[_CELLS]
+        return choices[sizes[min(sizes, key=lambda size: (abs(size - _USUAL_BIN), size))]]
+    asked = str(wanted).lower().removesuffix("um").removeprefix("square_").removeprefix("bin")
+    if asked in ("cell", "cells", _CELLS) and _CELLS in choices:
+        return choices[_CELLS]
+    if asked.isdecimal() and int(asked) in sizes:
+        return choices[sizes[int(asked)]]
+    offered = [f"{size}" for size in sorted(sizes)] + ["'cells'"] * (_CELLS in choices)
+    raise SliceError(f"{path} has no bins {wanted!r}; there: bin_size={', '.join(offered)}.")
+
+
+def sections_beside(folder: Path) -> list[str]:
+    """List the prefixes of the matrices in a folder, where there is more than one section."""
+    prefixes = sorted(
+        {found.prefix for found in _matrices(folder) if found.rank < 2 or found.loose}
+    )
+    return [prefix.rstrip("_-. ") for prefix in prefixes] if len(prefixes) > 1 else []
+
+
+def _matrices(folder: Path) -> Iterator[Matrix]:
+    """Yield the count matrices in a folder."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        found = _MATRIX.fullmatch(path.name)
+        loose = _LOOSE_MTX.fullmatch(path.name)
+        raw = found is not None and found["kind"].lower() == "raw"
+        if found and path.is_file() and found["end"]:
+            yield Matrix(path, found["prefix"], False, 2 * raw)
+        elif found and path.is_dir():
+            inside = _mtx_inside(path)
+            if inside is not None:
+                yield Matrix(inside[0], found["prefix"], False, 2 * raw + 1)
+        elif loose and path.is_file() and _position_file(folder, loose["prefix"]):
+            yield Matrix(folder, loose["prefix"], True, 4)
+        elif _other_h5(path):
+            yield Matrix(path, "", False, 5)
+
+
+def _other_h5(path: Path) -> bool:
+    """Say whether a file that is called otherwise is a 10x matrix with positions beside it."""
+    usable = path.suffix.lower() == ".h5" and path.name != "cell_feature_matrix.h5"
+    return usable and _position_file(path.parent, "") is not None and is_10x_h5(path)
+
+
+def _mtx_inside(folder: Path) -> tuple[Path, str] | None:
+    """Return folder and prefix of Matrix Market files in a folder or, version 1, one below it."""
+    for place in (folder, *(sub for sub in sorted(folder.iterdir()) if sub.is_dir())):
+        for path in sorted(place.iterdir()):
+            found = _LOOSE_MTX.fullmatch(path.name)
+            if found and path.is_file():
+                return place, found["prefix"]
+    return None
+
+
+def read_space_ranger(folder: str | Path, *, name: str | None = None) -> AnnData:
+    """Read the output folder of Space Ranger, versions 1 to 4, of Visium or Visium HD.
+
+    Parameters
+    ----------
+    folder
+        Folder with the count matrix (``filtered_feature_bc_matrix.h5``, ``…_cell_matrix.h5`` of
+        segmented cells, the folder ``filtered_feature_bc_matrix/``, loose Matrix Market files or,
+        failing these, the raw matrix) and, in ``spatial/`` or beside it, the positions
+        (``tissue_positions.parquet``, ``.csv`` or ``tissue_positions_list.csv``) and, if there are
+        any, scale factors and images. A prefix and packing are allowed on every file.
+    name
+        Name of the section; that of the folder if not given. Of several sections in one folder,
+        the one whose prefix holds the name is read.
+
+    Returns
+    -------
+    AnnData
+        Spots in tissue only, with
+
+        - ``X``: counts, CSR. Genes are named by symbol; a symbol met again gets ``-1``, ``-2``, …
+          (``var["gene_ids"]`` tells them apart).
+        - ``obs["in_tissue"]``, ``obs["array_row"]``, ``obs["array_col"]`` where they are known.
+        - ``obsm["spatial"]``: (spots, 2) float64, x and y; in pixels of the full-size image, or in
+          µm where the scale factors say how long a pixel is (Visium HD).
+        - ``uns["spatial"][name]``: images that are there (``hires``, ``lowres``; uint8) and scale
+          factors that fit the positions. Absent without scale factors.
+        - ``uns["genot"]["read_as"]``: what was decided on the way.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the count matrix or the positions are not there; the message lists what was looked for.
+    SliceError
+        If several sections lie in the folder and ``name`` tells none of them, if barcodes of the
+        matrix have no position, or a file is damaged.
+    """
+    folder = Path(folder).expanduser()
+    found = _matrix_of(folder, name)
+    name = name or _sample_name(folder)
+    if found.path.is_dir():
+        prefix = found.prefix if found.loose else _mtx_inside(found.path)[1]
+        adata = read_10x_mtx(found.path, prefix)
+    else:
+        adata = read_10x_h5(found.path)
+    adata.var_names_make_unique()
+    segments = _segments(folder, found.prefix)
+    if "_cell_" in found.path.name.lower() or (segments and _CELLS in folder.parts):
+        adata = _place_cells(adata, segments, folder)
+    else:
+        adata = _place_spots(adata, found, folder)
+    _add_pictures(adata, folder, found.prefix, name)
+    _say_bins(adata, folder)
+    return adata
+
+
+def _sample_name(folder: Path) -> str:
+    above = ("outs", "binned_outputs", _CELLS)
+    place = folder.resolve()
+    while place.name in above or _BIN_FOLDER.fullmatch(place.name):
+        place = place.parent
+    return place.name
+
+
+def _matrix_of(folder: Path, name: str | None) -> Matrix:
+    """Return the matrix to read: that of the section called so, filtered before raw."""
+    found = sorted(_matrices(folder), key=lambda one: (one.rank, one.prefix))
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} holds no Space Ranger count matrix. Looked for: "
+            "filtered_feature_bc_matrix.h5, filtered_feature_bc_matrix/, matrix.mtx, "
+            "raw_feature_bc_matrix.h5 (with any prefix, packed or not). Give the folder that Space "
+            "Ranger calls 'outs'."
+        )
+    prefixes = sorted({one.prefix for one in found if one.rank == found[0].rank})
+    if len(prefixes) == 1:
+        return found[0]
+    wanted = [p for p in prefixes if name and _same_section(name, p)]
+    if len(wanted) != 1:
+        listed = ", ".join(repr(prefix.rstrip("_-. ") or "(none)") for prefix in prefixes)
+        raise SliceError(
+            f"{folder} holds the matrices of {len(prefixes)} sections, with the prefixes {listed}. "
+            f"Say which one: load_slice({prefixes[-1].rstrip('_-. ')!r}, data_source=...)."
+        )
+    return next(one for one in found if one.prefix == wanted[0])
+
+
+def _same_section(name: str, prefix: str) -> bool:
+    """Say whether a prefix is, or contains between separators, the name of a section."""
+    bare = prefix.rstrip("_-. ")
+    return name == bare or bool(re.search(rf"(^|[_\-. ]){re.escape(name)}($|[_\-. ])", bare))
+
+
+def _in_spatial(folder: Path, prefix: str, *names: str) -> Path | None:
+    """Find a file of a section in ``spatial/`` or beside the matrix, with or without its prefix.
+
+    A file with another section's prefix is not taken.
+    """
+    places = [folder / "spatial", folder]
+    for start in dict.fromkeys((prefix, "")):
+        for place in places:
+            for name in names:
+                for end in _PACKED:
+                    if (path := place / f"{start}{name}{end}").is_file():
+                        return path
+    theirs = {one.prefix for one in _plain_matrices(folder)} - {prefix, ""}
+    for place in filter(Path.is_dir, places):
+        strange = [
+            path
+            for path in sorted(place.iterdir())
+            if any(path.name.endswith(f"{name}{end}") for name in names for end in _PACKED)
+            and not any(path.name.startswith(other) for other in theirs)
+        ]
+        if len(strange) == 1 or (strange and prefix and strange[0].name.startswith(prefix)):
+            return strange[0]
+    return None
+
+
+def _plain_matrices(folder: Path) -> Iterator[Matrix]:
+    """Yield the matrices that carry their section's prefix in the name."""
+    for path in sorted(folder.iterdir()):
+        found = _MATRIX.fullmatch(path.name)
+        if found:
+            yield Matrix(path, found["prefix"], False, 0)
+
+
+def _position_file(folder: Path, prefix: str) -> Path | None:
+    return _in_spatial(folder, prefix, *_POSITIONS)
+
+
+def _place_spots(adata: AnnData, found: Matrix, folder: Path) -> AnnData:
+    """Give spots or bins their positions; leave out those beside the tissue."""
+    path = _position_file(folder, found.prefix)
+    if path is None:
+        there = [
+            p for place in (folder / "spatial", folder) if place.is_dir() for p in place.iterdir()
+        ]
+        listed = ", ".join(sorted(p.name for p in there)[:12]) or "nothing"
+        raise FileNotFoundError(
+            f"{folder} holds no positions of the spots. Looked for {', '.join(_POSITIONS)} (with "
+            f"the prefix {found.prefix!r} or none, packed or not) in {folder / 'spatial'} and "
+            f"beside the matrix. There: {listed}."
+        )
+    positions = _read_positions(path)
+    names = adata.obs_names.astype(str)
+    known = names.isin(positions.index)
+    if not known.any():  # one of the two may lack the "-1" of the well
+        short = positions.index.str.replace(r"-\d+$", "", regex=True)
+        bare = short.equals(positions.index) or not names.str.contains(r"-\d+$").any()
+        if (
+            bare
+            and short.is_unique
+            and names.str.replace(r"-\d+$", "", regex=True).isin(short).all()
+        ):
+            positions.index = short
+            names = names.str.replace(r"-\d+$", "", regex=True)
+            known = np.ones(len(names), dtype=bool)
+    if not known.all():
+        raise SliceError(
+            f"{(~known).sum():,} of {adata.n_obs:,} barcodes of {found.path.name} have no position "
+            f"(first: {adata.obs_names[known.argmin()]!r}; the positions in {path.name} start with "
+            f"{positions.index[0]!r}). Are both from the same run of Space Ranger?"
+        )
+    positions = positions.loc[names]
+    in_tissue = positions["in_tissue"].to_numpy() == 1
+    if in_tissue.any() and not in_tissue.all():
+        remark(adata, f"{(~in_tissue).sum():,} spots beside the tissue left out")
+        adata, positions = adata[in_tissue].copy(), positions[in_tissue]
+    for column in ("in_tissue", "array_row", "array_col"):
+        if column in positions:
+            adata.obs[column] = positions[column].to_numpy().astype(int)
+    points = positions[["pxl_col", "pxl_row"]].to_numpy(dtype=float)
+    if np.ptp(points, axis=0).max(initial=0) == 0 and {"array_row", "array_col"} <= set(positions):
+        # Other instruments' pipelines imitate the layout, and put their positions there.
+        points = positions[["array_col", "array_row"]].to_numpy(dtype=float)
+        adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
+        positions = positions.drop(columns=["array_row", "array_col"])
+        remark(adata, f"positions of {path.name} taken from array_row and array_col")
+    if _exchanged(positions, points, folder, found.prefix):
+        points = points[:, ::-1].copy()
+        remark(adata, f"x and y of {path.name} were exchanged, as the grid shows: put right")
+    adata.obsm["spatial"] = points
+    return adata
+
+
+def _exchanged(positions: pd.DataFrame, points: np.ndarray, folder: Path, prefix: str) -> bool:
+    """Say whether x and y are exchanged: the grid says so, and no image speaks against it."""
+    if not {"array_row", "array_col"} <= set(positions):
+        return False
+    if not columns_exchanged(positions["array_row"], positions["array_col"], points):
+        return False
+    factors, images = _factors(folder, prefix), _images(folder, prefix)[0]
+    for size, image in images.items():
+        scale = factors.get(f"tissue_{size}_scalef")
+        if isinstance(scale, int | float):
+            edge = np.array(image.shape[1::-1]) / scale
+            fits, turned = (bool((points[:, order] <= edge).all()) for order in ([0, 1], [1, 0]))
+            if fits != turned:
+                return turned
+    return True
+
+
+def _read_positions(path: Path) -> pd.DataFrame:
+    """Return barcode → in_tissue, array_row, array_col, pxl_row, pxl_col, whatever the order."""
+    table = read_table(path, known=_KNOWN)
+    if all(isinstance(column, int) for column in table.columns):
+        table = _numbered(table, path)
+    else:
+        table = _named(table, path)
+    table = table.dropna(subset=["barcode"]).set_index(table["barcode"].astype(str).str.strip())
+    table = table.drop(columns="barcode")
+    if "in_tissue" not in table:
+        table["in_tissue"] = 1
+    table["in_tissue"] = (
+        table["in_tissue"].astype(str).str.strip().str.lower().isin(("1", "1.0", "true"))
+    ).astype(int)
+    numbers = table.apply(pd.to_numeric, errors="coerce")
+    if numbers[["pxl_row", "pxl_col"]].isna().all().any():
+        raise SliceError(f"{path}: the columns of pixel positions hold no numbers.")
+    numbers = numbers.dropna(subset=["pxl_row", "pxl_col"])
+    return numbers[~numbers.index.duplicated()]
+
+
+def _numbered(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Name the columns of a table without a header; the barcode is the one that is no number."""
+    if table.shape[1] < len(_IN_ORDER):
+        raise SliceError(
+            f"{path} has {table.shape[1]} columns; needed are 6, separated by commas: "
+            f"{', '.join(_IN_ORDER)}."
+        )
+    table = table.iloc[:, : len(_IN_ORDER)]  # some pipelines add columns of their own
+    words = [c for c in table if pd.to_numeric(table[c], errors="coerce").isna().mean() > 0.5]
+    order = [*words[:1], *(column for column in table if column not in words[:1])]
+    return table[order].set_axis(list(_IN_ORDER), axis=1)
+
+
+def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Find the columns of a table with a header by their usual names."""
+    plain = {
+        column: re.sub(r"[^a-z0-9]+", "_", str(column).strip().lower()).strip("_")
+        for column in table.columns
+    }
+    plain = {c: "" if name.startswith("unnamed") else name for c, name in plain.items()}
+    found = {}
+    for wanted, usual in _COLUMNS.items():
+        for name in usual:
+            hit = next((column for column in table if plain[column] == name), None)
+            if hit is not None and hit not in found:
+                found[hit] = wanted
+                break
+    missing = {"barcode", "pxl_row", "pxl_col"} - set(found.values())
+    if missing:
+        raise SliceError(
+            f"{path} has no column for {', '.join(sorted(missing))}. Columns: "
+            f"{', '.join(map(str, table.columns))}; needed: {', '.join(_IN_ORDER)}."
+        )
+    return table[list(found)].rename(columns=found)
+
+
+def _segments(folder: Path, prefix: str) -> Path | None:
+    """Find the outlines of segmented cells."""
+    names = ("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")
+    return _in_spatial(folder, prefix, *names)
+
+
+def _place_cells(adata: AnnData, path: Path | None, folder: Path) -> AnnData:
+    """Give segmented cells the centroids of their outlines."""
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder} holds counts of segmented cells but not cell_segmentations.geojson, which "
+            "says where they are."
+        )
+    try:
+        with open_unpacked(path) as file:
+            features = json.load(file)["features"]
+        centres = {
+            int(one["properties"]["cell_id"]): _centroid(one["geometry"]) for one in features
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise SliceError(f"{path} cannot be read as outlines of cells ({error}).") from error
+    numbers = adata.obs_names.str.extract(r"(\d+)(?:-\d+)?$", expand=False)
+    points = np.array([centres.get(int(n), (np.nan, np.nan)) for n in numbers.fillna("-1")])
+    known = np.isfinite(points).all(axis=1)
+    if not known.any():
+        raise SliceError(f"{path}: none of its cells is called like {adata.obs_names[0]!r}.")
+    if not known.all():
+        remark(adata, f"{(~known).sum():,} cells without an outline left out")
+        adata = adata[known].copy()
+    adata.obsm["spatial"] = points[known]
+    return adata
+
+
+def _centroid(geometry: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the centre of mass of a polygon, or of the largest of several, by the shoelace sum."""
+    rings = geometry["coordinates"]
+    rings = [part[0] for part in rings] if geometry["type"] == "MultiPolygon" else [rings[0]]
+    best, centre = -1.0, (np.nan, np.nan)
+    for ring in rings:
+        points = np.asarray(ring, dtype=float)[:, :2]
+        middle = points.mean(axis=0)
+        x, y = (points - middle).T
+        cross = x * np.roll(y, -1) - np.roll(x, -1) * y
+        area = cross.sum() / 2
+        if abs(area) > best:
+            best = abs(area)
+            if area:
+                shift = [((v + np.roll(v, -1)) * cross).sum() / (6 * area) for v in (x, y)]
+                middle = middle + shift
+            centre = (float(middle[0]), float(middle[1]))
+    return centre
+
+
+def _factors(folder: Path, prefix: str) -> dict[str, Any]:
+    """Read the scale factors; empty where there are none, or none that can be read."""
+    path = _in_spatial(folder, prefix, "scalefactors_json.json", "scalefactors.json")
+    if path is None:
+        return {}
+    try:
+        with open_unpacked(path) as file:
+            factors = json.loads(file.read().decode("utf-8-sig"))
+    except (OSError, EOFError, ValueError):
+        return {}
+    return factors if isinstance(factors, dict) else {}
+
+
+def _images(folder: Path, prefix: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Read the images of the tissue; also name those that cannot be read."""
+    images, broken = {}, []
+    for size in ("hires", "lowres"):
+        names = [f"tissue_{size}_image.{end}" for end in ("png", "jpg", "jpeg", "tif", "tiff")]
+        path = _in_spatial(folder, prefix, *names)
+        if path is None:
+            continue
+        try:
+            with open_unpacked(path) as file:
+                images[size] = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
+        except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError):
+            broken.append(path.name)
+    return images, broken
+
+
+def _add_pictures(adata: AnnData, folder: Path, prefix: str, name: str) -> None:
+    """Write images and scale factors to ``uns["spatial"]``, and positions in µm where possible."""
+    factors = _factors(folder, prefix)
+    images, broken = _images(folder, prefix)
+    scales = _in_spatial(folder, prefix, "scalefactors_json.json", "scalefactors.json")
+    if scales is not None and not factors:
+        broken.append(scales.name)
+    if broken:
+        remark(adata, f"{', '.join(broken)} cannot be read: left out")
+    if not factors:
+        return
+    scale = factors.get("microns_per_pixel")
+    if isinstance(scale, int | float) and 0 < scale < np.inf:
+        factors = _in_micrometres(factors, float(scale))
+        adata.obsm["spatial"] = adata.obsm["spatial"] * float(scale)
+        adata.uns["genot"] = {
+            **adata.uns.get("genot", {}),
+            "micrometres_per_unit": 1.0,
+            "spatial_unit": "µm",
+        }
+        remark(adata, f"positions in µm ({scale:.4g} µm per pixel)")
+    adata.uns["spatial"] = {name: {"images": images, "scalefactors": factors, "metadata": {}}}
+
+
+def _in_micrometres(factors: dict[str, Any], scale: float) -> dict[str, Any]:
+    """Return scale factors that fit positions in µm: pixels of an image per µm."""
+    turned = dict(factors)
+    for key, value in factors.items():
+        if isinstance(value, int | float) and key.endswith("_scalef"):
+            turned[key] = value / scale
+        elif isinstance(value, int | float) and key.endswith("_diameter_fullres"):
+            turned[key] = value * scale
+    return turned | {"microns_per_pixel": 1.0, "microns_per_fullres_pixel": scale}
+
+
+def _say_bins(adata: AnnData, folder: Path) -> None:
+    """Say which bins of Visium HD were read and which others there are."""
+    inside = folder.resolve()
+    size = _BIN_FOLDER.fullmatch(inside.name)
+    if size is None and inside.name != _CELLS:
+        return
+    above = inside.parent.parent if size else inside.parent
+    others = [name for name in hd_choices(above) if name != inside.name]
+    what = f"bins of {int(size[1])} µm" if size else "segmented cells"
+    also = f"; also there: {', '.join(others)} (bin_size=...)" if others else ""
+    remark(adata, f"Visium HD, {what}{also}")

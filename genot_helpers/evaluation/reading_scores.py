@@ -1,0 +1,199 @@
+"""Read a table of scores: means with their spread, the gap that is closed, rivals.
+
+A single draw of spots moves every score a little, so differences are compared with the standard
+deviation over repetitions (``score_table(..., n_repeats=3)``) before they are called differences.
+Tables come from :func:`genot_helpers.evaluation.score_table`, called ``score_table`` below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["beside_rivals", "flat_scores", "gap_closed", "gap_in_words", "with_spread"]
+
+
+def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """Write the scores of a table as text: mean ± standard deviation over the repetitions.
+
+    Parameters
+    ----------
+    table
+        From ``score_table``, or some of its rows and columns.
+    digits
+        Decimal places. Numbers of spots and genes have none.
+
+    Returns
+    -------
+    Text in the same rows and columns. Means alone if there was only one repetition, or the table
+    has lost its ``attrs["spread"]``. ``score_table`` says which draws the repetitions vary.
+    """
+    spread = pd.DataFrame(table.attrs.get("spread", {})).reindex_like(table)
+    text = table.astype(object)
+    for score in table:
+        places = 0 if score.startswith("n_") else digits
+        for row in table.index:
+            deviation = spread.loc[row, score]
+            tail = "" if places == 0 or np.isnan(deviation) else f" ± {deviation:.{places}f}"
+            text.loc[row, score] = f"{table.loc[row, score]:,.{places}f}{tail}"
+    return text
+
+
+def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
+    """Compute the share of the gap between the better copy and the ceiling that is closed.
+
+    (genot - best copy) / (ceiling - best copy): 0 is as good as a copy, 1 as good as possible.
+
+    Parameters
+    ----------
+    table
+        From ``score_table``.
+    score
+        A column in which more is better.
+
+    Returns
+    -------
+    NaN if the ceiling is less than 0.01 above the better copy, where the ratio would be noise, as
+    for sections of the cortex that are 10 µm apart.
+    """
+    copy = table.loc[["copy_left", "copy_right"], score].max()
+    gap = table.loc["ceiling", score] - copy
+    return float((table.loc["genot", score] - copy) / gap) if gap >= 0.01 else float("nan")
+
+
+def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
+    """Say how far a generated slice goes from the better copy to the ceiling, or why one cannot.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From ``score_table``, better with ``n_repeats`` of 3 or more: then differences are
+        compared with the noise of scoring.
+    score : str
+        A column in which more is better.
+
+    Returns
+    -------
+    str
+        A sentence or two, chosen by the numbers: the share of the gap (:func:`gap_closed`); that
+        a copy is the better answer; that there is no room above a copy; or that the ceiling lies
+        below a copy, so that it is none.
+
+    Examples
+    --------
+    >>> import pandas as pd, genot_helpers as gh
+    >>> rows = {"genot": 0.5, "copy_left": 0.4, "copy_right": 0.3, "ceiling": 0.6}
+    >>> gh.gap_in_words(pd.DataFrame({"map": rows}))
+    'map: better copy 0.400 (copy_left), generated 0.500, ceiling 0.600. 0.50 of the gap is closed.'
+    """
+    copy = table.loc[["copy_left", "copy_right"], score].idxmax()
+    best, ours, ceiling = (table.loc[row, score] for row in (copy, "genot", "ceiling"))
+    noise = _noise(table, score, copy, "ceiling")
+    start = (
+        f"{score}: better copy {best:.3f} ({copy}), generated {ours:.3f}, ceiling {ceiling:.3f}."
+    )
+    if ceiling < best - max(noise, 0.01):
+        end = (
+            "Here the ceiling, half of the held-out slice, lies below a whole copy: it bounds "
+            "nothing, and no share of a gap can be given."
+        )
+    elif ceiling - best < max(noise, 0.01):
+        end = "Here a copy is level with the ceiling: there is no room for any method to gain."
+    else:
+        end = f"{gap_closed(table, score):.2f} of the gap is closed."
+        if ours < best:
+            end += " Below 0: a copy is the better answer."
+    if ceiling - best < max(noise, 0.01):
+        way = "above" if ours > best else "below"
+        end += f" The generated slice is {abs(ours - best):.3f} {way} the better copy."
+    return f"{start} {end}"
+
+
+def beside_rivals(
+    table: pd.DataFrame, rivals: Sequence[str] = ("copy_left", "copy_right", "union")
+) -> pd.DataFrame:
+    """Compare a generated slice with the best of its rivals, score by score.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From ``score_table`` with ``n_repeats`` of 2 or more: a difference is called one only
+        if it exceeds the noise of scoring.
+    rivals : sequence of str
+        Rows of the table, the mixture and the copies by default.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a score that has a best value and is not missing: ``generated``, ``best rival``
+        (name), ``its score``, ``spread`` (root of the summed squares of both standard deviations
+        over the repetitions; NaN for one), ``verdict``: "better" or "worse" if the generated
+        slice is nearer to, or further from, the best value by more than the spread, else "level";
+        "one draw" without a spread.
+    """
+    found = {}
+    for score in (one for one in _BEST if one in table and table[one].notna().all()):
+        distance = table[score].map(_BEST[score])
+        rival = distance[list(rivals)].idxmin()
+        noise = _noise(table, score, "genot", rival)
+        gain = distance[rival] - distance["genot"]
+        verdict = "level" if abs(gain) <= noise else "better" if gain > 0 else "worse"
+        found[score] = {
+            "generated": table.loc["genot", score],
+            "best rival": rival,
+            "its score": table.loc[rival, score],
+            "spread": noise if noise > 0 else np.nan,
+            "verdict": verdict if noise > 0 else "one draw",
+        }
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+def _most(value: float) -> float:
+    """Distance to the best value where more is better."""
+    return -value
+
+
+def _least(value: float) -> float:
+    """Distance to the best value where less is better."""
+    return value
+
+
+def _one(value: float) -> float:
+    """Distance of a ratio to 1; half is as far as twice."""
+    return abs(math.log(value)) if value > 0 else math.inf
+
+
+def _half(value: float) -> float:
+    """Distance of a classifier to chance."""
+    return abs(value - 0.5)
+
+
+_BEST = dict.fromkeys(("map", "ssim", "knn", "ari", "accuracy"), _most)
+_BEST |= dict.fromkeys(("niche", "gene_gene", "sliced_wasserstein"), _least)
+_BEST |= dict.fromkeys(("variance", "moran", "spacing"), _one) | {"c2st": _half}
+
+
+def _noise(table: pd.DataFrame, score: str, *rows: str) -> float:
+    """Return the root of the summed squares of the spreads of rows, 0 where none is known."""
+    spread = table.attrs.get("spread", {}).get(score, {})
+    values = [spread.get(row, math.nan) for row in rows]
+    return math.sqrt(sum(value**2 for value in values if not math.isnan(value)))
+
+
+def flat_scores(table: pd.DataFrame) -> dict[str, float]:
+    """Return a table as one flat dictionary for ``metrics.json``.
+
+    Parameters
+    ----------
+    table
+        From ``score_table``.
+
+    Returns
+    -------
+    ``"<row>.<score>"`` -> number for every cell, and ``"gap_closed.map"``.
+    """
+    flat = {f"{row}.{key}": float(table.loc[row, key]) for row in table.index for key in table}
+    return {**flat, "gap_closed.map": gap_closed(table)}
