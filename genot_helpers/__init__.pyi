@@ -173,6 +173,7 @@ from .slices import (
     undo_logarithm as undo_logarithm,
 )
 from .survey import (
+    describe_domains as describe_domains,
     place_slices as place_slices,
     slice_roles as slice_roles,
     write_survey as write_survey,

@@ -3,7 +3,7 @@
 Nothing here computes domains or slices. It says which slices are asked for, which of them could be
 laid onto the left one, and puts what was found into one page (``report.py``).
 
-Top to bottom: the roles; the placements; the report.
+Top to bottom: the roles; the domains in words; the placements; the report.
 """
 
 from __future__ import annotations
@@ -16,12 +16,20 @@ import pandas as pd
 
 from .alignment.alignment import AlignmentError, align, apply_alignment
 from .datasets.datasets import own_slices
+from .evaluation.evaluation import match_domains
 from .report import write_report
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Placed", "Roles", "place_slices", "slice_roles", "write_survey"]
+__all__ = [
+    "Placed",
+    "Roles",
+    "describe_domains",
+    "place_slices",
+    "slice_roles",
+    "write_survey",
+]
 
 _DEMO = {"left": "151673", "right": "151675", "held out": "151674"}
 
@@ -92,6 +100,40 @@ def slice_roles(
     there = list(there) if there is not None else own_slices(data_source) if own else []
     first = there[0] if there else "151673"
     return Roles(str(section or named.get("left") or first), named, there)
+
+
+def describe_domains(adata: AnnData, markers: pd.DataFrame) -> pd.DataFrame:
+    """Say of each domain how large and how sure it is, and which genes mark it.
+
+    Parameters
+    ----------
+    adata
+        With ``obs["genot_domain"]`` and ``obs["genot_confidence"]``; with ``obs["domain_truth"]``
+        also which annotated domain is most like it.
+    markers
+        From :func:`genot_helpers.domain_markers`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``domain``; columns ``spots``, ``confidence`` (mean share of votes), ``markers``
+        (names in one string) and, with an annotation, ``most like``.
+
+    Raises
+    ------
+    KeyError
+        If a column of ``obs`` is missing.
+    """
+    domains = adata.obs["genot_domain"]
+    table = pd.DataFrame({"spots": domains.value_counts(sort=False)}).rename_axis("domain")
+    table["confidence"] = adata.obs["genot_confidence"].groupby(domains, observed=False).mean()
+    genes = markers.reset_index().groupby("domain", sort=False, observed=True)["gene"].agg(list)
+    names = {str(name): list(found) for name, found in genes.items()}
+    table["markers"] = [", ".join(names.get(str(name), ["none"])) for name in table.index]
+    if "domain_truth" in adata.obs:
+        like = match_domains(adata)
+        table["most like"] = [like.get(name) or "–" for name in table.index]
+    return table.round({"confidence": 2})
 
 
 # -------------------------------------------------------------------------------------------------
