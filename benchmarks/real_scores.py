@@ -33,10 +33,27 @@ DEMO = {"data_source": "demo"}
 # Notebook → slice → parameters. A source with a slash is a file below the folder of real slices.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "00": {"simulated": DEMO, "200 spots of 151673": {"data_source": "local", "section": "151673"}},
+    "08": {
+        "seqFISH embryo 2, z2 to z5": {
+            **{"data_source": "seqfish_embryo/", "bins": "seqfish_mouse_embryo2_z2"},
+            **{"cells": "seqfish_mouse_embryo2_z5", "allow_reflection": False},
+        },
+    },
 }
 # Notebook → name of a method → its metric; {} stands for the score.
-METHODS: dict[str, dict[str, str]] = {"00": {"not averaged": "baseline_{}", "once": "{}"}}
-SCORES: dict[str, tuple[str, ...]] = {"00": ("ari", "pas")}
+METHODS: dict[str, dict[str, str]] = {
+    "00": {"not averaged": "baseline_{}", "once": "{}"},
+    "08": {
+        **{"chosen on the tuning genes": "genot.{}", "expression alone": "expression.{}"},
+        **{"OT, place, blurred": "place.{}", "nearest bin": "nearest.{}"},
+        **{"mean of the domain": "domain_mean.{}", "wrong gene": "wrong_gene.{}"},
+        **{"shuffled": "floor.{}", "other half": "ceiling.{}"},
+    },
+}
+SCORES: dict[str, tuple[str, ...]] = {
+    "00": ("ari", "pas"),
+    "08": ("map", "ssim", "rmse", "js"),
+}
 
 
 def metrics_of(notebook: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
