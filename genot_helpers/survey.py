@@ -262,10 +262,11 @@ def write_survey(
         The page.
     """
     folder = Path(folder)
+    simulated = adata.uns.get("genot", {}).get("simulated", False)
     pages = _pages(folder, roles, tables, _in_short(roles, adata, tables, facts, why))
     return write_report(
         folder / "report.html",
-        f"{title}: {roles.section}",
+        f"{title}: {'simulated tissue' if simulated else roles.section}",
         pages,
         subtitle=str(adata.uns.get("genot", {}).get("source", "")),
         parameters={"section": roles.section, **roles.named, **(settings or {})},
