@@ -178,6 +178,12 @@ from .slices import (
     spot_spacing as spot_spacing,
     undo_logarithm as undo_logarithm,
 )
+from .survey import (
+    describe_domains as describe_domains,
+    place_slices as place_slices,
+    slice_roles as slice_roles,
+    write_survey as write_survey,
+)
 from .transport import (
     Coupling as Coupling,
     entropic_coupling as entropic_coupling,

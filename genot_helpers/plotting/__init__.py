@@ -27,6 +27,7 @@ from .plotting import (
 from .score_plots import (
     plot_by_depth,
     plot_depth,
+    plot_gene_levels,
     plot_gene_maps,
     plot_gene_similarity,
     plot_markers,
@@ -56,6 +57,7 @@ __all__ = [
     "plot_depth",
     "plot_domains",
     "plot_eigenvalues",
+    "plot_gene_levels",
     "plot_gene_maps",
     "plot_gene_similarity",
     "plot_generated",
