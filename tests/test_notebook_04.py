@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
+from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
 
 from genot_helpers import write_slice
 from genot_runner import NotebookError, NotebookRun, run_notebook
