@@ -22,7 +22,8 @@ PUBLIC = [
     (genot_helpers, name) for name in genot_helpers.__all__ if name not in genot_helpers._ROOMS
 ]
 PUBLIC += [(room, name) for room in ROOMS for name in room.__all__]
-TEXTS = [
+TEXTS = ["README.md", "data/README.md", "notebooks/*.ipynb", "docs/*.md"]
+TEXTS += ["teaching/*.md", "teaching/notes/*.md"]
     "README.md",
     "data/README.md",
     "notebooks/*.ipynb",
