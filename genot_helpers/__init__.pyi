@@ -131,6 +131,7 @@ from .plotting import (
     plot_series as plot_series,
     plot_side_by_side as plot_side_by_side,
     plot_sources as plot_sources,
+    plot_stripes as plot_stripes,
     plot_survival as plot_survival,
     plot_trend as plot_trend,
     plot_warp as plot_warp,
@@ -139,6 +140,7 @@ from .plotting import (
     write_page as write_page,
 )
 from .preprocessing import (
+    correct_stripes as correct_stripes,
     joint_components as joint_components,
     neighbourhood_enrichment as neighbourhood_enrichment,
     normalise as normalise,
@@ -175,6 +177,12 @@ from .slices import (
     spot_side as spot_side,
     spot_spacing as spot_spacing,
     undo_logarithm as undo_logarithm,
+)
+from .survey import (
+    describe_domains as describe_domains,
+    place_slices as place_slices,
+    slice_roles as slice_roles,
+    write_survey as write_survey,
 )
 from .transport import (
     Coupling as Coupling,
