@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from .arguments import checked
 from .files import check_output_dir, write_json, write_slice
 
 if TYPE_CHECKING:  # the command line starts without waiting for them
@@ -44,6 +45,7 @@ PACKAGES = (
 """Distributions whose versions a result is reported with, unless others are named."""
 
 
+@checked
 def finish_run(
     folder: str | Path,
     metrics: Mapping[str, Any],
@@ -157,6 +159,7 @@ def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None
     return versions
 
 
+@checked
 def peak_memory_mb(process: psutil.Process | None = None) -> float:
     """Return the highest memory that a process ever had, in 10⁶ bytes.
 
@@ -198,6 +201,7 @@ def _peak_of_linux(pid: int) -> int:
         return 0
 
 
+@checked
 def real_scores(notebook: str) -> pd.DataFrame:
     """Return the scores of a notebook on measured tissue, which benchmarks have written.
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..shared_features import ExpressionMap, check_pair, expression_maps
+from ..arguments import checked
+from ..comparable import ExpressionMap, check_pair, expression_maps
 from ..slices.slices import SliceError, record
 from .fit import (
     Fit,
@@ -48,6 +49,7 @@ _OTHER_ANGLE = 30.0
 _REFINEMENTS = {"coupling": refine_by_coupling, "outline": refine_by_outline}
 
 
+@checked
 def align(
     left: AnnData,
     right: AnnData,
@@ -167,6 +169,7 @@ def align(
     )
 
 
+@checked
 def apply_alignment(
     adata: AnnData,
     alignment: Alignment | SimilarityTransform,

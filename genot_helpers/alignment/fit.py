@@ -23,7 +23,8 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from ..shared_features import ExpressionMap
+from ..arguments import checked
+from ..comparable import ExpressionMap
 from ..slices.slices import SliceError
 from ..transport.transport import sparse_coupling
 from .transforms import SimilarityTransform, weighted_procrustes
@@ -173,6 +174,7 @@ def _at_most(step: np.ndarray, limit: float) -> np.ndarray:
 _TURNS = (0.0, -20.0, 20.0)  # degrees; expression may be wrong by about so much
 
 
+@checked
 def refine_by_coupling(
     left: ExpressionMap,
     right: ExpressionMap,
@@ -189,7 +191,7 @@ def refine_by_coupling(
     Parameters
     ----------
     left, right
-        From :func:`genot_helpers.shared_features.expression_maps`.
+        From :func:`genot_helpers.comparable.expression_maps`.
     start
         Right to left, within a few spot spacings of the right placement.
     allow_scale, n_steps

@@ -21,10 +21,17 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..comparable import comparable_places, coordinates, label_codes, sparse_log_profiles
 from ..slices.geometry import spot_spacing
 from ..slices.slices import SliceError, as_labels
-from .evaluation import domain_means, found_domains, match_overlap, membership
+from .evaluation import (
+    domain_means,
+    found_domains,
+    match_overlap,
+    membership,
+    score_domains,
+)
 from .measures import compare_labels
 
 if TYPE_CHECKING:
@@ -39,9 +46,11 @@ __all__ = [
     "match_domains_by_markers",
     "name_domains_like",
     "rename_domains",
+    "score_joint_domains",
 ]
 
 
+@checked
 def domain_similarity(
     reference: AnnData,
     other: AnnData,
@@ -102,6 +111,7 @@ def domain_similarity(
     return pd.DataFrame(values, index=tables[0].index, columns=tables[1].index)
 
 
+@checked
 def marker_matches(
     reference: AnnData,
     other: AnnData,
@@ -152,6 +162,7 @@ def marker_matches(
     return found.astype({"match": object})
 
 
+@checked
 def match_domains_by_markers(
     reference: AnnData, other: AnnData, **options: Any
 ) -> dict[str, str | None]:
@@ -180,6 +191,7 @@ def match_domains_by_markers(
 # Names in common, and with the names the colours: by place, or from any match.
 
 
+@checked
 def name_domains_like(
     reference: AnnData,
     other: AnnData,
@@ -231,6 +243,7 @@ def name_domains_like(
     return names
 
 
+@checked
 def rename_domains(
     adata: AnnData,
     matched: Mapping[str, str | None],
@@ -281,6 +294,7 @@ def rename_domains(
 # errors, so a border that both find in one place is probably in the tissue.
 
 
+@checked
 def domain_agreement(
     one: AnnData,
     other: AnnData,
@@ -322,6 +336,7 @@ def domain_agreement(
     return (there + back) / 2
 
 
+@checked
 def agreement_in_place(
     reference: AnnData,
     other: AnnData,
@@ -381,6 +396,7 @@ def _places_of_domains(one: AnnData, other: AnnData, key: str, spatial_key: str)
 # Genes that tell domains apart, ranked by effect size and not by p-value.
 
 
+@checked
 def domain_markers(
     adata: AnnData,
     *,
@@ -455,3 +471,38 @@ def domain_markers(
         index = pd.MultiIndex.from_product([[str(name)], adata.var_names[best]])
         rows.append(pd.DataFrame({k: v[best] for k, v in columns.items()}, index=index))
     return pd.concat(rows).rename_axis(["domain", "gene"])
+
+
+def score_joint_domains(
+    slices: Mapping[str, AnnData], annotated: AnnData, columns: Mapping[str, str]
+) -> pd.DataFrame:
+    """Score domains that were found in two slices together, in several ways.
+
+    Parameters
+    ----------
+    slices
+        The two, in one frame, with the columns. Nothing is written.
+    annotated
+        Slice, or both joined, whose ``obs["domain_truth"]`` the domains are compared with; without
+        that column they are not.
+    columns
+        Name of a way → column of ``obs`` with its domains.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each way: ``place by place`` (:func:`domain_agreement` of the two slices), and the
+        scores of :func:`genot_helpers.evaluation.score_domains` where there is an annotation.
+
+    Raises
+    ------
+    SliceError
+        If a column or coordinates are missing, or the slices do not overlap.
+    """
+    one, other = slices.values()
+    table = {}
+    for name, column in columns.items():
+        table[name] = {"place by place": domain_agreement(one, other, key=column)}
+        if "domain_truth" in annotated.obs:
+            table[name].update(score_domains(annotated, predicted=column))
+    return pd.DataFrame.from_dict(table, orient="index")

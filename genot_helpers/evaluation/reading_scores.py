@@ -13,9 +13,19 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-__all__ = ["beside_rivals", "flat_scores", "gap_closed", "gap_in_words", "with_spread"]
+from ..arguments import checked
+
+__all__ = [
+    "above_ceiling",
+    "beside_rivals",
+    "flat_scores",
+    "gap_closed",
+    "gap_in_words",
+    "with_spread",
+]
 
 
+@checked
 def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """Write the scores of a table as text: mean ± standard deviation over the repetitions.
 
@@ -42,6 +52,7 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     return text
 
 
+@checked
 def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     """Compute the share of the gap between the better copy and the ceiling that is closed.
 
@@ -64,6 +75,7 @@ def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     return float((table.loc["genot", score] - copy) / gap) if gap >= 0.01 else float("nan")
 
 
+@checked
 def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     """Say how far a generated slice goes from the better copy to the ceiling, or why one cannot.
 
@@ -112,6 +124,7 @@ def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     return f"{start} {end}"
 
 
+@checked
 def beside_rivals(
     table: pd.DataFrame, rivals: Sequence[str] = ("copy_left", "copy_right", "union")
 ) -> pd.DataFrame:
@@ -151,6 +164,41 @@ def beside_rivals(
     return pd.DataFrame.from_dict(found, orient="index")
 
 
+@checked
+def above_ceiling(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Say for which scores the ceiling is none, because other rows do better.
+
+    The ceiling is the other half of the held-out slice. It bounds what *spots of another sample*
+    can reach where only tissue and noise count; a smooth map, more annotated spots in a vote, or a
+    slice of other density can score higher.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From ``score_table``, better with ``n_repeats`` of 3 or more.
+
+    Returns
+    -------
+    dict of str to list of str
+        Score → rows that are nearer to its best value than the ceiling, by more than the root of
+        the summed squares of both standard deviations. Scores whose ceiling holds are left out.
+
+    Examples
+    --------
+    >>> rows = {"copy_left": 0.9, "union": 0.7, "ceiling": 0.8}
+    >>> above_ceiling(pd.DataFrame({"ari": rows}))
+    {'ari': ['copy_left']}
+    """
+    best = {**_BEST, "density": _most}
+    found = {}
+    for score in (one for one in best if one in table and pd.notna(table.loc["ceiling", one])):
+        distance = table[score].map(best[score])
+        gain = distance["ceiling"] - distance
+        over = [row for row in table.index if gain[row] > _noise(table, score, row, "ceiling")]
+        found |= {score: over} if over else {}
+    return found
+
+
 def _most(value: float) -> float:
     """Distance to the best value where more is better."""
     return -value
@@ -183,6 +231,7 @@ def _noise(table: pd.DataFrame, score: str, *rows: str) -> float:
     return math.sqrt(sum(value**2 for value in values if not math.isnan(value)))
 
 
+@checked
 def flat_scores(table: pd.DataFrame) -> dict[str, float]:
     """Return a table as one flat dictionary for ``metrics.json``.
 

@@ -15,7 +15,7 @@ the bend is half as strong. Which spots stand where is decided as between two se
 
 Whether a stack is smooth enough for that is a question for the data: sections that were mounted one
 by one jitter, and a cubic follows the jitter.
-:func:`genot_helpers.evaluation.stack_scores.score_stack` leaves out every inner section in turn.
+:func:`genot_helpers.evaluation.score_stack` leaves out every inner section in turn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ..shared_features import check_pair, shared_space
+from ..arguments import checked
+from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
 from .warp import SmoothWarp, fit_warp
@@ -78,6 +79,7 @@ class BentWarp(SmoothWarp):
         return points + here * (t * (1 - t) ** 2 * at_left - t**2 * (1 - t) * at_right)
 
 
+@checked
 def interpolate_stack(
     sections: Sequence[AnnData],
     positions: Iterable[float],

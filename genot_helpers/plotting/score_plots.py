@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 
+from ..arguments import checked
 from ..evaluation.carried_scores import VERDICTS, carried_maps
 from ..slices.geometry import micrometres_per_unit, own_pictures
 from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
@@ -23,6 +24,7 @@ from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
 __all__ = [
     "plot_by_depth",
     "plot_depth",
+    "plot_gene_levels",
     "plot_gene_maps",
     "plot_gene_similarity",
     "plot_markers",
@@ -76,6 +78,7 @@ _MEASURES = {
 }
 
 
+@checked
 def plot_trend(
     table: pd.DataFrame,
     real: pd.DataFrame | None = None,
@@ -115,6 +118,7 @@ def plot_trend(
     return figure
 
 
+@checked
 def plot_scores(
     table: pd.DataFrame,
     scores: Sequence[str] = (
@@ -201,6 +205,7 @@ _SIMILARITY_MEASURES = {
 _LARGEST_DOT = 130.0  # points squared, where all spots of a domain express the gene
 
 
+@checked
 def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     """Draw how much was measured where: the total and the number of genes of each spot.
 
@@ -233,19 +238,24 @@ def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     return figure
 
 
+@checked
 def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
     """Draw the information criterion by number of domains, scaled to run from 0 to 1.
 
     Parameters
     ----------
     table
-        From :func:`genot_helpers.domains.choose_n_domains`.
+        From :func:`genot_helpers.choose_n_domains`, or from
+        :func:`genot_helpers.choose_n_compositions` (then its evidence, turned round).
     chosen
         The number that is used: a vertical line.
     """
     figure, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     curves = {"bic": "neighbours counted as alike", "bic_independent": "every spot counted in full"}
-    if np.allclose(table["bic"], table["bic_independent"]):
+    if "evidence" in table:
+        table = table.assign(bic=-table["evidence"])
+        curves = {"bic": "evidence, turned round"}
+    elif np.allclose(table["bic"], table["bic_independent"]):
         del curves["bic"]
     for number, (column, words) in enumerate(curves.items()):
         values = table[column].replace(np.inf, np.nan)
@@ -262,6 +272,7 @@ def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
     return figure
 
 
+@checked
 def plot_markers(
     adata: AnnData,
     genes: Sequence[str],
@@ -310,6 +321,7 @@ def plot_markers(
     return figure
 
 
+@checked
 def plot_gene_similarity(
     tables: dict[str, pd.DataFrame] | pd.DataFrame, genes: Sequence[str] = ()
 ) -> Figure:
@@ -382,6 +394,45 @@ _AXES = {
 }
 
 
+@checked
+def plot_gene_levels(
+    source: AnnData, target: AnnData, genes: Sequence[str], *, names=None
+) -> Figure:
+    """Draw the mean of each gene in two slices against each other: an efficiency for each gene.
+
+    Parameters
+    ----------
+    source, target
+        Slices with these genes: counts or other plain values. Nothing is written.
+    genes
+        Which to draw.
+    names
+        What to call a spot of each, such as ``("bin", "cell")``; default: ("source", "target").
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Logarithmic axes; genes without any value in one of the slices are left out. The line is
+        where all genes would lie if the slices differed in depth alone.
+    """
+    names = names or ("source", "target")
+    level = [np.asarray(one[:, list(genes)].X.mean(axis=0)).ravel() for one in (source, target)]
+    seen = (level[0] > 0) & (level[1] > 0)
+    level = [one[seen] for one in level]
+    figure, ax = plt.subplots(figsize=(5.2, 3.9), layout="constrained")
+    ax.scatter(*level, s=10, color=PALETTE[0], label="a shared gene")
+    ends = np.array([level[0].min(), level[0].max()])
+    ax.plot(ends, ends * level[1].sum() / level[0].sum(), color="0.3", label="depth alone")
+    ax.set(xscale="log", yscale="log")
+    ax.set(xlabel=f"mean per {names[0]}", ylabel=f"mean per {names[1]}")
+    made = any(one.uns.get("genot", {}).get("simulated", False) for one in (source, target))
+    ax.set_title("The same genes, two instruments" + " (simulated)" * made)
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+@checked
 def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     """Draw for every gene how well it was carried, against how well it could be measured at all.
 
@@ -426,6 +477,7 @@ def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     return figure
 
 
+@checked
 def plot_by_depth(
     table: pd.DataFrame,
     *,
@@ -470,6 +522,7 @@ def plot_by_depth(
     return figure
 
 
+@checked
 def plot_gene_maps(
     rows: Mapping[str, AnnData], measured: AnnData, genes: Sequence[str], *, name: str = "measured"
 ) -> Figure:

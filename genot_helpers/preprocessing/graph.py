@@ -19,8 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
+from ..arguments import checked
 from ..runtime import sq
 from ..slices.geometry import on_visium_grid
 from ..slices.sections import by_each_section
@@ -36,6 +38,7 @@ __all__ = [
     "grid_graph",
     "nearest_neighbour_graph",
     "neighbour_mean",
+    "neighbourhood_enrichment",
     "row_normalised",
     "smooth",
     "spatial_graph",
@@ -45,6 +48,7 @@ __all__ = [
 
 
 @by_each_section
+@checked
 def spatial_graph(
     adata: AnnData,
     *,
@@ -96,6 +100,7 @@ def spatial_graph(
         )
 
 
+@checked
 def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str = "spatial") -> None:
     """Join every spot of a hexagonal grid to the spots that touch it (six at most).
 
@@ -109,6 +114,7 @@ def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str =
     )
 
 
+@checked
 def nearest_neighbour_graph(
     adata: AnnData,
     *,
@@ -168,6 +174,7 @@ def connectivities(adata: AnnData, name: str, *, otherwise: str = "") -> sparse.
     return adata.obsp["spatial_connectivities"]
 
 
+@checked
 def smooth(
     features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_steps: int
 ) -> NDArray[np.float32]:
@@ -186,6 +193,7 @@ def smooth(
     return current
 
 
+@checked
 def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
     r"""Measure over how many spots ``n_steps`` means over the neighbourhood average.
 
@@ -234,6 +242,7 @@ def graph_operator(
     )
 
 
+@checked
 def row_normalised(
     adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
 ) -> sparse.csr_matrix:
@@ -268,3 +277,46 @@ def _with_self_loops(adjacency: sparse.csr_matrix, weight: float) -> sparse.csr_
 
 def _row_sums(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
     return np.asarray(matrix.sum(axis=1)).ravel()
+
+
+def neighbourhood_enrichment(
+    adata: AnnData, key: str, *, n_permutations: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Tell which kinds of spots are neighbours more often than by chance (squidpy).
+
+    Counted are edges of the spatial graph between two kinds, compared with spots whose kinds were
+    shuffled.
+
+    Parameters
+    ----------
+    adata
+        A slice with ``obsp["spatial_connectivities"]``. squidpy writes its result to
+        ``uns[key + "_nhood_enrichment"]``.
+    key
+        Column of ``obs`` with the kinds, categorical, one for every spot.
+    n_permutations
+        Number of shuffles.
+    seed
+        Of the shuffles.
+
+    Returns
+    -------
+    pandas.DataFrame
+        z-scores, kinds by kinds: positive where two kinds meet more often than by chance. They grow
+        with the number of spots.
+
+    Raises
+    ------
+    SliceError
+        If the column or the graph is missing.
+    """
+    if key not in adata.obs or "spatial_connectivities" not in adata.obsp:
+        missing = (
+            f"obs[{key!r}]" if key not in adata.obs else "the spatial graph: run spatial_graph"
+        )
+        raise SliceError(f"To compare neighbours, {missing} is missing.")
+    kinds = adata.obs[key].astype("category").cat.categories
+    options = {"n_perms": n_permutations, "seed": seed, "show_progress_bar": False}
+    sq.gr.nhood_enrichment(adata, cluster_key=key, **options)
+    scores = adata.uns[f"{key}_nhood_enrichment"]["zscore"]
+    return pd.DataFrame(scores, index=kinds, columns=kinds)

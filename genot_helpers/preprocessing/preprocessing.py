@@ -22,6 +22,7 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ..arguments import checked
 from ..slices.geometry import squares
 from ..slices.sections import Slices, by_section, embedding, named_slices, rows_of_each
 from ..slices.slices import SliceError, as_labels, check_slice, record
@@ -31,6 +32,7 @@ from .graph import neighbour_mean, smooth, spatial_graph
 
 __all__ = [
     "joint_components",
+    "middle_square",
     "normalise",
     "pool_spots",
     "preprocess",
@@ -39,6 +41,7 @@ __all__ = [
 
 
 @by_section
+@checked
 def preprocess(
     slices: Slices,
     *,
@@ -87,6 +90,7 @@ def preprocess(
 
 
 @by_section
+@checked
 def normalise(
     slices: Slices, *, scale: bool = False, key_added: str = "log1p", section_key: str | None = None
 ) -> None:
@@ -165,6 +169,7 @@ def _take_logarithms(named: Mapping[str, ad.AnnData], scale: bool, key_added: st
 
 
 @by_section
+@checked
 def joint_components(
     slices: Slices,
     *,
@@ -221,9 +226,13 @@ def joint_components(
             f" Choose at most {min(len(names), n_spots)} components, or select more genes."
         )
     blocks = [sparse.csr_matrix(adata[:, names].layers[layer]) for adata in found]
-    # Through the genes × genes covariance: exact, deterministic, and the matrix stays sparse.
-    model = PCA(n_components, svd_solver="covariance_eigh")
-    components = model.fit_transform(sparse.vstack(blocks, format="csr").astype(np.float64))
+    expression = sparse.vstack(blocks, format="csr").astype(np.float64)
+    if n_spots < len(names) / 2:  # a small slice: the dense matrix is small, its covariance large
+        model = PCA(n_components, svd_solver="full")
+        components = model.fit_transform(expression.toarray())
+    else:  # through the genes × genes covariance: exact, deterministic, and the matrix stays sparse
+        model = PCA(n_components, svd_solver="covariance_eigh")
+        components = model.fit_transform(expression)
     facts = {
         "n_components": n_components,
         "n_genes": len(names),
@@ -261,6 +270,7 @@ def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[st
 
 
 @by_section
+@checked
 def smooth_components(
     slices: Slices,
     *,
@@ -302,6 +312,48 @@ def smooth_components(
 # together are both brought to the resolution of the coarser one.
 
 
+@checked
+def middle_square(adata: AnnData, n_spots: int, *, spatial_key: str = "spatial") -> AnnData:
+    """Cut a slice to a square around its middle that holds about so many spots.
+
+    A random part of a slice has lost the neighbours of its spots; a square keeps them.
+
+    Parameters
+    ----------
+    adata
+        A slice with ``obsm[spatial_key]``, (n, 2). Nothing is written.
+    n_spots
+        Spots wanted. A slice that has no more is returned as it is.
+    spatial_key
+        Slot of the positions.
+
+    Returns
+    -------
+    AnnData
+        The slice itself, or a copy of the ``n_spots`` spots that are nearest to the middle (the
+        median of each coordinate) by the larger of both distances; ties in the order of rows.
+
+    Raises
+    ------
+    SliceError
+        If positions are missing.
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+
+    Examples
+    --------
+    >>> part = middle_square(adata, 30_000)  # doctest: +SKIP
+    """
+    if adata.n_obs <= n_spots:
+        return adata
+    if spatial_key not in adata.obsm:
+        raise SliceError(f"obsm[{spatial_key!r}] is missing. Found: {list(adata.obsm)}.")
+    points = np.asarray(adata.obsm[spatial_key], dtype=np.float64)[:, :2]
+    away = np.abs(points - np.median(points, axis=0)).max(axis=1)
+    return adata[np.sort(np.argsort(away, kind="stable")[:n_spots])].copy()
+
+
+@checked
 def pool_spots(
     adata: AnnData,
     side: float,
