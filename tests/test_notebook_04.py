@@ -90,7 +90,7 @@ def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
     ways = ("nearest", "mean of 12", "transport", "transport, with expression")
     for steps in (0, 4):
         keys = {way: f"pushed_{steps}.{way.replace(',', '').replace(' ', '_')}" for way in ways}
-        ahead = max(ways, key=lambda way: metrics[keys[way]])
+        ahead = max((metrics[key], way) for way, key in keys.items())[1]
         assert f"{steps} spacings off: ahead is {ahead}" in text
 
 
