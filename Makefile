@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# The newest Python 3.11+ found; set PYTHON=... to choose another one.
+# The first of these that is here (the pins were made with 3.11); PYTHON=... chooses another one.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 # Where pip looks for torch; empty means pip's own setting. A machine without a GPU can
@@ -29,6 +29,26 @@ export RPY2_CFFI_MODE := ABI
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONHASHSEED := 0
 
+# $(call pip,ARGUMENTS): one line for each large package that is fetched, instead of minutes of silence
+# or a thousand lines. All that pip says is in $(PIP_LOG); its errors are shown as well.
+PIP_LOG    := $(VENV)/install.log
+NEEDED     := .[r,io]
+EVERYTHING := .[r,io,sweeps,site,teaching,test]
+define pip
+{ $(BIN)/python -m pip install $(1) 2>&1; echo "pip ended with $$?"; } | tee -a "$(PIP_LOG)" | { \
+	code=1; n=0; \
+	while IFS= read -r line; do case "$$line" in \
+		*Downloading*"("[0-9][0-9]*" MB)"*|*Downloading*" GB)"*|*"Using cached"*"("[0-9][0-9]*" MB)"*) \
+			echo "  $${line#"$${line%%[! ]*}"}" ;; \
+		Collecting*|Processing*) n=$$((n + 1)); test $$((n % 40)) -ne 0 || echo "  $$n packages found ..." ;; \
+		"Installing collected packages:"*,*) echo "  Unpacking them all (a minute or two) ..." ;; \
+		ERROR*|*Retrying*) echo "$$line" >&2 ;; \
+		"pip ended with "*) code=$${line#pip ended with } ;; \
+	esac; done; \
+	test "$$code" = 0 || echo "pip has failed. Everything it said: $(PIP_LOG)" >&2; \
+	exit "$$code"; }
+endef
+
 .PHONY: help install demo run sweep test check lab notebooks site site-serve bench lint student instructor live offline-bundle clean
 
 help: ## Show this list
@@ -40,16 +60,17 @@ install: $(BIN)/.installed ## Make the virtual environment with the pinned packa
 $(BIN)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found. Install it, or say where: make PYTHON=/path/to/python3.12"; exit 1; }
 	@"$(PYTHON)" -m venv $(VENV) || { echo "Could not make a virtual environment with $(PYTHON). On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "Installing the pinned packages into $(VENV)/ (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@if test -n "$(TORCH_INDEX)"; then $(BIN)/python -m pip install --quiet -c constraints.txt --index-url "$(TORCH_INDEX)" torch; fi
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,io]"
+	@echo "Installing about 180 packages in pinned versions into $(VENV)/ (some minutes the first time)."
+	@echo "  Asking which are needed; the large ones are listed as they come ..."
+	@$(call pip,--upgrade pip)
+	@if test -n "$(TORCH_INDEX)"; then $(call pip,-c constraints.txt --index-url "$(TORCH_INDEX)" torch); fi
+	@$(call pip,-c constraints.txt -e "$(NEEDED)")
 	@touch $@
 
 # What only tests, sweeps, the site and the course need comes on top, when first asked for.
 $(BIN)/.installed-all: $(BIN)/.installed
 	@echo "Installing what tests, sweeps, site and course need ..."
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[r,io,sweeps,site,teaching,test]"
+	@$(call pip,-c constraints.txt -e "$(EVERYTHING)")
 	@touch $@
 
 demo: install ## Notebook 01 on embedded (simulated) data: scores and an HTML page, about 2 minutes

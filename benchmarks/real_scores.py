@@ -21,18 +21,44 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
+from scipy.sparse import csr_matrix
 
+import genot_helpers as gh
 from genot_runner import run_notebook
 
 FOLDER = Path(__file__).resolve().parent / "results"
 DOMAINS = {"baseline": "baseline_{}", "closed form": "{}"}
 FLY = "stereoseq_drosophila/"
+STAGES = {"left": "S01", "held_out": "S02", "right": "S03"}
 DEMO = {"data_source": "demo"}
 
 # Notebook → slice → parameters. A source with a slash is a file below the folder of real slices.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "00": {"simulated": DEMO, "200 spots of 151673": {"data_source": "local", "section": "151673"}},
+    "04": {
+        "simulated": DEMO,
+        "olfactory bulb, molecules dealt in two": {
+            **{"data_source": "parts of the bulb", "section": "first", "source": "second"},
+            **{"n_domains": 5},
+        },
+    },
+    "05": {
+        "simulated": DEMO,
+        "anterior section, cut in two": {
+            **{"data_source": "parts of the brain", "anterior": ["west"], "posterior": ["east"]},
+            **{"n_domains": 8},
+        },
+    },
+    "06": {"simulated": DEMO, "151673 + 151675 → 151674": {"data_source": "local"}},
+    "07": {
+        "simulated": DEMO,
+        "fly S01 + S03 → S02": {
+            **{"data_source": FLY, "grows": False},
+            **{role: f"drosophila_stereoseq_E14-16h_{s}" for role, s in STAGES.items()},
+        },
+    },
     "08": {
         "seqFISH embryo 2, z2 to z5": {
             **{"data_source": "seqfish_embryo/", "bins": "seqfish_mouse_embryo2_z2"},
@@ -40,9 +66,23 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
+GENERATED = {
+    **{"generated": "genot.{}", "copy of left": "copy_left.{}", "copy of right": "copy_right.{}"},
+    **{"mixture": "union.{}", "ceiling": "ceiling.{}"},
+}
 # Notebook → name of a method → its metric; {} stands for the score.
 METHODS: dict[str, dict[str, str]] = {
-    "00": {"not averaged": "baseline_{}", "once": "{}"},
+    **{"00": {"not averaged": "baseline_{}", "once": "{}"}},
+    "04": {
+        **{"closed form": "{}", "baseline": "baseline_{}", "transport": "transport.{}"},
+        **{"nearest": "nearest.{}", "mean of 12": "mean_of_12.{}"},
+        **{"measured again": "other_half.{}", "shuffled": "shuffled.{}"},
+    },
+    "05": {
+        **{"no correction": "none_{}", "centred": "centre_{}", "anchors": "anchors_{}"},
+        **{"baseline, anchors": "baseline_{}"},
+    },
+    **{"06": GENERATED, "07": GENERATED},
     "08": {
         **{"chosen on the tuning genes": "genot.{}", "expression alone": "expression.{}"},
         **{"OT, place, blurred": "place.{}", "nearest bin": "nearest.{}"},
@@ -51,9 +91,41 @@ METHODS: dict[str, dict[str, str]] = {
     },
 }
 SCORES: dict[str, tuple[str, ...]] = {
-    "00": ("ari", "pas"),
+    **{"00": ("ari", "pas")},
+    **{"04": ("ari", "map"), "05": ("ari", "jump", "cut_agreement")},
+    **dict.fromkeys(("06", "07"), ("map", "knn", "ari", "c2st")),
     "08": ("map", "ssim", "rmse", "js"),
 }
+
+
+def parts_of_the_brain(folder: Path) -> None:
+    """Cut the sagittal section at its middle: the cut is real, and there is no batch effect."""
+    whole = ad.read_h5ad(next(data_folder("visium_sagittal_anterior").glob("*.h5ad")))
+    west = whole.obsm["spatial"][:, 0] < np.median(whole.obsm["spatial"][:, 0])
+    for name, rows in (("west", west), ("east", ~west)):
+        gh.write_slice(whole[rows].copy(), folder / f"{name}.h5ad")
+
+
+def parts_of_the_bulb(folder: Path) -> None:
+    """Deal the molecules of the olfactory bulb in two: one tissue measured twice, half as deep."""
+    whole = ad.read_h5ad(next(data_folder("olfactory_bulb_st").glob("*.h5ad")))
+    whole.X = csr_matrix(whole.X)
+    first = whole.copy()
+    first.X.data = np.random.default_rng(0).binomial(whole.X.data.astype(int), 0.5).astype("f4")
+    second = whole.copy()
+    second.X.data = whole.X.data - first.X.data
+    for name, part in (("first", first), ("second", second)):
+        part.X.eliminate_zeros()
+        gh.write_slice(part, folder / f"{name}.h5ad")
+
+
+PARTS = {"parts of the brain": parts_of_the_brain, "parts of the bulb": parts_of_the_bulb}
+"""Pairs of slices made of one real section, where there is no real pair."""
+
+
+def data_folder(name: str) -> Path:
+    """Return a folder of real slices."""
+    return Path(os.environ["GENOT_DATA_DIR"], name)
 
 
 def metrics_of(notebook: str, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -61,7 +133,10 @@ def metrics_of(notebook: str, parameters: Mapping[str, Any], seed: int) -> dict[
     asked = {**parameters, "seed": seed}
     if "/" in asked["data_source"]:
         asked["data_source"] = str(Path(os.environ["GENOT_DATA_DIR"], asked["data_source"]))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as parts:
+        if asked["data_source"] in PARTS:
+            PARTS[asked["data_source"]](Path(parts))
+            asked["data_source"] = parts
         run = run_notebook(notebook, asked, output_dir=folder, progress=False, exercises=False)
         return dict(run.metrics)
 

@@ -154,6 +154,7 @@ from .results import (
     finish_run as finish_run,
     peak_memory_mb as peak_memory_mb,
     real_scores as real_scores,
+    real_scores_table as real_scores_table,
 )
 from .simulation import simulate_cortex as simulate_cortex
 from .slices import (

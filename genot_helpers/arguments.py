@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy as np
 
@@ -74,6 +74,16 @@ LIMITS: dict[str, tuple[float, float]] = {
 _COUNT = (0, 10**10)  # any other whole number
 
 
+@overload
+def checked(function: Callable[P, R]) -> Callable[P, R]: ...
+
+
+@overload
+def checked(
+    **limits: tuple[float, float],
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
 def checked(function: Callable[P, R] | None = None, **limits: tuple[float, float]) -> Any:
     """Check the arguments of a function by its annotations and by ``LIMITS`` before it runs.
 
@@ -87,7 +97,7 @@ def checked(function: Callable[P, R] | None = None, **limits: tuple[float, float
     if function is None:
         return functools.partial(checked, **limits)
     signature = inspect.signature(function)
-    name = function.__name__
+    name = function.__qualname__
 
     @functools.wraps(function)
     def with_checks(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arguments import checked
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -71,6 +73,7 @@ def _remove_leftovers(path: Path) -> None:
             continue
 
 
+@checked
 def check_output_dir(path: str | Path) -> Path:
     """Create a folder for results and make sure that files can be written there.
 
@@ -106,6 +109,7 @@ def check_output_dir(path: str | Path) -> Path:
     return folder
 
 
+@checked
 def write_slice(adata: AnnData, path: str | Path) -> Path:
     """Write a slice as ``.h5ad``, completely or not at all.
 
@@ -153,6 +157,7 @@ def write_slice(adata: AnnData, path: str | Path) -> Path:
     return path
 
 
+@checked
 def write_json(data: Mapping[str, Any], path: str | Path) -> Path:
     """Write a dictionary as JSON, completely or not at all.
 

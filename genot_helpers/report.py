@@ -19,6 +19,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from PIL import Image
 
+from .arguments import checked
 from .files import atomic_path, check_output_dir
 from .results import package_versions
 
@@ -36,6 +37,7 @@ Item = str | Sequence | pd.DataFrame | Path
 _PACKAGES = ("genot-helpers", "anndata", "scanpy", "squidpy", "POT", "scikit-learn", "numpy")
 
 
+@checked
 def write_report(
     path: str | Path,
     title: str,
@@ -118,6 +120,7 @@ def write_report(
     return path
 
 
+@checked
 def colour_checklist(table: pd.DataFrame) -> Styler:
     """Colour the words "look" and "mend" of a checklist, for a notebook to show.
 

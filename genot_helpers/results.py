@@ -18,13 +18,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from .arguments import checked
 from .files import check_output_dir, write_json, write_slice
 
 if TYPE_CHECKING:  # the command line starts without waiting for them
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["PACKAGES", "finish_run", "package_versions", "peak_memory_mb", "real_scores"]
+__all__ = [
+    "PACKAGES",
+    "finish_run",
+    "package_versions",
+    "peak_memory_mb",
+    "real_scores",
+    "real_scores_table",
+]
 
 HERE = Path(__file__).resolve().parent
 # Where benchmarks write the scores, and the copy that an installed package carries.
@@ -37,6 +45,7 @@ PACKAGES = (
 """Distributions whose versions a result is reported with, unless others are named."""
 
 
+@checked
 def finish_run(
     folder: str | Path,
     metrics: Mapping[str, Any],
@@ -150,6 +159,7 @@ def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None
     return versions
 
 
+@checked
 def peak_memory_mb(process: psutil.Process | None = None) -> float:
     """Return the highest memory that a process ever had, in 10⁶ bytes.
 
@@ -191,6 +201,7 @@ def _peak_of_linux(pid: int) -> int:
         return 0
 
 
+@checked
 def real_scores(notebook: str) -> pd.DataFrame:
     """Return the scores of a notebook on measured tissue, which benchmarks have written.
 
@@ -225,3 +236,44 @@ def real_scores(notebook: str) -> pd.DataFrame:
         known = ", ".join(sorted(files)) or "none"
         raise ValueError(f"notebook: there are no scores for {notebook!r}, only for: {known}.")
     return pd.DataFrame(json.loads(files[str(notebook)].read_text(encoding="utf-8")))
+
+
+def real_scores_table(notebook: str) -> pd.DataFrame:
+    """Return the scores of a notebook on measured tissue as a table to look at, and say from when.
+
+    Prints how the scores were made, one line for each date and command.
+
+    Parameters
+    ----------
+    notebook : str
+        Its number: "01".
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text: one row for each slice and method, one column for each score; mean ± standard
+        deviation over seeds, the mean alone where there was one seed. Empty where a score is
+        missing.
+
+    Raises
+    ------
+    ValueError
+        As :func:`real_scores`.
+
+    Examples
+    --------
+    >>> gh.real_scores_table("01")  # doctest: +SKIP
+    """
+    import pandas as pd  # the command line starts without waiting for it
+
+    rows = real_scores(notebook)
+    made = rows.groupby(["date", "command", "seeds"], sort=True).size().index
+    for date, command, seeds in made:
+        print(f"{date}: {command} ({seeds} seed{'s' if seeds > 1 else ''})")
+    spread = [
+        f" ± {sd:.3f}" if n > 1 else "" for sd, n in zip(rows["sd"], rows["seeds"], strict=True)
+    ]
+    rows["value"] = [f"{mean:.3f}{tail}" for mean, tail in zip(rows["mean"], spread, strict=True)]
+    table = rows.pivot(index=["slice", "method"], columns="score", values="value").fillna("")
+    order = pd.MultiIndex.from_frame(rows[["slice", "method"]].drop_duplicates())
+    return table.reindex(order)[list(rows["score"].unique())]

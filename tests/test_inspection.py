@@ -54,7 +54,7 @@ def nan_positions(adata):
 
 
 def shared_position(adata):
-    adata.obsm["spatial"][1] = adata.obsm["spatial"][0]
+    adata.obsm["spatial"][: 2 * adata.n_obs // 3] = adata.obsm["spatial"][0]
 
 
 def negative_values(adata):

@@ -33,7 +33,7 @@ def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
             demo_run.metrics
         )
     result = ad.read_h5ad(demo_run.output_dir / "slice.h5ad")
-    assert result.n_obs == demo_run.metrics["n_spots"] == 2000
+    assert result.n_obs == demo_run.metrics["n_spots"] > 4000
     assert result.obs["genot_domain"].nunique() == demo_run.metrics["n_domains"] == 7
     assert result.obs["genot_confidence"].between(0, 1).all()
     assert result.uns["genot"]["simulated"]

@@ -92,8 +92,31 @@ def test_demo_run_closes_some_of_the_gap(demo_run: NotebookRun) -> None:
 
 def test_the_text_says_what_was_refused(demo_run: NotebookRun) -> None:
     text = printed(demo_run)
-    assert "refused: poor alignment" in text
-    assert "Fused Gromov–Wasserstein is for small slices" in text
+    assert "fits better mirrored" in text
+    assert "agreement nan" not in text
+    assert "not nan" not in text
+    assert "with allow_reflection=True: mirrored" in text
+
+
+def check_the_sentence_on_the_gap(run: NotebookRun) -> None:
+    """Check that what the notebook says about the gap is what its numbers say."""
+    metrics, text = run.metrics, " ".join(printed(run).split())
+    copy = max(metrics["copy_left.map"], metrics["copy_right.map"])
+    ours, ceiling, closed = metrics["genot.map"], metrics["ceiling.map"], metrics["gap_closed.map"]
+    assert f"generated {ours:.3f}, ceiling {ceiling:.3f}." in text
+    assert (f"{closed if closed is not None else np.nan:.2f} of the gap is closed" in text) != (
+        "no room for any method" in text or "no share of a gap" in text
+    )
+    if "no room for any method" in text:
+        assert abs(ceiling - copy) < 0.1
+    if "a copy is the better answer" in text:
+        assert ours < copy
+    if "no share of a gap" in text:
+        assert ceiling < copy
+
+
+def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
+    check_the_sentence_on_the_gap(demo_run)
 
 
 def test_own_slices_without_labels_and_without_one_to_score(tmp_path: Path) -> None:
@@ -120,6 +143,7 @@ def test_real_sections_10_micrometres_apart(real_data_dir: Path, tmp_path: Path)
     run = run_notebook("06", parameters, output_dir=tmp_path, progress=False)
     generated = check_files(run)
     check_scores(run)
+    check_the_sentence_on_the_gap(run)
     assert run.metrics["t"] == pytest.approx(10 / 310)
     assert run.metrics["room.map"] < 0.05  # a copy is about as good as can be
     assert (generated.obs["genot_source"] == "left").mean() > 0.9

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
-from notebook_runs import messages, shared_demo_run
+from notebook_runs import messages, outputs_of, shared_demo_run
 from PIL import Image
 
 from genot_helpers import write_slice
@@ -50,6 +50,50 @@ def test_demo_run_shows_what_the_text_says(demo_run: NotebookRun) -> None:
     assert metrics["unmatched_units"] > 0.3 > metrics["unmatched_fraction"]
     # A baseline at the wrong size is easily beaten.
     assert metrics["copy_right.map.scaled"] > metrics["copy_right.map.own_size"] + 0.03
+
+
+def printed(run: NotebookRun) -> str:
+    """Return all that cells printed, on one line."""
+    return " ".join(" ".join(str(one.get("text", "")) for one in outputs_of(run)).split())
+
+
+def check_sentences(run: NotebookRun) -> None:
+    """Check that marked sentences are true of the numbers."""
+    metrics, text = run.metrics, printed(run)
+    assert ("the warp is used" in text) == metrics["used_warp"]
+    assert metrics["used_warp"] == (
+        metrics["unmatched_warped"] <= metrics["unmatched_straight"] + 0.01
+    )
+    assert ("NOT CONFIRMED" in text) == (not metrics["alignment_trusted"])
+    won, level, lost = (metrics[f"scores_{one}"] for one in ("won", "level", "lost"))
+    assert won + level + lost == metrics["scores_compared"]
+    assert f"better than copies and union on {won}, level on {level}, worse on {lost}" in text
+    copy = max(metrics["copy_left.map"], metrics["copy_right.map"])
+    assert f"generated {metrics['genot.map']:.3f}, ceiling {metrics['ceiling.map']:.3f}." in text
+    if "a copy is the better answer" in text:
+        assert metrics["genot.map"] < copy
+    if "no share of a gap can be given" in text:
+        assert metrics["ceiling.map"] < copy
+    assert f"{metrics['filling']}: " in text
+
+
+def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
+    check_sentences(demo_run)
+    assert "unmatched_fraction" in demo_run.metrics
+    assert demo_run.metrics["unmatched_fraction"] < 0.02  # a warp that tears outlines is not used
+
+
+@pytest.mark.real_data
+def test_real_sections_of_a_fly_embryo(real_data_dir: Path, tmp_path: Path) -> None:
+    """Stage names that hold other numbers too; where they lie stands in obs["z"]."""
+    name = "drosophila_stereoseq_E14-16h_S0{}"
+    parameters = {"data_source": str(real_data_dir / "stereoseq_drosophila"), "grows": False}
+    parameters |= {"left": name.format(1), "held_out": name.format(2), "right": name.format(3)}
+    run = run_notebook("07", {**parameters, "quick": True}, output_dir=tmp_path, progress=False)
+    check_sentences(run)
+    assert run.metrics["t"] == pytest.approx(0.5)
+    assert run.metrics["genot.map"] > 0.08
+    assert not ad.read_h5ad(run.output_dir / "generated.h5ad").uns["genot"]["simulated"]
 
 
 def test_demo_run_scores_between_a_copy_and_the_ceiling(demo_run: NotebookRun) -> None:

@@ -88,3 +88,21 @@ def test_every_kept_score_was_measured_more_than_once():
     assert {"slice", "method", "score", "mean", "sd", "seeds"} <= set(table.columns)
     assert (table["seeds"] >= 2).all()
     assert table["mean"].between(-1, 1).all()
+
+
+def test_scores_on_measured_tissue_as_a_table(monkeypatch, tmp_path, capsys):
+    rows = [
+        {"slice": "b", "method": "ours", "score": "map", "mean": 0.5, "sd": 0.01, "seeds": 3},
+        {"slice": "b", "method": "copy", "score": "map", "mean": 0.25, "sd": 0.0, "seeds": 3},
+        {"slice": "a", "method": "ours", "score": "ari", "mean": 0.125, "sd": 0.0, "seeds": 1},
+    ]
+    made = {"date": "2026-12-01", "command": "python some.py"}
+    (tmp_path / "real_99.json").write_text(json.dumps([{**row, **made} for row in rows]))
+    monkeypatch.setattr("genot_helpers.results.SCORES", (tmp_path,))
+    table = gh.real_scores_table("99")
+    assert list(table.index) == [("b", "ours"), ("b", "copy"), ("a", "ours")]
+    assert list(table.columns) == ["map", "ari"]
+    assert table.loc[("b", "ours"), "map"] == "0.500 ± 0.010"
+    assert table.loc[("a", "ours"), "ari"] == "0.125"
+    assert table.loc[("a", "ours"), "map"] == ""
+    assert "2026-12-01: python some.py (3 seeds)" in capsys.readouterr().out

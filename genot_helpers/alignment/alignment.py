@@ -11,6 +11,7 @@ the warp (:func:`genot_helpers.fit_warp`). Published ways, for comparison: ``pub
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..shared_features import ExpressionMap, check_pair, expression_maps
 from ..slices.slices import SliceError, record
 from .fit import (
@@ -47,6 +49,7 @@ _OTHER_ANGLE = 30.0
 _REFINEMENTS = {"coupling": refine_by_coupling, "outline": refine_by_outline}
 
 
+@checked
 def align(
     left: AnnData,
     right: AnnData,
@@ -166,6 +169,7 @@ def align(
     )
 
 
+@checked
 def apply_alignment(
     adata: AnnData,
     alignment: Alignment | SimilarityTransform,
@@ -338,10 +342,14 @@ class Alignment:
     def summary(self) -> str:
         """Return the figures in one sentence."""
         left, right = self.overlap
+        before, after = (
+            "not defined (no overlap)" if math.isnan(value) else f"{value:.2f}"
+            for value in (self.agreement_before, self.agreement)
+        )
         return (
             f"overlap {left:.0%} of left and {right:.0%} of right, "
             f"residual {self.residual:.1f} spot spacings, "
-            f"agreement {self.agreement_before:.2f} before and {self.agreement:.2f} after"
+            f"agreement {before} before and {after} after"
         )
 
     def __repr__(self) -> str:
@@ -377,7 +385,10 @@ def judge(
         scale_source=scale_source,
         side_chosen=side_chosen,
     )
-    problems = [*_misfits(alignment, min_overlap, max_residual), *_rivals(alignment, turned_over)]
+    problems = [
+        *_misfits(alignment, min_overlap, max_residual),
+        *_rivals(alignment, turned_over, min_overlap),
+    ]
     alignment = replace(alignment, problems=tuple(problems))
     if not alignment.ok:
         message = f"poor alignment ({alignment.summary()}). {' '.join(alignment.problems)}"
@@ -407,7 +418,7 @@ def _misfits(found: Alignment, min_overlap: float, max_residual: float) -> Itera
         )
 
 
-def _rivals(found: Alignment, turned_over: Fit | None) -> Iterator[str]:
+def _rivals(found: Alignment, turned_over: Fit | None, min_overlap: float) -> Iterator[str]:
     """Say in sentences which other placements fit as well."""
     # If each slice shows another half of a symmetric tissue, mirroring increases the overlap and
     # lowers the agreement. So only a rival that agrees better counts against a given side.
@@ -418,11 +429,14 @@ def _rivals(found: Alignment, turned_over: Fit | None) -> Iterator[str]:
         )
     if turned_over is None or turned_over.score < _MIN_STRENGTH:
         return
-    agrees_better = turned_over.agreement > found.agreement
+    # The agreement on a small overlap, or on none, says nothing.
+    nothing = max(found.overlap) < min_overlap or math.isnan(found.agreement)
+    agrees_better = nothing or turned_over.agreement > found.agreement
+    ours = "while as it is the slices hardly overlap" if nothing else f"not {found.agreement:.2f}"
     if not found.side_chosen and agrees_better and _AS_WELL * turned_over.score > found.strength:
         yield (
             f"The right slice fits better mirrored (correlation {turned_over.agreement:.2f}, "
-            f"not {found.agreement:.2f}): was the section turned over? Then allow_reflection=True."
+            f"{ours}): was the section turned over? Then allow_reflection=True."
         )
     if found.side_chosen and (agrees_better or turned_over.score > _AS_WELL * found.strength):
         yield (

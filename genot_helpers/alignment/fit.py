@@ -23,6 +23,7 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..shared_features import ExpressionMap
 from ..slices.slices import SliceError
 from ..transport.transport import sparse_coupling
@@ -173,6 +174,7 @@ def _at_most(step: np.ndarray, limit: float) -> np.ndarray:
 _TURNS = (0.0, -20.0, 20.0)  # degrees; expression may be wrong by about so much
 
 
+@checked
 def refine_by_coupling(
     left: ExpressionMap,
     right: ExpressionMap,

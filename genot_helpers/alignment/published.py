@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..shared_features import check_pair, expression_maps
 from ..transport.gromov import partial_fused_gromov_wasserstein_coupling
 from .alignment import Alignment, judge
@@ -38,6 +39,7 @@ _ICP_SPOTS = 2000
 _ICP_ANGLES = 24
 
 
+@checked
 def align_partial_gromov(
     left: AnnData,
     right: AnnData,
@@ -101,6 +103,7 @@ def align_partial_gromov(
     return judge(*maps, transform, scale_source=source, on_poor=on_poor)
 
 
+@checked
 def align_icp(
     left: AnnData,
     right: AnnData,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial import Delaunay, QhullError
 
+from ..arguments import checked
 from ..slices.geometry import on_visium_grid, spot_spacing, stated_micrometres_per_unit
 from ..slices.slices import SliceError
 
@@ -92,6 +93,7 @@ class SimilarityTransform:
         return cls()
 
     @classmethod
+    @checked
     def from_angle(
         cls,
         degrees: float,
@@ -123,6 +125,7 @@ class SimilarityTransform:
         shift = np.asarray(translation, dtype=float) + center - scale * rotation @ center
         return cls(rotation, shift, scale)
 
+    @checked
     def apply(self, points: ArrayLike) -> NDArray[np.float64]:
         """Move points (n, 2); returns a new array, (n, 2) float64."""
         points = np.asarray(points, dtype=float)
@@ -135,6 +138,7 @@ class SimilarityTransform:
         back = self.rotation.T
         return SimilarityTransform(back, -(back @ self.translation) / self.scale, 1 / self.scale)
 
+    @checked
     def compose(self, first: SimilarityTransform) -> SimilarityTransform:
         """Return the transform that does ``first``, then this one; the same as ``self @ first``."""
         shift = self.scale * self.rotation @ first.translation + self.translation
@@ -156,6 +160,7 @@ class SimilarityTransform:
         angle = float(np.rad2deg(np.arctan2(-self.rotation[0, 1], self.rotation[1, 1])))
         return 180.0 if angle == -180 else angle + 0.0  # no -0
 
+    @checked
     def is_close(self, other: SimilarityTransform, *, tolerance: float = 1e-6) -> bool:
         """Say whether two transforms agree, the shift relative to its own size."""
         size = 1 + np.abs(other.translation).max()
@@ -174,6 +179,7 @@ class SimilarityTransform:
         }
 
     @classmethod
+    @checked
     def from_dict(cls, stored: Mapping[str, Any]) -> SimilarityTransform:
         """Restore a transform from what :meth:`to_dict` returned."""
         missing = {"rotation", "translation", "scale"} - set(stored)
@@ -191,6 +197,7 @@ class SimilarityTransform:
         return f"SimilarityTransform({', '.join(parts)}, shift ({x:.4g}, {y:.4g}))"
 
 
+@checked
 def weighted_procrustes(
     left_points: ArrayLike,
     right_points: ArrayLike,
@@ -298,6 +305,7 @@ def choose_scale(
     return ratio, True, "ratio of tissue areas, fitted"
 
 
+@checked
 def tissue_area(points: np.ndarray) -> float:
     """Area of the alpha shape of the spots, in squared units of the coordinates.
 

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from ..arguments import checked
 from ..slices.slices import SliceError, record, remark
 from ..slices.values import plain_matrix
 from .tables import check_structure, unpacked_file
@@ -359,6 +360,7 @@ def _centroids(sdata: Any, region: str, instances: pd.Series, system: str | None
     return points, system, np.isfinite(points).all(axis=1)
 
 
+@checked
 def add_table(sdata: Any, slices: Any, *, table_name: str = "genot") -> None:
     """Write slices that came from a SpatialData object back to it, as a table.
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from ..arguments import checked
 from ..simulation.brain_regions import simulate_hippocampus, simulate_olfactory_bulb
 from ..simulation.cortex import simulate_cortex
 from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
@@ -59,6 +60,7 @@ SOURCES = {
 """Where each data set was published."""
 
 
+@checked
 def load_slice(
     name: str | Path | AnnData | Any,
     *,
@@ -187,6 +189,7 @@ def _from_object(thing: Any, name: str, bin_size: int | str | None) -> AnnData:
     )
 
 
+@checked
 def load_slices(
     names: Iterable[str] | str | Path | Any, *, section_key: str | None = None, **options
 ) -> dict[str, AnnData]:
@@ -276,6 +279,7 @@ def _name_genes_alike(slices: dict[str, AnnData]) -> None:
                 remark(adata, said)
 
 
+@checked
 def list_slices(
     dataset: str | None = None,
     *,
@@ -387,6 +391,7 @@ def _position(dataset: str, name: str) -> dict[str, float]:
 # The reader's own files: an ``.h5ad``, a Space Ranger folder, or a folder of several slices.
 
 
+@checked
 def own_slices(path: str | Path) -> list[str]:
     """List the slices in the reader's own file or folder, without reading them.
 

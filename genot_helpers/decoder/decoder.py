@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from tqdm.auto import tqdm
 
+from ..arguments import checked
 from ..runtime import choose_device, progress_off
 from ..slices.sections import by_section, joint_embeddings, named_slices
 from ..slices.slices import SliceError
@@ -39,6 +40,7 @@ __all__ = [
 
 @by_section
 @one_thread()
+@checked
 def train_decoder(
     slices: Slices,
     *,

@@ -29,6 +29,8 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
+from ..arguments import checked
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -166,6 +168,7 @@ class Decoder:
         return ending if self.stopped_early else f"{ending}, the most allowed"
 
     @one_thread()
+    @checked
     def predict(
         self,
         embedding: ArrayLike,

@@ -19,6 +19,7 @@ from scipy import sparse
 from sklearn.base import ClusterMixin, DensityMixin, clone
 from sklearn.neighbors import KNeighborsTransformer
 
+from ..arguments import checked
 from ..slices.sections import Slices, by_section, named_slices
 from .domains import stacked_embedding, write_domains
 
@@ -34,6 +35,7 @@ _MANY_SPOTS = 8192  # from here on scanpy asks a searcher for neighbours
 
 
 @by_section
+@checked
 def cluster_with(
     slices: Slices,
     clusterer: ClusterMixin | DensityMixin,
@@ -75,6 +77,7 @@ def cluster_with(
 
 
 @by_section
+@checked
 def cluster_leiden(
     slices: Slices,
     n_domains: int | None = None,
@@ -138,6 +141,7 @@ def cluster_leiden(
 
 
 @by_section
+@checked
 def cluster_louvain(
     slices: Slices,
     n_domains: int | None = None,
@@ -238,6 +242,7 @@ def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
 
 
 @by_section
+@checked
 def cluster_mclust(
     slices: Slices,
     n_domains: int,

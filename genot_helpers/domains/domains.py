@@ -18,6 +18,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+from ..arguments import checked
 from ..preprocessing.graph import connectivities, row_normalised
 from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import record
@@ -97,6 +98,7 @@ def _neighbours(named: Mapping[str, ad.AnnData], weight: float) -> sparse.csr_ma
 
 
 @by_section
+@checked
 def cluster_mixture(
     slices: Slices,
     n_domains: int,
@@ -196,6 +198,7 @@ def cluster_mixture(
 # Ragged borders smoothed: every spot gets the domain that most of its neighbours have.
 
 
+@checked
 def refine_domains(
     adata: ad.AnnData,
     *,
@@ -262,6 +265,7 @@ def refine_domains(
 
 
 @by_section
+@checked
 def choose_n_domains(
     slices: Slices,
     candidates: Iterable[int] = range(2, 16),

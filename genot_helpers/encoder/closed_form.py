@@ -25,6 +25,7 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import eigh
 
+from ..arguments import checked
 from ..preprocessing.graph import neighbour_mean, smooth
 from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import record
@@ -35,6 +36,7 @@ __all__ = [
 
 
 @by_section
+@checked
 def spectral_embedding(
     slices: Slices,
     *,

@@ -34,6 +34,7 @@ from scipy import sparse
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from ..arguments import checked
 from ..files import atomic_path
 from ..preprocessing.graph import (
     graph_operator,
@@ -96,6 +97,7 @@ class EncoderTraining(NamedTuple):
 
 
 @by_section
+@checked
 def train_encoder(
     slices: Slices,
     *,
@@ -192,6 +194,7 @@ def train_encoder(
     return training
 
 
+@checked
 def embed(
     encoder: GenOTEncoder, adata: AnnData, *, use_rep: str = "X_pca", key_added: str = "X_genot"
 ) -> None:
@@ -393,6 +396,7 @@ def stack(
 # A trained encoder on disk: numbers and settings in a safetensors file that holds no code.
 
 
+@checked
 def save_encoder(encoder: GenOTEncoder, path: str | Path) -> None:
     """Write an encoder to a file, completely or not at all."""
     settings = {"n_features": encoder.n_features, "configuration": asdict(encoder.configuration)}
@@ -401,6 +405,7 @@ def save_encoder(encoder: GenOTEncoder, path: str | Path) -> None:
         save_file(tensors, temporary, metadata={"genot_encoder": json.dumps(settings)})
 
 
+@checked
 def load_encoder(path: str | Path) -> GenOTEncoder:
     """Read an encoder that :func:`save_encoder` wrote.
 

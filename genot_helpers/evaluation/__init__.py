@@ -11,6 +11,7 @@ from .carried_scores import (
     score_carried_labels,
     score_levels,
     score_transfer,
+    zeros_by_counting,
 )
 from .evaluation import (
     confidence_by_correctness,
@@ -90,4 +91,5 @@ __all__ = [
     "score_table",
     "score_transfer",
     "with_spread",
+    "zeros_by_counting",
 ]

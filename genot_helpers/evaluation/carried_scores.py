@@ -24,6 +24,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 from sklearn.metrics import normalized_mutual_info_score
 
+from ..arguments import checked
 from ..comparable import comparable_places, coordinates, sparse_log_profiles
 from ..slices.geometry import squares
 from ..slices.slices import SliceError
@@ -31,7 +32,7 @@ from .gene_maps import FLAT, MapPair, column_correlation, column_divergence, map
 from .generated_scores import halves
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "VERDICTS",
@@ -46,11 +47,13 @@ __all__ = [
     "score_carried_labels",
     "score_levels",
     "score_transfer",
+    "zeros_by_counting",
 ]
 
 _FEWEST_SPOTS = 20
 
 
+@checked
 def score_carried(
     carried: AnnData,
     measured: AnnData,
@@ -219,6 +222,7 @@ class CarriedMaps(NamedTuple):
     correlation: NDArray
 
 
+@checked
 def carried_maps(
     carried: AnnData, measured: AnnData, genes: Sequence[str], *, spatial_key: str = "spatial"
 ) -> CarriedMaps:
@@ -258,6 +262,7 @@ def carried_maps(
 VERDICTS = ("as good as measured again", "in part", "lost", "cannot tell")  # the best first
 
 
+@checked
 def score_transfer(
     rows: Mapping[str, AnnData],
     measured: AnnData,
@@ -320,6 +325,7 @@ def score_transfer(
     return sum(tables) / n_repeats
 
 
+@checked
 def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.DataFrame:
     """Judge for every gene, by its map alone, whether it survived the transfer.
 
@@ -373,6 +379,7 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
 # spots are as large as a square has not measured the variation within squares.
 
 
+@checked
 def score_levels(
     carried: AnnData, measured: AnnData, side: float, *, spatial_key: str = "spatial"
 ) -> pd.DataFrame:
@@ -438,6 +445,48 @@ def score_levels(
     return pd.DataFrame(scores, index=genes).rename_axis("gene")
 
 
+def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64]:
+    """Compute the share of spots without a molecule of a gene that counting alone explains.
+
+    A gene with m molecules per spot on average has none in a spot of relative depth d with
+    probability exp(-m d), if molecules are caught at random (a Poisson distribution).
+
+    Parameters
+    ----------
+    means : array_like of float
+        (n_genes,) Mean molecules per spot of each gene.
+    totals : array_like of float
+        (n_spots,) Molecules of each spot; a hundred quantiles of them are used.
+
+    Returns
+    -------
+    ndarray of float64
+        (n_genes,) Shares from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If a mean is negative, or no spot has a molecule.
+
+    References
+    ----------
+    Svensson V. Droplet scRNA-seq is not zero-inflated. *Nature Biotechnology* 2020,
+    doi 10.1038/s41587-019-0379-5.
+
+    Examples
+    --------
+    >>> import genot_helpers as gh
+    >>> gh.evaluation.zeros_by_counting([0.0, 1.0], [500, 500]).round(3).tolist()
+    [1.0, 0.368]
+    """
+    means, totals = np.asarray(means, dtype=float), np.asarray(totals, dtype=float)
+    if (means < 0).any() or not totals.sum() > 0:
+        raise ValueError("means should be 0 or more, and totals should sum to more than 0.")
+    depth = np.quantile(totals / totals.mean(), np.linspace(0.005, 0.995, 100))
+    return np.exp(-np.outer(means, depth)).mean(axis=1)
+
+
+@checked
 def expression_around(
     measured: AnnData, side: float, *, n_neighbors: int = 25, spatial_key: str = "spatial"
 ) -> AnnData:
@@ -488,6 +537,7 @@ def expression_around(
     return around
 
 
+@checked
 def flat_transfer(
     scores: pd.DataFrame, levels: pd.DataFrame, rows: Mapping[str, str]
 ) -> dict[str, float]:
@@ -523,6 +573,7 @@ def flat_transfer(
 # Labels that were carried along.
 
 
+@checked
 def score_carried_labels(
     rows: Mapping[str, AnnData],
     measured: AnnData,
@@ -574,6 +625,7 @@ def score_carried_labels(
     return pd.DataFrame.from_dict(table, orient="index")
 
 
+@checked
 def have_one_vocabulary(one, other) -> bool:
     """Say whether more than half of the labels of two columns stand in both."""
     first, second = (set(pd.Series(labels).dropna().astype(str)) for labels in (one, other))

@@ -25,6 +25,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from sklearn import metrics
 
+from ..arguments import checked
 from ..slices.slices import SliceError
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 
+@checked
 def score_domains(
     adata: AnnData,
     *,
@@ -98,6 +100,7 @@ def score_domains(
     }
 
 
+@checked
 def recall_per_domain(
     adata: AnnData, *, truth: str = "domain_truth", predicted: str = "genot_domain"
 ) -> pd.DataFrame:
@@ -120,6 +123,7 @@ def recall_per_domain(
     return _score_each_domain(*_annotated_and_found(adata, truth, predicted))
 
 
+@checked
 def match_domains(
     adata: AnnData, *, truth: str = "domain_truth", predicted: str = "genot_domain"
 ) -> dict[object, object]:
@@ -139,6 +143,7 @@ def match_domains(
     return {name: partner.get(name) for name in complete_domains(adata, predicted).cat.categories}
 
 
+@checked
 def confidence_by_correctness(
     adata: AnnData,
     *,
@@ -226,6 +231,7 @@ def _as_category(labels: pd.Series) -> pd.Series:
 # Coherence in space, for which no annotation is needed.
 
 
+@checked
 def score_coherence(
     adata: AnnData, *, predicted: str = "genot_domain", spatial_key: str = "spatial"
 ) -> dict[str, float]:

@@ -25,6 +25,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import jensenshannon
 from skimage.metrics import structural_similarity
 
+from ..arguments import checked
 from ..comparable import comparable_places, sparse_log_profiles
 from ..slices.geometry import spot_side
 from ..slices.slices import SliceError
@@ -193,6 +194,7 @@ def _mean(values: NDArray) -> float:
 _FEWEST_SPOTS = 20
 
 
+@checked
 def gene_similarity(
     generated: AnnData,
     real: AnnData,
@@ -261,6 +263,7 @@ def gene_similarity(
     return table[columns].sort_values("pearson", ascending=False, kind="stable")
 
 
+@checked
 def gene_similarity_by_domain(
     one: AnnData,
     other: AnnData,

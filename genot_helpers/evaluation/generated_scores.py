@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ..arguments import checked
 from ..comparable import (
     check_overlap,
     comparable_places,
@@ -56,6 +57,7 @@ _FEWEST_SPOTS = 20
 _OF_PLACE = ("density", "sliced_wasserstein", "spacing")  # scores that need no expression
 
 
+@checked
 def score_generated(
     generated: AnnData,
     held_out: AnnData,
@@ -159,6 +161,7 @@ def score_generated(
     }
 
 
+@checked
 def score_table(
     generated: AnnData,
     left: AnnData,
@@ -295,6 +298,7 @@ def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: 
 # spots of both; and as a ceiling a fresh sample of the held-out tissue itself.
 
 
+@checked
 def baseline_slices(
     left: AnnData,
     right: AnnData,
@@ -377,6 +381,7 @@ def baseline_slices(
     return slices
 
 
+@checked
 def nearest_expression(
     source: AnnData, target: AnnData, *, n_neighbors: int = 1, spatial_key: str = "spatial"
 ) -> AnnData:

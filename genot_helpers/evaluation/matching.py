@@ -21,6 +21,7 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..comparable import comparable_places, coordinates, label_codes, sparse_log_profiles
 from ..slices.geometry import spot_spacing
 from ..slices.slices import SliceError, as_labels
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 
+@checked
 def domain_similarity(
     reference: AnnData,
     other: AnnData,
@@ -109,6 +111,7 @@ def domain_similarity(
     return pd.DataFrame(values, index=tables[0].index, columns=tables[1].index)
 
 
+@checked
 def marker_matches(
     reference: AnnData,
     other: AnnData,
@@ -159,6 +162,7 @@ def marker_matches(
     return found.astype({"match": object})
 
 
+@checked
 def match_domains_by_markers(
     reference: AnnData, other: AnnData, **options: Any
 ) -> dict[str, str | None]:
@@ -187,6 +191,7 @@ def match_domains_by_markers(
 # Names in common, and with the names the colours: by place, or from any match.
 
 
+@checked
 def name_domains_like(
     reference: AnnData,
     other: AnnData,
@@ -238,6 +243,7 @@ def name_domains_like(
     return names
 
 
+@checked
 def rename_domains(
     adata: AnnData,
     matched: Mapping[str, str | None],
@@ -288,6 +294,7 @@ def rename_domains(
 # errors, so a border that both find in one place is probably in the tissue.
 
 
+@checked
 def domain_agreement(
     one: AnnData,
     other: AnnData,
@@ -329,6 +336,7 @@ def domain_agreement(
     return (there + back) / 2
 
 
+@checked
 def agreement_in_place(
     reference: AnnData,
     other: AnnData,
@@ -388,6 +396,7 @@ def _places_of_domains(one: AnnData, other: AnnData, key: str, spatial_key: str)
 # Genes that tell domains apart, ranked by effect size and not by p-value.
 
 
+@checked
 def domain_markers(
     adata: AnnData,
     *,
@@ -464,6 +473,7 @@ def domain_markers(
     return pd.concat(rows).rename_axis(["domain", "gene"])
 
 
+@checked
 def score_joint_domains(
     slices: Mapping[str, AnnData], annotated: AnnData, columns: Mapping[str, str]
 ) -> pd.DataFrame:

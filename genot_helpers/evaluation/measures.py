@@ -28,6 +28,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
+from ..arguments import checked
 from ..slices.geometry import nearest_distance, spot_side
 from ..slices.slices import SliceError
 from .gene_maps import column_correlation
@@ -270,6 +271,7 @@ class CutAgreement(NamedTuple):
     upside_down: float
 
 
+@checked
 def cut_agreement(
     left: AnnData,
     right: AnnData,
@@ -333,6 +335,7 @@ def cut_agreement(
     return CutAgreement(found, float(np.nanmean(shuffled)), agreement(one, other[::-1]))
 
 
+@checked
 def cut_offset(
     left: AnnData,
     right: AnnData,
@@ -372,6 +375,7 @@ def cut_offset(
     return float(np.linalg.norm((one - other).mean(axis=0)) / spread)
 
 
+@checked
 def cut_strip(adata: AnnData, side: str, *, width: float = 3.0) -> pd.Series:
     """Find the spots along a cut, and how high each lies.
 

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..arguments import checked
+
 __all__ = ["beside_rivals", "flat_scores", "gap_closed", "gap_in_words", "with_spread"]
 
 
+@checked
 def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """Write the scores of a table as text: mean ± standard deviation over the repetitions.
 
@@ -42,6 +45,7 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     return text
 
 
+@checked
 def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     """Compute the share of the gap between the better copy and the ceiling that is closed.
 
@@ -64,6 +68,7 @@ def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     return float((table.loc["genot", score] - copy) / gap) if gap >= 0.01 else float("nan")
 
 
+@checked
 def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     """Say how far a generated slice goes from the better copy to the ceiling, or why one cannot.
 
@@ -112,6 +117,7 @@ def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     return f"{start} {end}"
 
 
+@checked
 def beside_rivals(
     table: pd.DataFrame, rivals: Sequence[str] = ("copy_left", "copy_right", "union")
 ) -> pd.DataFrame:
@@ -183,6 +189,7 @@ def _noise(table: pd.DataFrame, score: str, *rows: str) -> float:
     return math.sqrt(sum(value**2 for value in values if not math.isnan(value)))
 
 
+@checked
 def flat_scores(table: pd.DataFrame) -> dict[str, float]:
     """Return a table as one flat dictionary for ``metrics.json``.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..arguments import checked
 from ..interpolation.stack import PATHS, depths_of_stack, interpolate_stack
 from ..slices.slices import SliceError
 from .generated_scores import score_table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["score_stack"]
 
 
+@checked
 def score_stack(
     sections: Sequence[AnnData],
     *,

@@ -27,6 +27,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from scipy.stats import rankdata
 
+from ..arguments import checked
 from ..comparable import coordinates
 from ..slices.geometry import spot_side
 from ..slices.slices import SliceError
@@ -154,6 +155,7 @@ def count_bands(points: NDArray, labels: NDArray) -> NDArray[np.int64]:
     return np.array(counts, dtype=np.int64)
 
 
+@checked
 def ghost_layers(
     generated: AnnData,
     left: AnnData,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..shared_features import check_pair, shared_space
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import plain_matrix
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+@checked
 def carry_expression(
     source: AnnData,
     target: AnnData,
@@ -120,6 +122,7 @@ def carry_expression(
     return _carried(weights, source, target, points[1], facts, label_key)
 
 
+@checked
 def carry_by_expression(
     source: AnnData,
     target: AnnData,
@@ -177,6 +180,7 @@ def carry_by_expression(
     return _carried(weights, source, target, points, facts, label_key)
 
 
+@checked
 def carry_by_label(
     source: AnnData,
     target: AnnData,

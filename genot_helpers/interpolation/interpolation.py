@@ -33,6 +33,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ..arguments import checked
 from ..decoder.decoder import train_decoder
 from ..decoder.model import Decoder
 from ..shared_features import check_pair, expression_states, shared_space
@@ -76,6 +77,7 @@ __all__ = [
 _SAME_SIZE = 1.5  # a slice with more times the spots of the other has grown
 
 
+@checked
 def interpolate(left: AnnData, right: AnnData, t: float, **options) -> AnnData:
     """Generate the slice at one position between two slices.
 
@@ -106,6 +108,7 @@ def interpolate(left: AnnData, right: AnnData, t: float, **options) -> AnnData:
     return prepare_interpolation(left, right, **options).at(t, n_spots=n_spots)
 
 
+@checked
 def interpolate_many(
     left: AnnData, right: AnnData, positions: Iterable[float], **options
 ) -> list[AnnData]:
@@ -128,6 +131,7 @@ def interpolate_many(
     return [prepared.at(t, n_spots=n_spots) for t in positions]
 
 
+@checked
 def prepare_interpolation(
     left: AnnData,
     right: AnnData,
@@ -303,6 +307,7 @@ class Interpolation:
         """Genes that both slices have, in the order of the left one."""
         return genes_of_both(self.left, self.right)
 
+    @checked
     def at(self, t: float, *, n_spots: int | None = None) -> AnnData:
         """Generate the slice at position t.
 
@@ -344,6 +349,7 @@ class Interpolation:
             generated = as_given(generated, (self.left, self.right)[round(t)])
         return generated
 
+    @checked
     def reordered(self, left_order: NDArray, right_order: NDArray) -> Interpolation:
         """Return the same pair with the spots of both slices in another order: (n,), (m,) int."""
         if all((np.diff(order) == 1).all() for order in (left_order, right_order)):

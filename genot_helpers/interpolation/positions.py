@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..slices.geometry import nearest_distance
 from ..slices.slices import SliceError
 from ..slices.values import plain_matrix
@@ -210,6 +211,7 @@ def count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = N
     return int(n_spots)
 
 
+@checked
 def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> float:
     """Compute t from real positions: t = (z - z_left) / (z_right - z_left).
 
@@ -235,6 +237,7 @@ def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> floa
     return t
 
 
+@checked
 def slice_positions(
     slices: Mapping[str, AnnData],
     *,

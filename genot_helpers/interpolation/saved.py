@@ -34,6 +34,7 @@ from scipy import sparse
 
 from ..alignment.alignment import Alignment
 from ..alignment.transforms import SimilarityTransform
+from ..arguments import checked
 from ..decoder.decoder import Decoder
 from ..decoder.model import DecoderNetwork
 from ..files import atomic_path
@@ -54,6 +55,7 @@ _ARRAYS = ("left_points", "right_points", "left_embedding", "right_embedding")
 _NUMBERS = ("spacing", "bandwidth", "mean_bandwidth")
 
 
+@checked
 def save_interpolation(
     prepared: Interpolation, path: str | Path, *, alignment: Alignment | None = None
 ) -> None:
@@ -116,6 +118,7 @@ def save_interpolation(
             write_elem(file, name, value)
 
 
+@checked
 def load_interpolation(path: str | Path) -> Interpolation:
     """Read a prepared interpolation, ready to generate slices: the same bits as before saving.
 
@@ -161,6 +164,7 @@ def load_interpolation(path: str | Path) -> Interpolation:
         raise SliceError(f"{path} lacks a part of an interpolation: {error}.") from error
 
 
+@checked
 def load_alignment(path: str | Path) -> Alignment | None:
     """Read the alignment that was saved with an interpolation; None if there was none.
 

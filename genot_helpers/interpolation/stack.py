@@ -28,6 +28,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from ..arguments import checked
 from ..shared_features import check_pair, shared_space
 from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
@@ -78,6 +79,7 @@ class BentWarp(SmoothWarp):
         return points + here * (t * (1 - t) ** 2 * at_left - t**2 * (1 - t) * at_right)
 
 
+@checked
 def interpolate_stack(
     sections: Sequence[AnnData],
     positions: Iterable[float],

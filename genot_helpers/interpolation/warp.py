@@ -28,6 +28,7 @@ from scipy import sparse
 from scipy.ndimage import gaussian_filter
 from threadpoolctl import threadpool_limits
 
+from ..arguments import checked
 from ..slices.geometry import spot_spacing
 
 __all__ = [
@@ -75,6 +76,7 @@ class SmoothWarp:
         """True if nothing moves."""
         return not self.coefficients.any()
 
+    @checked
     def displacement(self, points: NDArray) -> NDArray[np.float64]:
         """Evaluate u, the way from the left to the right slice, at places halfway.
 
@@ -85,6 +87,7 @@ class SmoothWarp:
         """
         return evaluate(self.coefficients, (points - self.corner) / self.size)
 
+    @checked
     def move_left(self, points: NDArray, t: float) -> NDArray[np.float64]:
         """Move points of the left slice to position t.
 
@@ -97,10 +100,12 @@ class SmoothWarp:
         """
         return points + t * self._pull(points, 0.5)
 
+    @checked
     def move_right(self, points: NDArray, t: float) -> NDArray[np.float64]:
         """Move points of the right slice to position t; 1 leaves them, 0 moves them to the left."""
         return points - (1.0 - t) * self._pull(points, -0.5)
 
+    @checked
     def smallest_jacobian(self, points: NDArray) -> float:
         """Smallest local change of area of either half; above 0 the field does not fold.
 
@@ -134,6 +139,7 @@ class SmoothWarp:
 
 
 @threadpool_limits.wrap(limits=1)  # small matrices: threads would wait for each other
+@checked
 def fit_warp(
     left_points: NDArray,
     right_points: NDArray,

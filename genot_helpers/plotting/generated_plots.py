@@ -24,6 +24,7 @@ from matplotlib.tri import Triangulation
 from matplotlib_scalebar.scalebar import ScaleBar
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_spacing
 from ..slices.slices import as_labels
 from ..slices.values import holds_logarithms
@@ -61,6 +62,7 @@ _SMALLER = 0.72  # than a slice that stands alone
 _ACROSS = 4  # slices side by side, at most
 
 
+@checked
 def plot_series(
     slices: Mapping[str, AnnData],
     color: str | Sequence[str],
@@ -94,6 +96,7 @@ def plot_series(
     return _rows([_Panel(title, adata, layer) for title, adata in slices.items()], color, colours)
 
 
+@checked
 def plot_generated(
     left: AnnData,
     generated: AnnData,
@@ -260,6 +263,7 @@ def expression_of(
     )
 
 
+@checked
 def plot_sources(generated: AnnData) -> Figure:
     """Draw from which of the two slices each spot of a generated slice was taken."""
     if "genot_source" not in generated.obs:
@@ -282,6 +286,7 @@ _LONGEST_SIDE = 3.0  # of a triangle between spots, in spot spacings
 _GRID_LINES = 16
 
 
+@checked
 def plot_alignment(
     left: AnnData,
     right: AnnData,
@@ -327,6 +332,7 @@ def plot_alignment(
     return figure
 
 
+@checked
 def plot_coupling(
     left: AnnData,
     right: AnnData,
@@ -398,6 +404,7 @@ def plot_coupling(
     return figure
 
 
+@checked
 def plot_warp(warp: SmoothWarp, left: AnnData, *, spatial_key: str = "spatial") -> Figure:
     """Draw how a warp bends the left slice towards the right one.
 

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from ..arguments import checked
 from ..evaluation.evaluation import match_domains
 from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
@@ -67,6 +68,7 @@ SCALE_BAR |= {"width_fraction": 0.012, "font_properties": {"size": 9}}
 _LARGE = 600_000  # bytes of a figure
 
 
+@checked
 def colour_domains(
     adata: ad.AnnData, *, key: str = "genot_domain", truth: str | None = "domain_truth"
 ) -> dict[str, str]:
@@ -192,6 +194,7 @@ def make_panels(
     return figure, list(axes.flat[:n_panels])
 
 
+@checked
 def plot_domains(
     adata: ad.AnnData,
     keys: str | Sequence[str] | None = None,
@@ -259,6 +262,7 @@ def _colours_of(like: ad.AnnData, key: str, truth: str | None, own: dict) -> dic
     return colours
 
 
+@checked
 def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
     """Draw the share of votes per spot, from 0 to 1."""
     if key not in adata.obs:
@@ -269,6 +273,7 @@ def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
     return figure
 
 
+@checked
 def plot_genes(
     adata: ad.AnnData, genes: Sequence[str], *, layer: str | None = "log1p", n_columns: int = 3
 ) -> Figure:
@@ -288,6 +293,7 @@ def plot_genes(
     return figure
 
 
+@checked
 def plot_loss(losses: Mapping[str, Sequence[float]], *, title: str = "Training loss") -> Figure:
     """Draw the loss curves of a training, one line per term."""
     figure, ax = plt.subplots(figsize=(6.0, 3.4), layout="constrained")
@@ -300,6 +306,7 @@ def plot_loss(losses: Mapping[str, Sequence[float]], *, title: str = "Training l
     return figure
 
 
+@checked
 def plot_eigenvalues(eigenvalues: Sequence[float]) -> Figure:
     """Draw the eigenvalues of :func:`genot_helpers.encoder.spectral.spectral_embedding`."""
     figure, ax = plt.subplots(figsize=(6.0, 3.0), layout="constrained")
@@ -310,6 +317,7 @@ def plot_eigenvalues(eigenvalues: Sequence[float]) -> Figure:
     return figure
 
 
+@checked
 def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw the share of each annotated domain that was found, one bar per method.
 
@@ -328,6 +336,7 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+@checked
 def save_figure(figure: Figure, path: str | Path, *, note: str = "") -> None:
     """Write a figure as PNG, completely or not at all.
 
@@ -361,6 +370,7 @@ def save_figure(figure: Figure, path: str | Path, *, note: str = "") -> None:
 # Domains of several slices of one frame: a row for each slice, a column for each partition.
 
 
+@checked
 def plot_side_by_side(
     slices: Mapping[str, AnnData],
     keys: Sequence[str],
@@ -442,6 +452,7 @@ def _legend(whole: AnnData, key: str, colours: Mapping[str, str], truth: str | N
 # Two halves of one tissue on two slides: joined in one figure, and the domains along the cut.
 
 
+@checked
 def join_halves(
     left: Mapping[str, AnnData],
     right: Mapping[str, AnnData],
@@ -497,6 +508,7 @@ def join_halves(
     return joined
 
 
+@checked
 def plot_cut(
     left: AnnData,
     right: AnnData,

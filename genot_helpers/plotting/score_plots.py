@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 
+from ..arguments import checked
 from ..evaluation.carried_scores import VERDICTS, carried_maps
 from ..slices.geometry import micrometres_per_unit, own_pictures
 from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
@@ -77,6 +78,7 @@ _MEASURES = {
 }
 
 
+@checked
 def plot_trend(
     table: pd.DataFrame,
     real: pd.DataFrame | None = None,
@@ -116,6 +118,7 @@ def plot_trend(
     return figure
 
 
+@checked
 def plot_scores(
     table: pd.DataFrame,
     scores: Sequence[str] = (
@@ -202,6 +205,7 @@ _SIMILARITY_MEASURES = {
 _LARGEST_DOT = 130.0  # points squared, where all spots of a domain express the gene
 
 
+@checked
 def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     """Draw how much was measured where: the total and the number of genes of each spot.
 
@@ -234,6 +238,7 @@ def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
     return figure
 
 
+@checked
 def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
     """Draw the information criterion by number of domains, scaled to run from 0 to 1.
 
@@ -267,6 +272,7 @@ def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
     return figure
 
 
+@checked
 def plot_markers(
     adata: AnnData,
     genes: Sequence[str],
@@ -315,6 +321,7 @@ def plot_markers(
     return figure
 
 
+@checked
 def plot_gene_similarity(
     tables: dict[str, pd.DataFrame] | pd.DataFrame, genes: Sequence[str] = ()
 ) -> Figure:
@@ -387,8 +394,9 @@ _AXES = {
 }
 
 
+@checked
 def plot_gene_levels(
-    source: AnnData, target: AnnData, genes: Sequence[str], *, names=None
+    source: AnnData, target: AnnData, genes: Sequence[str], *, names: Sequence[str] | None = None
 ) -> Figure:
     """Draw the mean of each gene in two slices against each other: an efficiency for each gene.
 
@@ -418,12 +426,13 @@ def plot_gene_levels(
     ax.set(xscale="log", yscale="log")
     ax.set(xlabel=f"mean per {names[0]}", ylabel=f"mean per {names[1]}")
     made = any(one.uns.get("genot", {}).get("simulated", False) for one in (source, target))
-    ax.set_title("The same genes, two instruments" + " (simulated)" * made)
+    ax.set_title("The same genes, two instruments" + (" (simulated)" if made else ""))
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+@checked
 def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     """Draw for every gene how well it was carried, against how well it could be measured at all.
 
@@ -468,6 +477,7 @@ def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     return figure
 
 
+@checked
 def plot_by_depth(
     table: pd.DataFrame,
     *,
@@ -512,6 +522,7 @@ def plot_by_depth(
     return figure
 
 
+@checked
 def plot_gene_maps(
     rows: Mapping[str, AnnData], measured: AnnData, genes: Sequence[str], *, name: str = "measured"
 ) -> Figure:

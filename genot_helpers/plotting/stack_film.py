@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from ..arguments import checked
 from ..files import atomic_path
 from ..slices.geometry import micrometres_per_unit, spot_spacing
 from .plotting import PALETTE
@@ -33,6 +34,7 @@ __all__ = [
 _REAL_PAUSE = 3.0  # a real section is shown so many times longer than a generated slice
 
 
+@checked
 def film(
     slices: Mapping[str, AnnData] | Sequence[AnnData],
     color: str,
@@ -105,6 +107,7 @@ def _as_gif(pictures: list[Image.Image], pauses: list[int]) -> bytes:
     return image.getvalue()
 
 
+@checked
 def film_as_html(path: str | Path, description: str = "film through the slices"):
     """Return a film for a notebook to show, inside the page, so that it plays without the file.
 

@@ -25,6 +25,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from scipy.spatial import ConvexHull, cKDTree
 
+from ..arguments import checked
 from ..files import atomic_path
 from ..slices.geometry import micrometres_per_unit
 from ..slices.slices import as_labels
@@ -55,6 +56,7 @@ _BUTTONS = {"displaylogo": False, "showSendToCloud": False}
 _STEPS = 9  # places at which a line between two slices is drawn
 
 
+@checked
 def stack_figure(
     slices: Mapping[str, AnnData] | Sequence[AnnData],
     color: str,
@@ -139,6 +141,7 @@ def stack_figure(
     return _furnish(figure, list(stack.values()), depths, axis, exaggeration)
 
 
+@checked
 def gene_flow_figure(
     interpolations: Interpolation | Sequence[Interpolation],
     gene: str,
@@ -206,6 +209,7 @@ def gene_flow_figure(
     return _furnish(figure, slices, depths, axis, exaggeration)
 
 
+@checked
 def write_page(figure: go.Figure, path: str | Path) -> Path:
     """Write a plotly figure as a page that works without network, completely or not at all.
 
@@ -399,6 +403,7 @@ def stack_values(
     return codes, ColourAxis(color, -0.5, len(labels) - 0.5, [str(one) for one in labels], colours)
 
 
+@checked
 def gene_along_stack(
     slices: Mapping[str, AnnData] | Sequence[AnnData], gene: str, *, by: str | None = None
 ) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
+from ..arguments import checked
 from ..slices.sections import Slices, as_list, by_section, joint_embeddings
 from .graph import neighbour_mean, smooth
 
@@ -39,6 +40,7 @@ NEARER_HALF = 0.5  # share of the pairs, the nearest ones, that a shift is taken
 
 
 @by_section
+@checked
 def slice_mixing(
     slices: Slices,
     *,
@@ -91,6 +93,7 @@ def slice_mixing(
 
 
 @by_section
+@checked
 def slice_share(
     slices: Slices, *, use_rep: str = "X_pca", section_key: str | None = None
 ) -> np.ndarray:
@@ -121,6 +124,7 @@ def slice_share(
 
 
 @by_section
+@checked
 def centre_slices(
     slices: Slices,
     *,
@@ -155,6 +159,7 @@ def centre_slices(
 
 
 @by_section
+@checked
 def anchor_slices(
     slices: Slices,
     *,

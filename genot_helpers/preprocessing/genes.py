@@ -29,6 +29,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from ..arguments import checked
 from ..runtime import sq
 from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
@@ -44,6 +45,7 @@ _MAX_NODES = 1000  # bounds the eigendecompositions, whose time grows with the c
 
 
 @by_each_section
+@checked
 def select_highly_variable(
     adata: AnnData,
     *,
@@ -98,6 +100,7 @@ def select_highly_variable(
     return _record(adata, varies, scores, n_genes, key_added, method="highly_variable")
 
 
+@checked
 def select_by_moran(
     adata: AnnData, *, n_genes: int = 3000, key_added: str = "genot_selected"
 ) -> pd.DataFrame:
@@ -125,6 +128,7 @@ def select_by_moran(
     return _record(adata, varies, scores, n_genes, key_added, method="moran")
 
 
+@checked
 def select_by_gaussian_process(
     adata: AnnData,
     *,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from ..arguments import checked
 from ..runtime import sq
 from ..slices.geometry import on_visium_grid
 from ..slices.sections import by_each_section
@@ -45,6 +46,7 @@ __all__ = [
 
 
 @by_each_section
+@checked
 def spatial_graph(
     adata: AnnData,
     *,
@@ -96,6 +98,7 @@ def spatial_graph(
         )
 
 
+@checked
 def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str = "spatial") -> None:
     """Join every spot of a hexagonal grid to the spots that touch it (six at most).
 
@@ -109,6 +112,7 @@ def grid_graph(adata: AnnData, *, spatial_key: str = "spatial", key_added: str =
     )
 
 
+@checked
 def nearest_neighbour_graph(
     adata: AnnData,
     *,
@@ -168,6 +172,7 @@ def connectivities(adata: AnnData, name: str, *, otherwise: str = "") -> sparse.
     return adata.obsp["spatial_connectivities"]
 
 
+@checked
 def smooth(
     features: ArrayLike, operator: sparse.sparray | sparse.spmatrix, n_steps: int
 ) -> NDArray[np.float32]:
@@ -186,6 +191,7 @@ def smooth(
     return current
 
 
+@checked
 def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
     r"""Measure over how many spots ``n_steps`` means over the neighbourhood average.
 
@@ -234,6 +240,7 @@ def graph_operator(
     )
 
 
+@checked
 def row_normalised(
     adjacency: sparse.sparray | sparse.spmatrix, *, self_loops: float = 1.0
 ) -> sparse.csr_matrix:

@@ -22,6 +22,7 @@ from anndata import AnnData
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from ..arguments import checked
 from ..slices.geometry import squares
 from ..slices.sections import Slices, by_section, embedding, named_slices, rows_of_each
 from ..slices.slices import SliceError, as_labels, check_slice, record
@@ -39,6 +40,7 @@ __all__ = [
 
 
 @by_section
+@checked
 def preprocess(
     slices: Slices,
     *,
@@ -87,6 +89,7 @@ def preprocess(
 
 
 @by_section
+@checked
 def normalise(
     slices: Slices, *, scale: bool = False, key_added: str = "log1p", section_key: str | None = None
 ) -> None:
@@ -165,6 +168,7 @@ def _take_logarithms(named: Mapping[str, ad.AnnData], scale: bool, key_added: st
 
 
 @by_section
+@checked
 def joint_components(
     slices: Slices,
     *,
@@ -221,9 +225,13 @@ def joint_components(
             f" Choose at most {min(len(names), n_spots)} components, or select more genes."
         )
     blocks = [sparse.csr_matrix(adata[:, names].layers[layer]) for adata in found]
-    # Through the genes × genes covariance: exact, deterministic, and the matrix stays sparse.
-    model = PCA(n_components, svd_solver="covariance_eigh")
-    components = model.fit_transform(sparse.vstack(blocks, format="csr").astype(np.float64))
+    expression = sparse.vstack(blocks, format="csr").astype(np.float64)
+    if n_spots < len(names) / 2:  # a small slice: the dense matrix is small, its covariance large
+        model = PCA(n_components, svd_solver="full")
+        components = model.fit_transform(expression.toarray())
+    else:  # through the genes × genes covariance: exact, deterministic, and the matrix stays sparse
+        model = PCA(n_components, svd_solver="covariance_eigh")
+        components = model.fit_transform(expression)
     facts = {
         "n_components": n_components,
         "n_genes": len(names),
@@ -261,6 +269,7 @@ def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[st
 
 
 @by_section
+@checked
 def smooth_components(
     slices: Slices,
     *,
@@ -302,6 +311,7 @@ def smooth_components(
 # together are both brought to the resolution of the coarser one.
 
 
+@checked
 def pool_spots(
     adata: AnnData,
     side: float,

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from .simulation import (
     BIN_UM,
     Assay,
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@checked
 def simulate_hippocampus(
     *, n_beads: int = 8000, n_genes: int = 900, seed: int = 0
 ) -> dict[str, ad.AnnData]:
@@ -152,6 +154,7 @@ def _along(curve: tuple, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # The olfactory bulb.
 
 
+@checked
 def simulate_olfactory_bulb(
     *, n_bins: int = 4000, n_beads: int = 6000, n_genes: int = 1000, seed: int = 0
 ) -> dict[str, ad.AnnData]:

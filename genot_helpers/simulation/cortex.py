@@ -9,6 +9,7 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 
+from ..arguments import checked
 from .simulation import (
     VISIUM_PITCH_UM,
     Assay,
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@checked
 def simulate_cortex(
     n_sections: int = 3,
     *,

@@ -13,6 +13,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from ..arguments import checked
 from .simulation import (
     BIN_UM,
     Assay,
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+@checked
 def simulate_embryo(
     stages: Sequence[str] = ("E9.5", "E10.5", "E11.5"),
     *,
@@ -219,6 +221,7 @@ SOURCE = (
 )
 
 
+@checked
 def simulate_embryo_cells(
     stage: str = "E9",
     *,

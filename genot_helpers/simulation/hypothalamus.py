@@ -10,6 +10,7 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 
+from ..arguments import checked
 from .simulation import (
     Assay,
     Recipe,
@@ -97,6 +98,7 @@ def _hypothalamus_shape(
     return shapes
 
 
+@checked
 def simulate_hypothalamus(
     n_sections: int = 3,
     *,

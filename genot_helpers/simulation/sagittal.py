@@ -13,6 +13,7 @@ from __future__ import annotations
 import anndata as ad
 import numpy as np
 
+from ..arguments import checked
 from .simulation import (
     Assay,
     Recipe,
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@checked
 def simulate_sagittal_brain(
     n_sections: int = 2,
     *,

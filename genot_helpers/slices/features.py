@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from ..arguments import checked
 from .slices import SliceError
 
 __all__ = [
@@ -106,6 +107,7 @@ def share_of_genes(left: pd.Index, right: pd.Index) -> float:
     return float(fewer.isin(more).mean()) if len(fewer) else 0.0
 
 
+@checked
 def match_genes(
     slices: Iterable[AnnData] | Mapping[str, AnnData], *, min_share: float = FEWEST_SHARED
 ) -> str:

@@ -16,6 +16,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
+
 __all__ = [
     "columns_exchanged",
     "grid_pitch",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 
+@checked
 def spot_spacing(points: np.ndarray) -> float:
     """Typical distance of neighbouring spots: the mean over the nearest four, median over spots.
 
@@ -41,6 +44,7 @@ def spot_spacing(points: np.ndarray) -> float:
     return float(np.median(distances.mean(axis=1)))
 
 
+@checked
 def spot_side(points: NDArray) -> float:
     """Side of the square that a spot has to itself, in the unit of the coordinates.
 
@@ -109,6 +113,7 @@ def stated_micrometres_per_unit(adata: AnnData) -> float | None:
     return 1.0 if facts.get("spatial_unit") == "µm" else None
 
 
+@checked
 def micrometres_per_unit(adata: AnnData) -> float | None:
     """Return µm per unit of ``obsm["spatial"]``, None where nothing tells.
 

@@ -18,6 +18,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.spatial import cKDTree
 
+from ..arguments import checked
 from .features import control_features, list_some
 from .geometry import micrometres_per_unit, nearest_distance, pictures
 from .joined import find_joined, looks_like_sections
@@ -31,6 +32,7 @@ from .slices import (
     check_values,
     find_labels,
     sections_fix,
+    shared_positions,
 )
 from .values import find_counts, is_numeric, slice_kind
 
@@ -52,6 +54,7 @@ _SHALLOW = 0.05  # of the median total
 _IDENTIFIER = r"ENS[A-Z]*G\d{6,}(\.\d+)?"  # how Ensembl calls genes
 
 
+@checked
 def inspect_slice(
     adata: AnnData,
     *,
@@ -350,10 +353,18 @@ def place_rows(adata: AnnData, key: str) -> list[Row]:
         fix = "a slice is flat, not a line: are these really x and y?"
         found = f"all spots on one line ({width:g} × {height:g} units)."
         rows = [Row("positions", LOOK, found, fix)]
-    rows += mended_by("duplicates", doubled) or [_same_profiles(adata)]
+    rows += mended_by("duplicates", doubled) or [_doubled(adata, points, key)]
     if adata.n_obs > 2 and not doubled:
         rows += [_stray(points), _unit(adata, points)]
     return rows
+
+
+def _doubled(adata: AnnData, points: np.ndarray, key: str) -> Row:
+    """Report spots that share a position, if any, else spots with the same profile."""
+    shared = shared_positions(points, adata.obs_names.to_numpy(), key)
+    if shared is None:
+        return _same_profiles(adata)
+    return Row("duplicates", LOOK, shared.found, shared.fix)
 
 
 def _positions_elsewhere(adata: AnnData) -> str:
@@ -415,6 +426,7 @@ def _unit(adata: AnnData, points: np.ndarray) -> Row:
 # Small repairs of a slice that a reader asks for by name; nothing is guessed.
 
 
+@checked
 def set_positions(
     adata: AnnData, source: str | Sequence[str], *, key_added: str = "spatial"
 ) -> None:

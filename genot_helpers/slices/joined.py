@@ -29,6 +29,9 @@ _SECTION_NAME = re.compile(
     r"([^a-z](id|ids|name|key|no|nr|number|num|label|index|code|area|ident|um))*[^a-z]*\d*"
 )
 _MOST_GROUPS = 200
+# Columns of kinds of spots: rows sorted by them say nothing about sections.
+_KINDS = ("type", "class", "cluster", "domain", "region", "label", "layer", "leiden", "louvain")
+_KINDS += ("annotation", "truth", "niche", "lineage", "group_name")
 _FEWEST = 20  # spots that say something
 _FEWEST_LENGTHS = 200  # spots that say how close is close
 _SAMPLE = 3000
@@ -137,6 +140,11 @@ def _overlap(nearest: _Nearest, groups: NDArray) -> tuple[bool, bool]:
     return crossed, bool(crossed and close and len(same) >= _FEWEST_LENGTHS)
 
 
+def _names_kinds(column: str) -> bool:
+    """Whether a column names kinds of spots, by which a reader may have sorted the rows."""
+    return any(word in column.lower() for word in _KINDS)
+
+
 def _candidates(adata: AnnData) -> Iterator[tuple[str, NDArray[np.intp]]]:
     """Yield the columns of ``obs`` that name a few groups."""
     most = min(_MOST_GROUPS, max(2, adata.n_obs // 10))
@@ -168,7 +176,7 @@ def _by_columns(adata: AnnData, nearest: _Nearest) -> Iterator[Joined]:
         if looks_like_sections(column) or close:
             found = f"obs[{column!r}] tells {n} sections apart that lie over each other"
             yield Joined(True, found, column, groups)
-        elif in_blocks:
+        elif in_blocks and not _names_kinds(column):
             found = (
                 f"the rows of each of the {n} values of obs[{column!r}] follow one another, as in "
                 "sections that were joined, and lie over each other"

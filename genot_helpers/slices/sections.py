@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from ..arguments import checked
 from .geometry import own_pictures, pictures
 from .slices import SliceError, as_labels
 
@@ -133,6 +134,7 @@ def rows_of_each(slices: Iterable[AnnData], stacked: NDArray) -> Iterator[tuple[
 # Several sections in one object.
 
 
+@checked
 def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
     """Split an object by the column that says which section a spot belongs to.
 
@@ -235,6 +237,7 @@ def _own_picture(part: AnnData, name: str) -> None:
         part.uns["spatial"] = {key: part.uns["spatial"][key] for key in own_pictures(part, name)}
 
 
+@checked
 def join_results(adata: AnnData, sections: Mapping[str, AnnData], section_key: str) -> None:
     """Write what was found in the sections of one object back to it.
 

@@ -26,6 +26,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from ..arguments import checked
 from .joined import Joined, find_joined
 from .values import check_matrix, holds_counts, is_numeric, scan
 
@@ -48,6 +49,7 @@ __all__ = [
     "record",
     "remark",
     "sections_fix",
+    "shared_positions",
 ]
 
 LABEL_COLUMNS = (
@@ -57,6 +59,9 @@ LABEL_COLUMNS = (
 )
 """Columns of ``obs`` in which published slices keep their annotation, in order of preference."""
 
+# More than this share of spots on top of each other means several sections, or no positions at all;
+# fewer are cells of which one lies above the other.
+_MOST_SHARED = 0.5
 _TISSUE_COLUMNS = ("intissue", "undertissue", "ontissue", "istissue", "isintissue", "tissue")
 _YES = ("1", "1.0", "true", "yes", "in", "in_tissue", "tissue")
 _NO = ("0", "0.0", "false", "no", "out", "off_tissue", "background")
@@ -84,6 +89,7 @@ class SliceError(ValueError):
         self.problems = problems
 
 
+@checked
 def check_slice(
     adata: AnnData,
     *,
@@ -145,6 +151,7 @@ def check_slice(
         raise SliceError("\n".join([f"{name} cannot be used: {count}.", *lines]), problems)
 
 
+@checked
 def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
     """Find the column of ``obs`` that holds the annotation.
 
@@ -290,6 +297,31 @@ def sections_fix(joined: Joined) -> str:
     )
 
 
+class SharedPositions(NamedTuple):
+    """Spots that lie where another one lies."""
+
+    share: float  # of all spots
+    found: str
+    fix: str
+
+
+def shared_positions(points: np.ndarray, names: np.ndarray, key: str) -> SharedPositions | None:
+    """Describe spots that lie where another one lies, if there are any."""
+    shared = pd.DataFrame(points).duplicated(keep=False).to_numpy()
+    if not shared.any():
+        return None
+    first = shared.argmax()
+    found = (
+        f"{shared.sum():,} of {len(points):,} spots share their position with another "
+        f"(first: {_label(names, first)} at {points[first, 0]:g}, {points[first, 1]:g})."
+    )
+    fix = (
+        "split an object of several sections; else keep one spot per position: "
+        f"`adata = adata[~pd.DataFrame(adata.obsm['{key}']).duplicated().to_numpy()].copy()`."
+    )
+    return SharedPositions(float(shared.mean()), found, fix)
+
+
 def check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
     """Yield what is wrong with the coordinates."""
     slot, names = f'obsm["{key}"]', adata.obs.index
@@ -329,18 +361,9 @@ def check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
         )
         fix = f"`adata = adata[np.isfinite(adata.obsm['{key}']).all(axis=1)].copy()`."
         yield Problem(slot, found, fix)
-    shared = pd.DataFrame(values[finite]).duplicated(keep=False).to_numpy()
-    if shared.any():
-        first = np.flatnonzero(finite)[shared.argmax()]
-        found = (
-            f"{shared.sum():,} of {len(values):,} spots share their position with another "
-            f"(first: {_label(names, first)} at {values[first, 0]:g}, {values[first, 1]:g})."
-        )
-        fix = (
-            "split an object of several sections; else keep one spot per position: "
-            f"`adata = adata[~pd.DataFrame(adata.obsm['{key}']).duplicated().to_numpy()].copy()`."
-        )
-        yield Problem(slot, found, fix)
+    problem = shared_positions(values[finite], np.asarray(names)[finite], key)
+    if problem and problem.share > _MOST_SHARED:
+        yield Problem(slot, problem.found, problem.fix)
 
 
 _VALUE_FIXES = {

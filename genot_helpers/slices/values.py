@@ -18,6 +18,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ..arguments import checked
+
 __all__ = [
     "LARGEST_LOGARITHM",
     "ValueKind",
@@ -51,6 +53,7 @@ _COUNT_NAMES = re.compile(
 _LAST_RESORT = re.compile(r"spliced|matrix", re.IGNORECASE)  # spliced: a part of the counts only
 
 
+@checked
 def holds_counts(adata: AnnData) -> bool:
     """Say whether ``X`` holds counts: whole numbers, none negative.
 
@@ -67,6 +70,7 @@ def holds_counts(adata: AnnData) -> bool:
     )
 
 
+@checked
 def holds_logarithms(adata: AnnData) -> bool:
     """Say whether ``X`` holds logarithms; see :func:`slice_kind`."""
     if adata.X is None or not is_numeric(adata.X):
@@ -105,6 +109,7 @@ def _log_base(adata: AnnData) -> float:
     return float(np.e if base is None else base)
 
 
+@checked
 def undo_logarithm(adata: AnnData) -> None:
     """Turn log(1 + x) in ``X`` back into x, so that no step takes the logarithm a second time.
 

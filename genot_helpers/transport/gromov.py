@@ -38,6 +38,7 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from ..arguments import checked
 from ..slices.geometry import spot_side
 from ..slices.slices import SliceError
 from .solvers import NotConvergedError
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 
+@checked
 def fused_gromov_wasserstein_coupling(
     left_points: ArrayLike,
     right_points: ArrayLike,
@@ -144,6 +146,7 @@ def fused_gromov_wasserstein_coupling(
     return problem.coupling(plan, float(log["fgw_dist"]), begin)
 
 
+@checked
 def partial_fused_gromov_wasserstein_coupling(
     left_points: ArrayLike,
     right_points: ArrayLike,
@@ -233,6 +236,7 @@ class GromovBarycenter(NamedTuple):
     seconds: float
 
 
+@checked
 def fused_gromov_wasserstein_barycenter(
     left_points: ArrayLike,
     right_points: ArrayLike,

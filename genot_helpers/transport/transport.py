@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from ..arguments import checked
 from .solvers import solve_exactly, solve_in_tiles, solve_with_entropy
 from .support import neighbour_support
 
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 
+@checked
 def sparse_coupling(
     left_points: ArrayLike,
     right_points: ArrayLike,
@@ -153,6 +155,7 @@ def sparse_coupling(
     return _as_coupling(support, flow, kind, n_neighbors, begin)
 
 
+@checked
 def entropic_coupling(
     left_points: ArrayLike,
     right_points: ArrayLike,
@@ -289,6 +292,7 @@ class Coupling:
         unmatched = float(self.left_unmatched.sum() + self.right_unmatched.sum())
         return self.cost + 0.5 * self.unmatched_cost * unmatched
 
+    @checked
     def reordered(self, left_order: NDArray, right_order: NDArray) -> Coupling:
         """Return the coupling of the same slices with their spots in another order.
 
@@ -307,6 +311,7 @@ class Coupling:
         )
 
 
+@checked
 def coupling_pairs(coupling: Coupling) -> tuple[NDArray, NDArray, NDArray]:
     """List the pairs of spots that exchange mass.
 
@@ -327,6 +332,7 @@ def coupling_pairs(coupling: Coupling) -> tuple[NDArray, NDArray, NDArray]:
     return left, plan.indices.astype(np.int64), plan.data.copy()
 
 
+@checked
 def barycentric_targets(coupling: Coupling, right_points: ArrayLike) -> NDArray:
     """Return where the mass of each left spot goes on average (barycentric projection).
 
