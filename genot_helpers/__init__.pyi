@@ -65,12 +65,14 @@ from .evaluation import (
     gene_similarity as gene_similarity,
     ghost_layers as ghost_layers,
     judge_genes as judge_genes,
+    majority_domains as majority_domains,
     marker_matches as marker_matches,
     match_domains as match_domains,
     match_domains_by_markers as match_domains_by_markers,
     name_domains_like as name_domains_like,
     nearest_expression as nearest_expression,
     recall_per_domain as recall_per_domain,
+    reliability as reliability,
     rename_domains as rename_domains,
     score_carried as score_carried,
     score_coherence as score_coherence,
@@ -138,6 +140,7 @@ from .plotting import (
 )
 from .preprocessing import (
     joint_components as joint_components,
+    neighbourhood_enrichment as neighbourhood_enrichment,
     normalise as normalise,
     pool_spots as pool_spots,
     preprocess as preprocess,

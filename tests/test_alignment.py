@@ -40,7 +40,7 @@ from genot_helpers.alignment.fit import (
     search_placements,
 )
 from genot_helpers.alignment.transforms import choose_scale
-from genot_helpers.shared_features import ExpressionMap, check_pair, expression_maps
+from genot_helpers.comparable import ExpressionMap, check_pair, expression_maps
 from genot_helpers.simulation import simulate_embryo, simulate_olfactory_bulb
 
 PITCH = 100.0  # µm between Visium spots

@@ -15,8 +15,10 @@ from .carried_scores import (
 )
 from .evaluation import (
     confidence_by_correctness,
+    majority_domains,
     match_domains,
     recall_per_domain,
+    reliability,
     score_coherence,
     score_domains,
 )
@@ -73,12 +75,14 @@ __all__ = [
     "ghost_layers",
     "have_one_vocabulary",
     "judge_genes",
+    "majority_domains",
     "marker_matches",
     "match_domains",
     "match_domains_by_markers",
     "name_domains_like",
     "nearest_expression",
     "recall_per_domain",
+    "reliability",
     "rename_domains",
     "score_carried",
     "score_carried_labels",

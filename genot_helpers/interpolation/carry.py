@@ -27,7 +27,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from ..shared_features import check_pair, shared_space
+from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import plain_matrix
 from ..transport.transport import entropic_coupling, sparse_coupling

@@ -27,10 +27,11 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from ..arguments import checked
-from ..evaluation.evaluation import match_domains
+from ..evaluation.evaluation import majority_domains, match_domains
 from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
 from ..runtime import sq
+from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 
 __all__ = [
@@ -81,8 +82,9 @@ def colour_domains(
     key
         Domain column.
     truth
-        Annotated column to match colours to (greatest overlap, one to one); None, or a column
-        that is missing, gives colours in order.
+        Annotated column to match colours to (greatest overlap, one to one, and only where more than
+        half of a found domain lies in the annotated one; others get colours of their own); None, or
+        a column that is missing, gives colours in order.
 
     Returns
     -------
@@ -99,15 +101,28 @@ def colour_domains(
         complete = adata.obs[key].notna().to_numpy()  # spots without a domain match nothing
         both = ad.AnnData(obs=adata.obs.loc[complete, [truth, key]])
         if both.obs[truth].notna().any():
-            matched = match_domains(both, truth=truth, predicted=key)
+            majority = majority_domains(both, truth=truth, predicted=key)
+            pairs = match_domains(both, truth=truth, predicted=key)
+            matched = {name: one for name, one in pairs.items() if majority[name] == one}
+    annotated = _in_order(annotated)
+    own = _in_order(found) if not annotated else []
     spare = itertools.count(len(annotated))
     colours = {}
     for name in found:
         partner = matched.get(name)
-        number = next(spare) if partner is None else annotated.index(partner)
+        if own:
+            number = own.index(name)
+        else:
+            number = next(spare) if partner is None else annotated.index(partner)
         colours[str(name)] = PALETTE[number % len(PALETTE)]
     adata.uns[f"{key}_colors"] = list(colours.values())
     return colours
+
+
+def _in_order(names: Sequence[object]) -> list[object]:
+    """Put organs into one order, so that each keeps its colour at all stages; leave others."""
+    organs = sorted(EMBRYO.domains)
+    return organs if names and set(names) <= set(organs) else list(names)
 
 
 def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
@@ -329,6 +344,8 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     recall = pd.DataFrame({name: table["recall"] for name, table in tables.items()})
     figure, ax = plt.subplots(figsize=(7.0, 3.4), layout="constrained")
     recall.plot.bar(ax=ax, color=list(PALETTE[: recall.shape[1]]), width=0.8, rot=0)
+    if max(len(str(name)) for name in recall.index) > 6:  # long names would lie over each other
+        plt.setp(ax.get_xticklabels(), rotation=40, ha="right")
     ax.set(xlabel="annotated domain", ylabel="recall", ylim=(0, 1))
     ax.set_title("Share of each annotated domain that was found")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -5,6 +5,7 @@ from .genes import select_by_gaussian_process, select_by_moran, select_highly_va
 from .graph import (
     grid_graph,
     nearest_neighbour_graph,
+    neighbourhood_enrichment,
     row_normalised,
     smooth,
     spatial_graph,
@@ -18,6 +19,7 @@ __all__ = [
     "grid_graph",
     "joint_components",
     "nearest_neighbour_graph",
+    "neighbourhood_enrichment",
     "normalise",
     "pool_spots",
     "preprocess",
