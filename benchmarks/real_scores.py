@@ -5,7 +5,9 @@ Options: --slices ...   --seeds 3
 Runs the lesson of a notebook headless once per slice and seed, and writes its scores into
 benchmarks/results/real_<number>.json, which the notebook itself shows beside what it has just
 scored: `gh.real_scores("03")`. To add a notebook, name below what to run and which metrics to keep.
-(Notebooks 01 and 02 have the scores of bench_domains.py, with its option --keep.)
+(Notebooks 01 and 02 have the scores of bench_domains.py, with its option --keep; so have domains of
+notebook 09: --slices merfish_4 merfish_9 merfish_14 --keep 09, with --methods composition and
+--together, and with --methods baseline.)
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
             **{"cells": "seqfish_mouse_embryo2_z5", "allow_reflection": False},
         },
     },
+    "09": {"merfish_9 from 4 and 14": {"data_source": "local"}},
 }
 GENERATED = {
     **{"generated": "genot.{}", "copy of left": "copy_left.{}", "copy of right": "copy_right.{}"},
@@ -91,19 +94,20 @@ METHODS: dict[str, dict[str, str]] = {
         **{"no correction": "none_{}", "centred": "centre_{}", "anchors": "anchors_{}"},
         **{"baseline, anchors": "baseline_{}"},
     },
-    **{"06": GENERATED, "07": GENERATED},
     "08": {
         **{"chosen on the tuning genes": "genot.{}", "expression alone": "expression.{}"},
         **{"OT, place, blurred": "place.{}", "nearest bin": "nearest.{}"},
         **{"mean of the domain": "domain_mean.{}", "wrong gene": "wrong_gene.{}"},
         **{"shuffled": "floor.{}", "other half": "ceiling.{}"},
     },
+    **dict.fromkeys(("06", "07", "09"), GENERATED),
 }
 SCORES: dict[str, tuple[str, ...]] = {
     **{"00": ("ari", "pas"), "03": ("chaos", "pas")},
     **{"04": ("ari", "map"), "05": ("ari", "jump", "cut_agreement")},
     **dict.fromkeys(("06", "07"), ("map", "knn", "ari", "c2st")),
-    "08": ("map", "ssim", "rmse", "js"),
+    **{"08": ("map", "ssim", "rmse", "js")},
+    **{"09": ("map", "knn", "variance", "c2st")},  # ari: of its domains, by bench_domains.py
 }
 
 

@@ -131,6 +131,7 @@ from .plotting import (
     plot_series as plot_series,
     plot_side_by_side as plot_side_by_side,
     plot_sources as plot_sources,
+    plot_stripes as plot_stripes,
     plot_survival as plot_survival,
     plot_trend as plot_trend,
     plot_warp as plot_warp,
@@ -139,6 +140,7 @@ from .plotting import (
     write_page as write_page,
 )
 from .preprocessing import (
+    correct_stripes as correct_stripes,
     joint_components as joint_components,
     neighbourhood_enrichment as neighbourhood_enrichment,
     normalise as normalise,

@@ -390,3 +390,17 @@ def test_an_organ_keeps_its_colour_at_all_stages():
     assert first["Brain"] == second["Brain"]
     assert first["Somite"] == second["Somite"]
     assert len(set(second.values())) == 5
+
+
+def test_a_note_is_drawn_and_stays_in_the_figure(tmp_path):
+    figure, _ = plt.subplots()
+    save_figure(figure, tmp_path / "without.png")
+    assert not figure.texts
+    save_figure(figure, tmp_path / "with.png", note="simulated tissue")
+    assert [text.get_text() for text in figure.texts] == ["simulated tissue"]
+    plt.close(figure)
+    with (
+        Image.open(tmp_path / "with.png") as noted,
+        Image.open(tmp_path / "without.png") as bare,
+    ):
+        assert noted.height > bare.height

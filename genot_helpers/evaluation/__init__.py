@@ -42,6 +42,7 @@ from .matching import (
 )
 from .measures import CutAgreement, cut_agreement, cut_offset, cut_strip
 from .reading_scores import (
+    above_ceiling,
     beside_rivals,
     flat_scores,
     gap_closed,
@@ -54,6 +55,7 @@ from .type_scores import ghost_layers
 __all__ = [
     "CarriedMaps",
     "CutAgreement",
+    "above_ceiling",
     "agreement_in_place",
     "baseline_slices",
     "beside_rivals",

@@ -21,6 +21,7 @@ from .plotting import (
     plot_loss,
     plot_recall,
     plot_side_by_side,
+    plot_stripes,
     save_figure,
 )
 from .score_plots import (
@@ -69,6 +70,7 @@ __all__ = [
     "plot_series",
     "plot_side_by_side",
     "plot_sources",
+    "plot_stripes",
     "plot_survival",
     "plot_trend",
     "plot_warp",
