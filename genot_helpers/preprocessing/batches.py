@@ -310,8 +310,8 @@ def correct_stripes(
     .. math:: a_r = \frac{\sum_c N_{rc}}{\sum_c b_c\, m_{rc}}, \qquad
               b_c = \frac{\sum_r N_{rc}}{\sum_r a_r\, m_{rc}},
 
-    and both steps alternate. Changes over more than a few ``width`` are taken out of the factors, go
-    into m and stay: they may be tissue.
+    and both steps alternate. Changes over more than a few ``width`` are taken out of the factors,
+    go into m and stay: they may be tissue.
 
     Parameters
     ----------
