@@ -432,7 +432,7 @@ class KernelWatch:
 
         class WatchedKernelManager(AsyncKernelManager):
             async def start_kernel(self, **options: Any) -> None:
-                if self.ipykernel:  # it warns of its own connection within this computer, every time
+                if self.ipykernel:  # else it warns of its own local connection, every time
                     given = options.get("extra_arguments", [])
                     options["extra_arguments"] = [*given, "--log-level=ERROR"]
                 await super().start_kernel(**options)
