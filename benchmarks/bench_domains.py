@@ -45,6 +45,7 @@ def osmfish() -> ad.AnnData:
 def prepared(names: list[str], seed: int = 0):
     """Load slices and take them to joint components and graphs, as notebook 01 does."""
     own = {"osmfish": osmfish, "simulated": lambda: simulated(seed)}
+    own |= {name: lambda name=name: fly(name[4:]) for name in names if name.startswith("fly")}
     others = [name for name in names if name not in own]
     slices = dict(gh.load_slices(others, data_source="local")) if others else {}
     slices |= {name: read() for name, read in own.items() if name in names}
@@ -56,6 +57,13 @@ def prepared(names: list[str], seed: int = 0):
 def simulated(seed: int) -> ad.AnnData:
     """Simulate the cortex that stands in for 151673 where there is no data."""
     return gh.load_slice("151673", data_source="demo", seed=seed)
+
+
+def fly(section: str) -> ad.AnnData:
+    """Read a section of a fly embryo, Stereo-seq ("fly S01"), with its annotated tissues."""
+    folder = Path(os.environ["GENOT_DATA_DIR"]) / "stereoseq_drosophila"
+    path = next(folder.glob(f"*{section}.h5ad"))
+    return gh.load_slice(section, data_source=str(path), label_key="annotation")
 
 
 def found_by(slices, method: str, n_domains: int, seed: int):

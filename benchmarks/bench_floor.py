@@ -102,9 +102,9 @@ def reweighted(pool: ad.AnnData, seen: ad.AnnData, rng: np.random.Generator) -> 
 def placed(pool: ad.AnnData, seen: ad.AnnData, n_left: int, seed: int) -> ad.AnnData:
     """Let the search place spots where ``seen`` has its own, given what it expects itself."""
     from genot_helpers import spot_spacing
+    from genot_helpers.comparable import expression_states, shared_space
     from genot_helpers.interpolation.local_means import local_weights
     from genot_helpers.interpolation.placement import autocorrelation, place_spots
-    from genot_helpers.shared_features import expression_states, shared_space
 
     space = shared_space(pool, seen)
     states = expression_states(np.vstack([space.left, space.right]), seed=seed)

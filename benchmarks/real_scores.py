@@ -1,11 +1,13 @@
-"""What notebooks score on measured tissue, and on simulated tissue, over several seeds.
+"""What notebooks score on measured tissue, over several seeds.
 
-Needs the real slices: GENOT_DATA_DIR=<folder> python benchmarks/real_scores.py 02
-Options: --slices fly_S01 ...   --seeds 3
+Needs the real slices: GENOT_DATA_DIR=<folder> python benchmarks/real_scores.py 03
+Options: --slices ...   --seeds 3
 Runs the lesson of a notebook headless once per slice and seed, and writes its scores into
 benchmarks/results/real_<number>.json, which the notebook itself shows beside what it has just
-scored: `gh.real_scores("02")`. To add a notebook, name below what to run and which metrics to keep.
-(Notebook 01 has the scores of bench_domains.py, which does the same: bench_domains.py --keep 01.)
+scored: `gh.real_scores("03")`. To add a notebook, name below what to run and which metrics to keep.
+(Notebooks 01 and 02 have the scores of bench_domains.py, with its option --keep; so have domains of
+notebook 09: --slices merfish_4 merfish_9 merfish_14 --keep 09, with --methods composition and
+--together, and with --methods baseline.)
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from scipy.sparse import csr_matrix
 import genot_helpers as gh
 from genot_runner import run_notebook
 
+BEADS = "slideseq_cerebellum/slideseqV1_cerebellum_Puck_180819_11_10000beads.h5ad"
 FOLDER = Path(__file__).resolve().parent / "results"
 DOMAINS = {"baseline": "baseline_{}", "closed form": "{}"}
 FLY = "stereoseq_drosophila/"
@@ -37,6 +40,13 @@ DEMO = {"data_source": "demo"}
 # Notebook → slice → parameters. A source with a slash is a file below the folder of real slices.
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "00": {"simulated": DEMO, "200 spots of 151673": {"data_source": "local", "section": "151673"}},
+    "03": {
+        "hippocampus, Slide-seqV2": {
+            "data_source": "slideseqv2_hippocampus_window/slideseqV2_vesalius_1052beads.h5ad",
+            "quick": True,
+        },
+        "cerebellum, Slide-seq": {"data_source": BEADS, "quick": True},
+    },
     "04": {
         "simulated": DEMO,
         "olfactory bulb, molecules dealt in two": {
@@ -59,6 +69,13 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
             **{role: f"drosophila_stereoseq_E14-16h_{s}" for role, s in STAGES.items()},
         },
     },
+    "08": {
+        "seqFISH embryo 2, z2 to z5": {
+            **{"data_source": "seqfish_embryo/", "bins": "seqfish_mouse_embryo2_z2"},
+            **{"cells": "seqfish_mouse_embryo2_z5", "allow_reflection": False},
+        },
+    },
+    "09": {"merfish_9 from 4 and 14": {"data_source": "local"}},
 }
 GENERATED = {
     **{"generated": "genot.{}", "copy of left": "copy_left.{}", "copy of right": "copy_right.{}"},
@@ -67,6 +84,7 @@ GENERATED = {
 # Notebook → name of a method → its metric; {} stands for the score.
 METHODS: dict[str, dict[str, str]] = {
     **{"00": {"not averaged": "baseline_{}", "once": "{}"}},
+    "03": {**DOMAINS, "beads alone": "beads_{}", "chosen model": "chosen_{}"},
     "04": {
         **{"closed form": "{}", "baseline": "baseline_{}", "transport": "transport.{}"},
         **{"nearest": "nearest.{}", "mean of 12": "mean_of_12.{}"},
@@ -76,12 +94,20 @@ METHODS: dict[str, dict[str, str]] = {
         **{"no correction": "none_{}", "centred": "centre_{}", "anchors": "anchors_{}"},
         **{"baseline, anchors": "baseline_{}"},
     },
-    **{"06": GENERATED, "07": GENERATED},
+    "08": {
+        **{"chosen on the tuning genes": "genot.{}", "expression alone": "expression.{}"},
+        **{"OT, place, blurred": "place.{}", "nearest bin": "nearest.{}"},
+        **{"mean of the domain": "domain_mean.{}", "wrong gene": "wrong_gene.{}"},
+        **{"shuffled": "floor.{}", "other half": "ceiling.{}"},
+    },
+    **dict.fromkeys(("06", "07", "09"), GENERATED),
 }
 SCORES: dict[str, tuple[str, ...]] = {
-    **{"00": ("ari", "pas")},
+    **{"00": ("ari", "pas"), "03": ("chaos", "pas")},
     **{"04": ("ari", "map"), "05": ("ari", "jump", "cut_agreement")},
     **dict.fromkeys(("06", "07"), ("map", "knn", "ari", "c2st")),
+    **{"08": ("map", "ssim", "rmse", "js")},
+    **{"09": ("map", "knn", "variance", "c2st")},  # ari: of its domains, by bench_domains.py
 }
 
 

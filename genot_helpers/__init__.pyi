@@ -65,12 +65,14 @@ from .evaluation import (
     gene_similarity as gene_similarity,
     ghost_layers as ghost_layers,
     judge_genes as judge_genes,
+    majority_domains as majority_domains,
     marker_matches as marker_matches,
     match_domains as match_domains,
     match_domains_by_markers as match_domains_by_markers,
     name_domains_like as name_domains_like,
     nearest_expression as nearest_expression,
     recall_per_domain as recall_per_domain,
+    reliability as reliability,
     rename_domains as rename_domains,
     score_carried as score_carried,
     score_coherence as score_coherence,
@@ -129,6 +131,7 @@ from .plotting import (
     plot_series as plot_series,
     plot_side_by_side as plot_side_by_side,
     plot_sources as plot_sources,
+    plot_stripes as plot_stripes,
     plot_survival as plot_survival,
     plot_trend as plot_trend,
     plot_warp as plot_warp,
@@ -137,7 +140,9 @@ from .plotting import (
     write_page as write_page,
 )
 from .preprocessing import (
+    correct_stripes as correct_stripes,
     joint_components as joint_components,
+    neighbourhood_enrichment as neighbourhood_enrichment,
     normalise as normalise,
     pool_spots as pool_spots,
     preprocess as preprocess,
@@ -172,6 +177,12 @@ from .slices import (
     spot_side as spot_side,
     spot_spacing as spot_spacing,
     undo_logarithm as undo_logarithm,
+)
+from .survey import (
+    describe_domains as describe_domains,
+    place_slices as place_slices,
+    slice_roles as slice_roles,
+    write_survey as write_survey,
 )
 from .transport import (
     Coupling as Coupling,

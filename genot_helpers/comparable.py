@@ -8,27 +8,49 @@ generated slice, lacks the mark that :func:`genot_helpers.slices.holds_logarithm
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import anndata as ad
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
+from scipy.spatial import cKDTree
+from sklearn.cluster import KMeans
 
-from .shared_features import column_moments, shared_genes
-from .slices.slices import SliceError, as_labels
-from .slices.values import is_numeric, scan, value_kind
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
+from .preprocessing.genes import select_highly_variable
+from .preprocessing.preprocessing import joint_components, normalise
+from .slices.features import control_names, gene_problem
+from .slices.geometry import spot_spacing
+from .slices.slices import Problem, SliceError, as_labels, check_slice
+from .slices.values import (
+    ValueKind,
+    holds_logarithms,
+    is_numeric,
+    plain_matrix,
+    scan,
+    slice_kind,
+    value_kind,
+)
 
 __all__ = [
+    "ExpressionMap",
     "LogProfiles",
+    "SharedSpace",
     "check_overlap",
+    "check_pair",
+    "column_moments",
     "comparable_places",
     "coordinates",
+    "expression_maps",
+    "expression_states",
     "label_codes",
     "log_profiles",
+    "shared_genes",
+    "shared_space",
     "sparse_log_profiles",
 ]
 
@@ -203,3 +225,307 @@ def _describe(matrix: Any, name: str, *, negative: bool = False) -> tuple[str, f
     if not bad["fractions"]:
         return "counts", largest
     return value_kind(matrix).kind, largest
+
+
+# -------------------------------------------------------------------------------------------------
+# Two slices, ready to be compared: checked together, and given features that both share.
+#
+# - :func:`check_pair`: one error that lists what keeps two slices from being compared.
+# - :func:`expression_maps`: features for the alignment, on a few thousand places; a larger slice is
+#   pooled to square bins, so that time and memory do not grow with it. Features are the joint
+#   components, centred in each slice, because a shift of a whole slice is a batch effect, and
+#   averaged over a few neighbours.
+# - :func:`shared_space`: components for everything between two slices; all genes have the same
+#   variance, and the mean squared length of a spot is 1. :func:`expression_states` sorts its spots
+#   into states.
+#
+# Nothing here writes to a slice.
+
+_N_GENES = 300
+_N_COMPONENTS = 20
+_SAME_SCALE = 1.2  # totals that every spot was scaled to differ by more: another scale
+
+
+def column_moments(values: sparse.csr_matrix) -> tuple[NDArray, NDArray]:
+    """Mean and variance of each column of a sparse matrix."""
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    return mean, np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
+
+
+def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
+    """Return the genes that all slices have, in the order of the last, without control probes."""
+    names = [adata.var_names for adata in slices.values()]
+    for name, genes in zip(slices, names, strict=True):
+        if not genes.is_unique:
+            raise SliceError(f"The {name} slice has genes twice: `adata.var_names_make_unique()`.")
+    shared = names[-1]
+    shared = shared[~control_names(shared)]
+    for genes in names[:-1]:
+        shared = shared[shared.isin(genes)]
+    if not len(shared):
+        first = "; ".join(
+            f"{name}: {', '.join(g[:3])}" for name, g in zip(slices, names, strict=True)
+        )
+        raise SliceError(
+            f"The slices have no gene in common (first genes: {first}). Use the same kind of gene "
+            "name, symbols or identifiers, in all of them."
+        )
+    return shared
+
+
+def check_pair(
+    left: ad.AnnData, right: ad.AnnData, *, spatial_key: str = "spatial", min_spots: int = 20
+) -> None:
+    """Raise one error that lists what keeps two slices from being compared."""
+    # Genes and spots without any count are accepted: cutting out a part of a slice makes them.
+    problems = []
+    for name, adata in (("left", left), ("right", right)):
+        try:
+            check_slice(adata, name=name, spatial_key=spatial_key, min_spots=min_spots)
+        except SliceError as error:
+            found = [p for p in error.problems if not (p.slot == "X" and "are empty" in p.found)]
+            problems += [Problem(f"{name} {p.slot}", p.found, p.fix) for p in found]
+    problems = problems or _mismatches(left, right)
+    if problems:
+        lines = [f"- {problem.slot}: {problem.found}\n  Fix: {problem.fix}" for problem in problems]
+        raise SliceError("\n".join(["the slices cannot be compared.", *lines]), tuple(problems))
+
+
+def _mismatches(left: ad.AnnData, right: ad.AnnData) -> list[Problem]:
+    """List what differs between two slices that have each passed the check."""
+    problems = []
+    genes = gene_problem(left, right, ("left", "right"))
+    if genes is not None:
+        problems.append(Problem("var_names", *genes))
+    kinds = [slice_kind(adata) for adata in (left, right)]
+    if not _same_kind(*kinds):
+        found = f"different normalisation: left {kinds[0]} and right {kinds[1]}."
+        fix = "give the same kind in both, counts where there are any: `X = layers['counts']`."
+        problems.append(Problem("X", found, fix))
+    return problems
+
+
+def _same_kind(left: ValueKind, right: ValueKind) -> bool:
+    """Say whether values of two slices can be put into one matrix.
+
+    Counts of another depth can; values scaled to another total, or logarithms to another base,
+    cannot.
+    """
+    if left.kind != right.kind:
+        return False
+    pairs = ((left.total, right.total), (left.base, right.base))
+    return not any(abs(np.log(a / b)) > np.log(_SAME_SCALE) for a, b in pairs if a > 0 and b > 0)
+
+
+def expression_maps(
+    left: ad.AnnData,
+    right: ad.AnnData,
+    *,
+    use_rep: str | None = "X_pca",
+    spatial_key: str = "spatial",
+    max_spots: int = 6000,
+    n_neighbors: int = 12,
+) -> tuple[ExpressionMap, ExpressionMap]:
+    """Give two slices that passed :func:`check_pair` features of joint total variance 1."""
+    # ``"X_pca"`` is used only where both slices carry the record of one and the same analysis:
+    # components computed slice by slice cannot be compared. Otherwise, or with None, joint
+    # components of the 300 shared genes that vary most are computed here.
+    slices = (left, right)
+    points = [np.asarray(adata.obsm[spatial_key], dtype=float) for adata in slices]
+    pools = [_pool(position, max_spots) for position in points]
+    places = [pool @ position for pool, position in zip(pools, points, strict=True)]
+    if _has_joint_embedding(left, right, use_rep):
+        features = [
+            pool @ np.asarray(adata.obsm[use_rep], dtype=float)
+            for pool, adata in zip(pools, slices, strict=True)
+        ]
+    else:
+        features = _components(slices, pools)
+    maps = [
+        ExpressionMap(place, values, spot_spacing(place)).smoothed(n_neighbors)
+        for place, values in zip(places, features, strict=True)
+    ]
+    centred = [one.features - one.features.mean(axis=0) for one in maps]
+    variance = np.mean([(values**2).sum(axis=1).mean() for values in centred])
+    if not variance > 0:
+        raise SliceError("no expression varies in space: there is nothing to align the slices by.")
+    left_map, right_map = (
+        one._replace(features=values / np.sqrt(variance))
+        for one, values in zip(maps, centred, strict=True)
+    )
+    return left_map, right_map
+
+
+class ExpressionMap(NamedTuple):
+    """The expression of a slice at places: its spots, or bins of spots."""
+
+    points: np.ndarray  # (n, 2) float64, in the unit of the slice
+    features: np.ndarray  # (n, d) float64, smoothed components with mean 0 in the slice
+    spacing: float  # typical distance of neighbouring places, see spot_spacing
+
+    def sample(self, n: int) -> ExpressionMap:
+        """Return at most ``n`` of the places, always the same; ``spacing`` stays that of all."""
+        if len(self.points) <= n:
+            return self
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self.points))[:n])
+        return self._replace(points=self.points[chosen], features=self.features[chosen])
+
+    def smoothed(self, n_neighbors: int) -> ExpressionMap:
+        """Return the map with the mean over each place and its nearest ones as features."""
+        k = min(n_neighbors + 1, len(self.points))
+        neighbors = cKDTree(self.points).query(self.points, k=k)[1].reshape(len(self.points), k)
+        total = np.zeros_like(self.features)
+        for column in neighbors.T:  # one neighbour at a time: no (n, k, d) array
+            total += self.features[column]
+        return self._replace(features=total / k)
+
+    def coarser(self, n: int) -> ExpressionMap:
+        """Return a map of at most ``n`` of the places, with the spacing that these have."""
+        fewer = self.sample(n)
+        return fewer if fewer is self else fewer._replace(spacing=spot_spacing(fewer.points))
+
+
+def _pool(points: np.ndarray, max_spots: int) -> sparse.csr_matrix:
+    """Return (places, spots), rows sum to 1: means over square bins, or the spots themselves."""
+    # Places are sorted: nothing depends on the order of the spots, not even ties between
+    # neighbours.
+    n_spots = len(points)
+    if n_spots <= max_spots:
+        return sparse.identity(n_spots, format="csr")[np.lexsort(points.T)]
+    size = spot_spacing(points) * np.sqrt(n_spots / max_spots)  # area of a bin: so many spots
+    cells = np.floor((points - points.min(axis=0)) / size).astype(np.int64)
+    bins = pd.factorize(cells[:, 0] * (cells[:, 1].max() + 1) + cells[:, 1], sort=True)[0]
+    member = sparse.csr_matrix((np.ones(n_spots), (bins, np.arange(n_spots))))
+    return sparse.csr_matrix(sparse.diags(1.0 / np.bincount(bins)) @ member)
+
+
+def _has_joint_embedding(left: ad.AnnData, right: ad.AnnData, use_rep: str | None) -> bool:
+    """Say whether the slices have a joint embedding; raise where one was asked for by name."""
+    if use_rep is None:
+        return False
+    present = [use_rep in adata.obsm for adata in (left, right)]
+    if use_rep == "X_pca":
+        records = [adata.uns.get("genot", {}).get("X_pca", {}) for adata in (left, right)]
+        ratios = [np.asarray(record.get("variance_ratio", np.nan)) for record in records]
+        return all(present) and np.array_equal(*ratios)
+    if not all(present):
+        raise SliceError(
+            f"obsm[{use_rep!r}] is missing in {'right' if present[0] else 'left'}: embed both "
+            "slices together, or pass use_rep=None to compute joint components from X."
+        )
+    found = [np.asarray(adata.obsm[use_rep]) for adata in (left, right)]
+    if found[0].ndim != 2 or found[0].shape[1:] != found[1].shape[1:]:
+        raise SliceError(
+            f"obsm[{use_rep!r}] has shape {found[0].shape} in left and {found[1].shape} in right: "
+            "an embedding that both share has as many columns in both."
+        )
+    if not all(np.isfinite(values).all() for values in found):
+        raise SliceError(f"obsm[{use_rep!r}] holds NaN or infinite values.")
+    return True
+
+
+def _components(slices, pools) -> list[np.ndarray]:
+    """Compute joint components of the genes that vary most, on copies of what is needed."""
+    shared = shared_genes({"right": slices[1], "left": slices[0]})
+    copies = []
+    for adata, pool in zip(slices, pools, strict=True):
+        columns = adata.var_names.get_indexer(shared)
+        values = sparse.csr_matrix(plain_matrix(adata.X), dtype=np.float32)[:, columns]
+        copies.append(ad.AnnData(sparse.csr_matrix(pool.astype(np.float32) @ values)))
+        copies[-1].var_names = shared
+    if holds_logarithms(slices[0]):
+        for copy in copies:
+            copy.layers["log1p"] = copy.X
+    else:
+        with warnings.catch_warnings():  # such a spot keeps its zeros
+            warnings.filterwarnings("ignore", message="Some cells have zero counts")
+            normalise(copies)
+    variance = sum(column_moments(copy.layers["log1p"])[1] for copy in copies)
+    chosen = np.zeros(len(shared), dtype=bool)
+    chosen[np.argsort(-variance, kind="stable")[:_N_GENES]] = True
+    for copy in copies:
+        copy.var["genot_selected"] = chosen
+    n_spots = sum(copy.n_obs for copy in copies)
+    joint_components(copies, n_components=min(_N_COMPONENTS, int(chosen.sum()), n_spots))
+    return [copy.obsm["X_pca"].astype(float) for copy in copies]
+
+
+# -------------------------------------------------------------------------------------------------
+# Components of expression that mean the same in two slices: log expression of the shared genes,
+# centred in each slice, every gene with the same variance, then joint principal components.
+
+_BLOCK_SPOTS = 4096  # spots made dense at a time
+
+
+class SharedSpace(NamedTuple):
+    """Two slices in the same coordinates of expression."""
+
+    left: NDArray[np.float32]  # (n, d) components, the largest first
+    right: NDArray[np.float32]  # (m, d)
+    genes: pd.Index  # genes that were used
+
+
+def shared_space(
+    left: AnnData, right: AnnData, *, n_components: int = 60, n_genes: int = 1000
+) -> SharedSpace:
+    """Compute components of two slices from counts, other non-negative values, or logarithms."""
+    genes = shared_genes({"right": right, "left": left})
+    plain = [
+        AnnData(sparse.csr_matrix(plain_matrix(a[:, genes].X)), var=pd.DataFrame(index=genes))
+        for a in (left, right)
+    ]
+    if holds_logarithms(left):
+        for slice_ in plain:
+            slice_.layers["log1p"] = slice_.X
+    else:
+        normalise(plain)
+    if len(genes) > n_genes:
+        for slice_ in plain:
+            select_highly_variable(slice_, n_genes=n_genes)
+        chosen = np.any([a.var["genot_selected"] for a in plain], axis=0)
+        plain = [a[:, chosen] for a in plain]
+    values = [sparse.csr_matrix(a.layers["log1p"], dtype=np.float32) for a in plain]
+    used = plain[0].var_names
+    return SharedSpace(*_weighted_components(values, min(n_components, len(used))), used)
+
+
+def _weighted_components(values: list[sparse.csr_matrix], d: int) -> list[NDArray[np.float32]]:
+    """Principal components of both, each centred, genes of equal variance."""
+    means = [np.asarray(v.mean(axis=0)).ravel() for v in values]
+    covariance = sum(_scatter(v, m) for v, m in zip(values, means, strict=True))
+    covariance /= sum(v.shape[0] for v in values)
+    deviation = np.sqrt(np.diag(covariance))
+    varies = deviation > 1e-4 * np.abs(np.mean(means, axis=0))  # less is rounding
+    if not varies.any():
+        raise SliceError("X: no shared gene varies between spots, so nothing tells places apart.")
+    scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
+    size, directions = np.linalg.eigh(covariance * scale * scale[:, None])
+    directions = directions[:, ::-1][:, :d]
+    # An eigenvector's sign is arbitrary: the largest entry is made positive.
+    largest = np.abs(directions).argmax(axis=0)
+    directions = directions * np.sign(directions[largest, np.arange(d)])
+    loading = (directions * scale[:, None] / np.sqrt(size[::-1][:d].sum())).astype(np.float32)
+    return [v @ loading - (m @ loading) for v, m in zip(values, means, strict=True)]
+
+
+def _scatter(values: sparse.csr_matrix, mean: NDArray) -> NDArray[np.float64]:
+    """Sum over spots of the outer product of what is left after the mean."""
+    total = np.zeros((values.shape[1],) * 2)
+    for begin in range(0, values.shape[0], _BLOCK_SPOTS):
+        block = values[begin : begin + _BLOCK_SPOTS].toarray() - mean
+        total += block.T @ block
+    return total
+
+
+def expression_states(
+    embedding: NDArray, n_states: int = 20, *, seed: int = 0
+) -> NDArray[np.float32]:
+    """Sort spots into unnamed states of expression (cell types, say): (n, n_states) float32."""
+    # 1 for the state of a spot, else 0; centred, with mean squared length 4, so that the mixture of
+    # states counts twice as much as the components.
+    chosen = np.random.default_rng(seed).permutation(len(embedding))[:20_000]
+    n_states = min(n_states, len(embedding) // 10 + 1)
+    model = KMeans(n_states, n_init=1, random_state=seed).fit(embedding[np.sort(chosen)])
+    states = np.eye(n_states, dtype=np.float32)[model.predict(embedding)]
+    states -= states.mean(axis=0)
+    return 2.0 * states / np.sqrt(np.maximum((states**2).sum(axis=1).mean(), 1e-12))

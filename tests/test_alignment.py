@@ -11,6 +11,7 @@ from hypothesis import Phase, given, settings, strategies as st
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+import genot_helpers as gh
 from genot_helpers import (
     Alignment,
     AlignmentError,
@@ -40,7 +41,7 @@ from genot_helpers.alignment.fit import (
     search_placements,
 )
 from genot_helpers.alignment.transforms import choose_scale
-from genot_helpers.shared_features import ExpressionMap, check_pair, expression_maps
+from genot_helpers.comparable import ExpressionMap, check_pair, expression_maps
 from genot_helpers.simulation import simulate_embryo, simulate_olfactory_bulb
 
 PITCH = 100.0  # µm between Visium spots
@@ -558,3 +559,14 @@ def test_measured_hypothalamus(real_data_dir):
     assert abs(direct.angle_degrees) < 3  # they were aligned, roughly, when published
     off = steps.apply(fourteen.obsm["spatial"]) - direct.apply(fourteen.obsm["spatial"])
     assert np.linalg.norm(off, axis=1).max() < 60  # µm, over 1.8 mm
+
+
+def test_a_mirrored_section_is_named_where_the_other_side_hardly_overlaps():
+    """A good agreement on a small overlap is no reason to keep silent about the mirror image."""
+    slices = gh.load_slices(["151673", "151675"], data_source="demo")
+    left, right = slices.values()
+    right.obsm["spatial"] = right.obsm["spatial"] * [-1.0, 1.0]
+    alignment = align(left, right, on_poor="return")
+    assert any("better mirrored" in problem for problem in alignment.problems)
+    assert "nan" not in alignment.summary()
+    assert not any("nan" in problem for problem in alignment.problems)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import genot_helpers as gh
 from genot_helpers import SliceError, preprocess
 from genot_helpers.preprocessing import anchor_slices, centre_slices, slice_mixing, slice_share
 
@@ -133,3 +134,66 @@ def test_what_is_missing_is_named(shifted):
 
 def _with_embedding(values: np.ndarray) -> ad.AnnData:
     return ad.AnnData(sparse.csr_matrix((len(values), 1)), obsm={"X_pca": values})
+
+
+def _bins(side: int, smooth: bool, sd: float, seed: int = 0):
+    """Bins of Poisson counts with known stripes; also the true factors, geometric mean 1."""
+    rng = np.random.default_rng(seed)
+    row, column = np.divmod(np.arange(side**2), side)
+    factors = np.exp(sd * rng.normal(size=(2, side)))
+    mean = 20 * (1 + 0.5 * np.sin(row / side * 3) * np.cos(column / side * 2) * smooth)
+    truth = factors[0, row] * factors[1, column]
+    counts = rng.poisson((mean * truth)[:, None] * np.array([0.2, 0.5, 0.3]))
+    bins = ad.AnnData(sparse.csr_matrix(counts.astype(np.float32)))
+    bins.obs["array_row"], bins.obs["array_col"] = row + 3, column
+    bins.obsm["spatial"] = np.column_stack([column, row]).astype(float)
+    return bins, truth / np.exp(np.log(truth).mean())
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_stripes_are_found_as_they_were_made_and_divided_out(smooth: bool) -> None:
+    bins, truth = _bins(60, smooth, 0.25)
+    stripes = gh.correct_stripes(bins)
+    found = np.log(bins.obs["destriped_factor"])
+    assert np.corrcoef(found, np.log(truth))[0, 1] > 0.93
+    assert stripes.after < 0.25 * stripes.before
+    assert list(stripes.rows.index[:2]) == [3, 4]
+    expected = bins.X.toarray() / bins.obs["destriped_factor"].to_numpy()[:, None]
+    np.testing.assert_allclose(bins.layers["destriped"].toarray(), expected, rtol=1e-5)
+    assert (bins.X.data % 1 == 0).all()  # X stays
+
+
+def test_without_stripes_hardly_anything_is_changed() -> None:
+    bins, _ = _bins(60, True, 0.0)
+    assert gh.correct_stripes(bins).before < 0.05
+    assert bins.obs["destriped_factor"].between(0.8, 1.25).all()
+
+
+def test_stripes_do_not_depend_on_the_order_of_bins_and_need_not_see_all_of_them() -> None:
+    bins, truth = _bins(50, True, 0.25)
+    rng = np.random.default_rng(1)
+    kept = rng.permutation(bins.n_obs)[:2000]
+    part = bins[kept].copy()
+    gh.correct_stripes(part)
+    assert np.corrcoef(np.log(part.obs["destriped_factor"]), np.log(truth[kept]))[0, 1] > 0.9
+    again = part[::-1].copy()
+    gh.correct_stripes(again)
+    factors = part.obs["destriped_factor"], again.obs["destriped_factor"]
+    np.testing.assert_allclose(factors[0], factors[1][part.obs_names], rtol=1e-9)
+
+
+def test_what_is_no_grid_of_bins_is_refused() -> None:
+    bins, _ = _bins(20, False, 0.1)
+    with pytest.raises(ValueError, match="width"):
+        gh.correct_stripes(bins, width=0)
+    with pytest.raises(SliceError, match=r"obs\['nowhere'\] is missing"):
+        gh.correct_stripes(bins, row_key="nowhere")
+    bins.obs["array_row"] = bins.obs["array_row"] * 1000
+    with pytest.raises(SliceError, match="no grid of bins"):
+        gh.correct_stripes(bins)
+    bins.obs["array_row"] = 0
+    with pytest.raises(SliceError, match="Two bins share a place"):
+        gh.correct_stripes(bins)
+    bins.obs["array_row"] = bins.obsm["spatial"][:, 1] + 0.5
+    with pytest.raises(SliceError, match="whole numbers"):
+        gh.correct_stripes(bins)

@@ -9,6 +9,7 @@ from conftest import plant_slice
 from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
+import genot_helpers as gh
 from genot_helpers import (
     SliceError,
     carry_expression,
@@ -214,3 +215,15 @@ def test_bad_input_is_refused(pair, make_slice):
         score_transfer({"shuffled": source}, target)
     with pytest.raises(ValueError, match="or more"):
         score_transfer({"a": source}, target, n_repeats=0)
+
+
+def test_zeros_that_counting_explains_are_those_of_drawn_molecules():
+    rng = np.random.default_rng(0)
+    totals = rng.lognormal(sigma=0.5, size=4000)
+    means = np.array([0.05, 0.5, 2.0])
+    drawn = rng.poisson(np.outer(totals / totals.mean(), means))
+    expected = gh.evaluation.zeros_by_counting(means, totals)
+    np.testing.assert_allclose(expected, (drawn == 0).mean(axis=0), atol=0.02)
+    for bad in (([-1.0], [1.0]), ([1.0], [0.0, 0.0])):
+        with pytest.raises(ValueError, match="0 or more"):
+            gh.evaluation.zeros_by_counting(*bad)

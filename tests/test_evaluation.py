@@ -12,8 +12,10 @@ from hypothesis import given, settings, strategies as st
 
 from genot_helpers import (
     SliceError,
+    majority_domains,
     match_domains,
     recall_per_domain,
+    reliability,
     score_coherence,
     score_domains,
 )
@@ -199,3 +201,24 @@ def test_slices_without_a_single_label_or_with_missing_domains_are_refused():
     assert score_coherence(adata)["pas"] >= 0
     with pytest.raises(SliceError, match="no domain for 2 of 20"):
         recall_per_domain(make_slice([0, 1] * 10, [0, 1] * 9 + [np.nan] * 2))
+
+
+def test_reliability_counts_right_spots_by_confidence():
+    adata = make_slice(["a"] * 6 + ["b"] * 4, ["1"] * 5 + ["2"] * 5)
+    adata.obs["genot_confidence"] = [0.9] * 5 + [0.3] + [1.0] * 4
+    table = reliability(adata, n_bins=2)
+    assert table["n_spots"].tolist() == [1, 9]
+    assert table["right"].tolist() == [0, 1]
+    np.testing.assert_allclose(table["confidence"], [0.3, (0.9 * 5 + 4) / 9])
+    with pytest.raises(ValueError, match="n_bins is 0"):
+        reliability(adata, n_bins=0)
+    with pytest.raises(SliceError, match="sure"):
+        reliability(adata, confidence="sure")
+
+
+def test_a_name_needs_a_majority():
+    adata = make_slice(list("aaabbbcc"), list("11122222"))
+    assert majority_domains(adata) == {"1": "a", "2": "b"}
+    adata = make_slice(list("aaabbccc"), list("11122223"))
+    assert majority_domains(adata) == {"1": "a", "2": "mixed", "3": "c"}
+    assert match_domains(adata)["2"] in {"b", "c"}

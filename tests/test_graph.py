@@ -11,7 +11,13 @@ from anndata import AnnData
 from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
-from genot_helpers import SliceError, row_normalised, smooth, spatial_graph
+from genot_helpers import (
+    SliceError,
+    neighbourhood_enrichment,
+    row_normalised,
+    smooth,
+    spatial_graph,
+)
 from genot_helpers.preprocessing import grid_graph, nearest_neighbour_graph, spots_averaged
 from genot_helpers.preprocessing.graph import graph_operator, symmetric_normalised
 
@@ -250,3 +256,16 @@ def test_spots_averaged_is_that_of_the_weights(planted):
     del planted.obsp["spatial_connectivities"]
     with pytest.raises(SliceError, match="run spatial_graph first"):
         spots_averaged(planted)
+
+
+def test_kinds_that_lie_together_are_enriched_and_mixed_ones_are_not():
+    adata = hexagonal_slice()
+    spatial_graph(adata)
+    left = adata.obsm["spatial"][:, 0] < np.median(adata.obsm["spatial"][:, 0])
+    adata.obs["kind"] = np.where(left, "left", "right")
+    adata.obs["kind"] = adata.obs["kind"].astype("category")
+    z = neighbourhood_enrichment(adata, "kind", n_permutations=50)
+    assert list(z.columns) == list(z.index) == ["left", "right"]
+    assert z.loc["left", "left"] > 3 > -3 > z.loc["left", "right"]
+    with pytest.raises(SliceError, match="obs\\['type'\\] is missing"):
+        neighbourhood_enrichment(adata, "type")

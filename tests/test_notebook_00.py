@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
-from notebook_runs import messages, shared_demo_run
+from notebook_runs import messages, outputs_of, shared_demo_run
 
 from genot_helpers import write_slice
 from genot_runner import NotebookRun, run_notebook
@@ -37,8 +37,18 @@ def test_demo_run_says_what_the_text_says(demo_run: NotebookRun) -> None:
     assert 150 < metrics["n_spots"] < 250
     assert metrics["ari"] > 0.25
     assert metrics["coupling_cost"] < metrics["pairing_cost_median"]
+    assert metrics["pairs_right"] < 5 == metrics["pairs_right_aligned"]
     assert metrics["carried_error_mm"] < 0.05 < 1 < metrics["average_error_mm"]
     assert metrics["mass_in_layer_optimal"] > 0.6 > 0.3 > metrics["mass_in_layer_independent"]
+
+
+def test_printed_sentences_are_true_of_the_metrics(demo_run: NotebookRun) -> None:
+    metrics = demo_run.metrics
+    said = "".join(str(one.get("text", "")) for one in outputs_of(demo_run))
+    for how, key in (("as they lie", "pairs_right"), ("turned back", "pairs_right_aligned")):
+        assert f"{how}: {metrics[key]} of 5 spots paired rightly" in said
+    assert f"optimal {metrics['mass_in_layer_optimal']:.0%}" in said
+    assert f"carried: {metrics['carried_error_mm']:.2f} mm off" in said
 
 
 def test_readers_own_slice_without_labels(make_slice, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
+from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
 
+import genot_helpers as gh
 from genot_helpers import write_slice
 from genot_runner import NotebookRun, run_notebook
 
@@ -61,6 +62,20 @@ def test_genes_picked_with_labels_promise_what_they_do_not_keep(demo_run: Notebo
     assert metrics["genes_f1_label_used"] > metrics["genes_f1_label_withheld"] + 0.1
 
 
+def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
+    metrics = demo_run.metrics
+    said = "".join(str(one.get("text", "")) for one in outputs_of(demo_run))
+    assert f"with the annotation: {metrics['annotated_genes_gain_ari']:+.3f} ARI" in said
+    used, withheld = metrics["genes_f1_label_used"], metrics["genes_f1_label_withheld"]
+    assert f"not having been told costs {used - withheld:+.2f}" in said
+    assert f"closed form {metrics['agreement']:.2f}" in said
+
+
+def test_simulated_organs_stand_beside_measured_ones() -> None:
+    scores = gh.real_scores("02")
+    assert {"fly S01", "fly S02", "fly S03"} <= set(scores["slice"])
+
+
 def test_readers_own_slice_without_labels(make_slice, tmp_path: Path) -> None:
     own = make_slice()
     del own.obs["domain_truth"]
@@ -84,3 +99,13 @@ def test_real_section_of_cortex(real_data_dir: Path, tmp_path: Path) -> None:
     assert run.metrics["near_averaged_components"] > 0.8
     assert run.metrics["patches_ari"] < run.metrics["ari"]
     assert run.metrics["genes_f1_label_used"] > run.metrics["genes_f1_label_withheld"]
+
+
+@pytest.mark.real_data
+def test_real_stereoseq(real_data_dir: Path, tmp_path: Path) -> None:
+    path = next((real_data_dir / "stereoseq_drosophila").glob("*S02.h5ad"))
+    parameters = {"data_source": str(path), "section": "S02", "n_domains": 9, "quick": True}
+    run = run_notebook("02", parameters, output_dir=tmp_path, progress=False)
+    assert messages(run) == []
+    assert run.metrics["ari"] > 0
+    assert run.metrics["near_averaged_components"] > run.metrics["near_components"]

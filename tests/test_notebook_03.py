@@ -7,7 +7,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
+from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
 
 from genot_helpers import load_slice, write_slice
 from genot_runner import NotebookRun, run_notebook
@@ -52,6 +52,15 @@ def test_zeros_are_mostly_counting_and_thin_layers_are_not_blurred(demo_run: Not
     assert metrics["strongest_enrichment"] > 20
 
 
+def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
+    metrics = demo_run.metrics
+    said = "".join(str(one.get("text", "")) for one in outputs_of(demo_run))
+    beyond = metrics["zeros"] - metrics["zeros_by_counting"]
+    assert f"zeros beyond counting: {beyond:.1%} of the table" in said
+    assert f"F1 of the three thinnest: {metrics['thin_f1']:.2f} in the mean" in said
+    assert f"agree on {metrics['neighbour_agreement']:.0%} of the reproducible variance" in said
+
+
 def test_labels_called_cluster_are_taken_as_cell_types(tmp_path: Path) -> None:
     real = load_slice("slideseqv2")[:1500].copy()  # laid out like the published slice
     real.obs["cluster"] = real.obs["cell_type"]
@@ -88,3 +97,13 @@ def test_real_slice_of_cells(real_data_dir: Path, tmp_path: Path) -> None:
     assert messages(run) == []
     assert run.metrics["ari"] > 0.35
     assert run.metrics["beads_ari"] < run.metrics["ari"]
+
+
+@pytest.mark.real_data
+def test_real_beads(real_data_dir: Path, tmp_path: Path) -> None:
+    path = next((real_data_dir / "slideseqv2_hippocampus_window").glob("*.h5ad"))
+    parameters = {"data_source": str(path), "section": "window", "quick": True}
+    run = run_notebook("03", parameters, output_dir=tmp_path, progress=False)
+    assert messages(run) == []
+    assert run.metrics["chosen_model"] == "composition"
+    assert run.metrics["pas"] < run.metrics["beads_pas"]

@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
+from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
 
 from genot_helpers import write_slice
 from genot_runner import NotebookError, NotebookRun, run_notebook
@@ -76,6 +76,22 @@ def test_scores_stand_between_floor_and_bound_and_depth_is_the_reason(
     assert len(genes) == metrics["n_scored_genes"] == 750
     assert genes["verdict"].value_counts()["as good as measured again"] > 100
     assert genes.loc[["Apod", "Meis2"], "map"].min() > 0.6
+
+
+def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
+    text = " ".join(" ".join(str(one.get("text", "")) for one in outputs_of(demo_run)).split())
+    metrics = demo_run.metrics
+    agree = {"baseline": metrics["agreement.baseline"], "closed form": metrics["agreement.genot"]}
+    assert f"the agreement picks: {max(agree, key=agree.get)}" in text
+    for role in ("target", "source"):
+        aris = {"baseline": metrics[f"{role}.baseline_ari"], "closed form": metrics[f"{role}.ari"]}
+        same = max(aris, key=aris.get) == max(agree, key=agree.get)
+        assert ("so does the annotation" in text) or not same
+    ways = ("nearest", "mean of 12", "transport", "transport, with expression")
+    for steps in (0, 4):
+        keys = {way: f"pushed_{steps}.{way.replace(',', '').replace(' ', '_')}" for way in ways}
+        ahead = max(ways, key=lambda way: metrics[keys[way]])
+        assert f"{steps} spacings off: ahead is {ahead}" in text
 
 
 def test_own_slices_without_labels_and_with_other_units(make_slice, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
-from notebook_runs import messages, shared_demo_run
+from notebook_runs import messages, outputs_of, shared_demo_run
 
 from genot_helpers import write_slice
 from genot_runner import NotebookError, NotebookRun, run_notebook
@@ -44,6 +44,13 @@ def test_demo_run_shows_what_the_text_says(demo_run: NotebookRun) -> None:
     # ... but centring tears the halves apart.
     assert metrics["anchors_jump"] < 0.35 < 0.45 < metrics["none_jump"] < metrics["centre_jump"]
     assert metrics["anchors_cut_agreement"] > 0.75 > 0.5 > metrics["cut_shuffled"]
+
+
+def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
+    text = " ".join(" ".join(str(one.get("text", "")) for one in outputs_of(demo_run)).split())
+    ahead = demo_run.metrics["ari"] - demo_run.metrics["baseline_ari"]
+    assert f"minus that of the baseline: {ahead:+.3f}." in text
+    assert ("level here" in text) == (abs(ahead) < 0.03)
 
 
 def test_readers_own_halves_without_labels(make_slice, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
+import nbformat
 import numpy as np
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
@@ -12,6 +13,7 @@ from scipy import sparse
 
 from genot_helpers import write_slice
 from genot_runner import NotebookError, NotebookRun, run_notebook
+from genot_runner.notebooks import find_notebook
 
 pytestmark = pytest.mark.notebook
 
@@ -26,7 +28,7 @@ def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
     assert demo_run.html.exists()
     figures = {path.stem for path in demo_run.output_dir.glob("*.png")}
     promised = {"bins", "cells", "efficiency", "alignment", "domains", "proof"}
-    promised |= {"proof_genes", "trust", "never_measured", "levels", "labels", "mixture"}
+    promised |= {"proof_genes", "trust", "never_measured", "labels", "confidence"}
     assert figures >= promised
     rows = ("genot", "nearest", "domain_mean", "expression", "wrong_gene", "floor", "ceiling")
     scores = {f"{row}.{score}" for row in rows for score in ("map", "ssim", "rmse", "js")}
@@ -61,6 +63,24 @@ def test_demo_run_shows_what_the_text_says(demo_run: NotebookRun) -> None:
     assert metrics["moran_rank_correlation"] > 0.4
     assert metrics["labels.right"] > 0.75
     assert metrics["mirrored"] == 1
+
+
+def test_a_lesson_of_short_cells_that_opens_the_method() -> None:
+    cells = nbformat.read(find_notebook("08"), as_version=4).cells
+    lesson = cells[: [cell.id for cell in cells].index("exercises")]
+    assert len(lesson) <= 30
+    for cell in lesson:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+            assert len([line for line in cell.source.splitlines() if line.strip()]) <= 12
+            assert "from genot_helpers" not in cell.source
+            assert "import resource" not in cell.source
+    text = "\n".join(cell.source for cell in lesson if cell.cell_type == "markdown")
+    assert text.count("$$") >= 8, "formulas stand before the calls"
+    assert text.count("notebook 11") >= 3
+
+
+def test_memory_stays_below_what_a_binder_has(demo_run: NotebookRun) -> None:
+    assert demo_run.metrics["peak_memory_mb"] < 1500
 
 
 def own_pair(make_slice, folder: Path) -> None:
@@ -107,6 +127,19 @@ def test_a_single_file_is_refused(make_slice, tmp_path: Path) -> None:
     path = write_slice(make_slice(), tmp_path / "one.h5ad")
     with pytest.raises(NotebookError, match="Two slices are needed"):
         run_notebook("08", {"data_source": str(path)}, output_dir=tmp_path / "out", progress=False)
+
+
+@pytest.mark.real_data
+def test_two_planes_of_a_real_embryo(real_data_dir: Path, tmp_path: Path) -> None:
+    """The seqFISH planes: no new genes, one unit, the right side up; the proof holds."""
+    parameters = {"data_source": str(real_data_dir / "seqfish_embryo"), "quick": True}
+    parameters |= {"bins": "seqfish_mouse_embryo2_z2", "cells": "seqfish_mouse_embryo2_z5"}
+    parameters |= {"allow_reflection": False}
+    run = run_notebook("08", parameters, output_dir=tmp_path, progress=False)
+    assert messages(run) == []
+    assert run.metrics["n_believable_genes"] == 0
+    assert run.metrics["genot.map"] > run.metrics["wrong_gene.map"] + 0.2
+    assert not (run.output_dir / "never_measured.png").exists()
 
 
 @pytest.mark.real_data

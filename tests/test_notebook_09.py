@@ -10,10 +10,10 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import cells_of, messages, shared_demo_run
+from notebook_runs import cells_of, messages, outputs_of, shared_demo_run
 from PIL import Image
 
-from genot_helpers import write_slice
+from genot_helpers import real_scores, write_slice
 from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
@@ -29,7 +29,7 @@ def check_files(run: NotebookRun, n_slices: int) -> ad.AnnData:
     assert {"gap_closed.map", "coupling_seconds", "t", "peak_memory_mb"} <= set(run.metrics)
     assert run.metrics["n_slices_in_stack"] == n_slices
     figures = {path.stem for path in run.output_dir.glob("*.png")}
-    assert figures >= {"sections", "sources", "maps", "scores", "trend"}
+    assert figures >= {"sections", "found_domains", "sources", "maps", "scores", "trend"}
     page = (run.output_dir / "stack.html").read_text(encoding="utf-8")
     assert "Plotly.newPlot" in page and "<script src=" not in page
     assert (run.output_dir / "film.gif").stat().st_size < 2e6
@@ -59,11 +59,40 @@ def test_demo_run_scores_as_it_should(demo_run: NotebookRun) -> None:
     scores = demo_run.metrics
     copies = [scores[f"copy_{side}.map"] for side in ("left", "right")]
     assert scores["genot.map"] > max(copies) - 0.02
-    assert scores["genot.ari"] > 0.75
-    assert 0.85 < scores["genot.variance"] < 1.1
+    assert scores["genot.ari"] > 0.4
+    assert 0.85 < scores["genot.variance"] < 1.15
     assert 0.85 < scores["genot.spacing"] < 1.15
     assert scores["genot_mean.map"] > scores["genot.map"]
     assert scores["genot_mean.variance"] < 0.5
+
+
+def test_simulated_domains_are_about_as_hard_as_measured_ones(demo_run: NotebookRun) -> None:
+    scores, names = demo_run.metrics, ("merfish_4", "merfish_9", "merfish_14")
+    assert scores["domain_model"] == "composition"
+    found = np.array(
+        [
+            [scores[f"{name}.{method}.ari"] for name in names]
+            for method in ("composition", "baseline")
+        ]
+    )
+    assert found[0].mean() > found[1].mean() + 0.02
+    real = real_scores("09")
+    real = real[real["score"] == "ari"].pivot(index="method", columns="slice", values="mean")
+    measured = real.loc[["composition", "baseline"]].mean(axis=1).to_numpy()
+    assert np.abs(found.mean(axis=1) - measured).max() < 0.15
+
+
+def test_what_is_said_about_ceilings_is_true_of_the_table(demo_run: NotebookRun) -> None:
+    scores = demo_run.metrics
+    said = [one for one in scores["above_ceiling"].split(",") if one]
+    text = "".join(output.get("text", "") for output in outputs_of(demo_run))
+    for score in ("map", "knn", "ari", "density"):
+        best = max(scores[f"{row}.{score}"] for row in ROWS[:-1])
+        if score in said:  # beyond the spread of the draws, so higher at least
+            assert best > scores[f"ceiling.{score}"]
+            assert f"{score}: no ceiling here; above it" in text
+        else:
+            assert f"{score}: no ceiling here" not in text
 
 
 def test_figures_to_turn_work_in_the_page_without_network(demo_run: NotebookRun) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from notebook_runs import DOMAIN_METRICS, messages, shared_demo_run
 
 from genot_helpers import simulate_cortex, write_slice
 from genot_runner import NotebookError, NotebookRun, run_notebook
+from genot_runner.notebooks import find_notebook
 
 pytestmark = pytest.mark.notebook
 
@@ -95,7 +97,7 @@ def test_readers_own_slice_without_labels_unit_or_slot_of_positions(tmp_path: Pa
     assert figures(run) == ALONE
     assert run.metrics["section"] == "tissue"
     assert run.metrics["n_domains"] == 4
-    assert run.metrics["checks_mend"] == 1
+    assert run.metrics["checks_mend"] >= 1
     assert run.metrics["interpolated"] is False
     assert "ari" not in run.metrics
     page = report(run)
@@ -135,6 +137,44 @@ def test_slices_that_do_not_fit_are_not_interpolated(tmp_path: Path) -> None:
     assert run.metrics["interpolated"] is False
     assert not (run.output_dir / "generated.h5ad").exists()
     assert "the alignment is not good enough" in report(run)
+
+
+@pytest.mark.parametrize("n_spots", [49, 64])
+def test_small_slices_reach_the_report(n_spots: int, tmp_path: Path) -> None:
+    side = int(np.sqrt(n_spots))
+    names = ("a", "b")
+    for seed, name in enumerate(names):
+        small = plant_slice(2, seed=seed, n_rows=side, n_columns=side)
+        del small.obs["domain_truth"]
+        write_slice(small, tmp_path / "own" / f"{name}.h5ad")
+    run = run_quick(tmp_path / "out", data_source=str(tmp_path / "own"), left="a", right="b")
+    assert messages(run) == []
+    assert run.metrics["n_spots"] == n_spots
+    assert "spots and" in report(run)
+
+
+def test_sections_of_one_file(tmp_path: Path) -> None:
+    sections = [plant_slice(seed=seed, n_genes=120) for seed in (1, 2)]
+    both = ad.concat(sections, label="animal", keys=["x", "y"], index_unique="-")
+    path = write_slice(both, tmp_path / "both.h5ad")
+    given = {"section_key": "animal", "section": "y", "n_domains": 4}
+    run = run_quick(tmp_path / "out", data_source=str(path), **given)
+    assert messages(run) == []
+    assert run.metrics["section"] == "y"
+    assert run.metrics["n_spots"] == sections[1].n_obs
+
+
+def test_a_lesson_of_short_cells_that_opens_the_method() -> None:
+    cells = nbformat.read(find_notebook("10"), as_version=4).cells
+    lesson = cells[: [cell.id for cell in cells].index("exercises")]
+    assert len(lesson) <= 30
+    for cell in lesson:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+            assert len([line for line in cell.source.splitlines() if line.strip()]) <= 12
+            assert "from genot_helpers" not in cell.source
+            assert "import resource" not in cell.source
+    text = "\n".join(cell.source for cell in lesson if cell.cell_type == "markdown")
+    assert text.count("$$") >= 4, "formulas stand before the calls"
 
 
 def test_mistakes_stop_with_clear_words(tmp_path: Path) -> None:

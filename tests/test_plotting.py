@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
@@ -380,3 +381,26 @@ def test_tissue_whose_y_grows_upwards_stands_upright(found):
     assert plot_confidence(found).axes[0].yaxis_inverted()
     found.uns["genot"] = {**found.uns.get("genot", {}), "y_axis": "up"}
     assert not plot_confidence(found).axes[0].yaxis_inverted()
+
+
+def test_an_organ_keeps_its_colour_at_all_stages():
+    stages = (["Brain", "Liver", "Somite"], ["Brain", "Gut", "Heart", "Lung", "Somite"])
+    slices = [AnnData(obs=pd.DataFrame({"domain_truth": organs})) for organs in stages]
+    first, second = (colour_domains(one, key="domain_truth") for one in slices)
+    assert first["Brain"] == second["Brain"]
+    assert first["Somite"] == second["Somite"]
+    assert len(set(second.values())) == 5
+
+
+def test_a_note_is_drawn_and_stays_in_the_figure(tmp_path):
+    figure, _ = plt.subplots()
+    save_figure(figure, tmp_path / "without.png")
+    assert not figure.texts
+    save_figure(figure, tmp_path / "with.png", note="simulated tissue")
+    assert [text.get_text() for text in figure.texts] == ["simulated tissue"]
+    plt.close(figure)
+    with (
+        Image.open(tmp_path / "with.png") as noted,
+        Image.open(tmp_path / "without.png") as bare,
+    ):
+        assert noted.height > bare.height

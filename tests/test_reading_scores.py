@@ -57,3 +57,15 @@ def test_a_difference_counts_only_beyond_the_spread() -> None:
     }
     assert found.loc["map", "spread"] == pytest.approx(0.01 * np.sqrt(2))
     assert set(gh.beside_rivals(_table(None, map=table["map"]))["verdict"]) == {"one draw"}
+
+
+def test_scores_whose_ceiling_is_none_are_named_with_the_rows_above_it() -> None:
+    table = _table(
+        map=(0.5, 0.4, 0.3, 0.4, 0.6),  # holds
+        ari=(0.9, 0.7, 0.81, 0.7, 0.8),  # the last but two is within the spread
+        niche=(0.2, 0.1, 0.3, 0.3, 0.2),  # low is good
+        c2st=(0.5, 0.9, 0.9, 0.9, 0.45),  # half is good
+    )
+    over = gh.evaluation.above_ceiling(table)
+    assert over == {"ari": ["genot"], "niche": ["copy_left"], "c2st": ["genot"]}
+    assert gh.evaluation.above_ceiling(_table(0.2, ari=(0.9, 0.7, 0.8, 0.7, 0.8))) == {}

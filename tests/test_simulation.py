@@ -325,3 +325,21 @@ def test_a_section_of_the_hypothalamus_does_not_depend_on_how_many_there_are():
     two = gh.simulation.simulate_hypothalamus(n_sections=2, n_cells=400)["hypothalamus_1"]
     assert (one.X != two.X).nnz == 0
     assert np.array_equal(one.obsm["spatial"], two.obsm["spatial"])
+
+
+def test_bins_and_cells_are_two_views_of_one_tissue():
+    made = gh.simulation.simulate_high_resolution(2500, n_genes=60, seed=1)
+    bins, cells = made["bins"], made["cells"]
+    for adata in made.values():
+        gh.check_slice(adata, require_counts=True)
+        assert adata.n_vars == 68 and adata.var["control"].sum() == 8
+        assert adata.obs["domain_truth"].nunique() == 6
+    assert np.isclose(np.asarray(bins.X.sum(axis=1)).mean(), 25, rtol=0.05)
+    level = [np.asarray(a[:, ~a.var["control"]].X.mean(axis=0)).ravel() for a in (bins, cells)]
+    assert np.corrcoef(*level)[0, 1] > 0.99
+    depth = np.log(np.asarray(bins.X.sum(axis=1)).ravel() + 1)
+    assert np.corrcoef(depth, np.log(bins.obs["stripe_truth"]))[0, 1] > 0.4
+    again = gh.simulation.simulate_high_resolution(2500, n_genes=60, kinds=("bins",), seed=1)
+    assert (again["bins"].X != bins.X).nnz == 0
+    with pytest.raises(ValueError, match="kinds is"):
+        gh.simulation.simulate_high_resolution(kinds=("spots",))

@@ -12,6 +12,7 @@ from scipy.interpolate import BSpline
 from scipy.spatial.distance import cdist
 
 from genot_helpers import SliceError, normalise
+from genot_helpers.comparable import expression_states, shared_space
 from genot_helpers.interpolation import fit_warp, warp as splines
 from genot_helpers.interpolation.local_means import (
     BANDWIDTHS,
@@ -22,7 +23,6 @@ from genot_helpers.interpolation.local_means import (
     local_weights,
 )
 from genot_helpers.interpolation.warp import STIFFNESS, make_frame
-from genot_helpers.shared_features import expression_states, shared_space
 
 pytestmark = pytest.mark.filterwarnings("error")
 

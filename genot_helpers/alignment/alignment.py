@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arguments import checked
-from ..shared_features import ExpressionMap, check_pair, expression_maps
+from ..comparable import ExpressionMap, check_pair, expression_maps
 from ..slices.slices import SliceError, record
 from .fit import (
     Fit,

@@ -24,7 +24,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from ..shared_features import ExpressionMap
+from ..comparable import ExpressionMap
 from ..slices.slices import SliceError
 from ..transport.transport import sparse_coupling
 from .transforms import SimilarityTransform, weighted_procrustes
@@ -191,7 +191,7 @@ def refine_by_coupling(
     Parameters
     ----------
     left, right
-        From :func:`genot_helpers.shared_features.expression_maps`.
+        From :func:`genot_helpers.comparable.expression_maps`.
     start
         Right to left, within a few spot spacings of the right placement.
     allow_scale, n_steps

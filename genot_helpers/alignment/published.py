@@ -21,7 +21,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from ..shared_features import check_pair, expression_maps
+from ..comparable import check_pair, expression_maps
 from ..transport.gromov import partial_fused_gromov_wasserstein_coupling
 from .alignment import Alignment, judge
 from .fit import iterate_fit

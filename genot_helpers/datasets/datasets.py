@@ -22,6 +22,7 @@ from ..arguments import checked
 from ..simulation.brain_regions import simulate_hippocampus, simulate_olfactory_bulb
 from ..simulation.cortex import simulate_cortex
 from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
+from ..simulation.hypothalamus import simulate_hypothalamus
 from ..simulation.sagittal import simulate_sagittal_brain
 from ..slices.features import FEWEST_SHARED, match_genes, share_of_genes
 from ..slices.sections import split_sections
@@ -83,8 +84,7 @@ def load_slice(
         ``data_source``.
     data_source
         - ``"demo"``: a simulated stand-in with the same name and slots; no files needed. The
-          sections of a donor come from one simulated block. For the hypothalamus, which is not
-          simulated, sections of a cortex stand in.
+          sections of a donor, or of one brain, come from one simulated block.
         - ``"local"``: from ``data_dir``. Every section laid out like the others is found.
         - ``"download"``: fetched into ``data_dir`` first, where it is not there yet; see
           :func:`genot_helpers.datasets.downloads.fetch`.
@@ -506,9 +506,9 @@ DEMO_SLICES: dict[tuple[str, str], Demo] = {
     for donor, sections in enumerate(DLPFC_DONORS, 1)
     for k, section in enumerate(sections, 1)
 }
-DEMO_SLICES |= {  # no hypothalamus is simulated: sections of a cortex, as far apart, stand in
+DEMO_SLICES |= {  # as far apart as the measured sections; a few cells less
     ("merfish_hypothalamus", f"merfish_{5 * k - 1}"): Demo(
-        simulate_cortex, f"cortex_{k}", (("n_sections", k), ("section_gap_um", 50.0)), 3000
+        simulate_hypothalamus, f"hypothalamus_{k}", (("n_sections", k), ("n_cells", 4000)), 3000
     )
     for k in range(1, 7)
 }
@@ -551,9 +551,7 @@ def demo_slice(dataset: str, name: str, seed: int = 0) -> AnnData:
     demo = DEMO_SLICES[dataset, name]
     adata = _simulate(demo.simulator, demo.options, seed + demo.seed_shift)[demo.key].copy()
     facts = adata.uns["genot"]
-    other = dataset == "merfish_hypothalamus"
-    what = "A simulated cortex stands in for" if other else "Simulated stand-in for"
-    facts["source"] = f"{what} {name} ({dataset}). {facts['source']}"
+    facts["source"] = f"Simulated stand-in for {name} ({dataset}). {facts['source']}"
     if facts["spatial_unit"] == "µm":
         facts["micrometres_per_unit"] = 1.0
     if "position_um" in facts.get("parameters", {}):

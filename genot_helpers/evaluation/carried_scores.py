@@ -8,7 +8,8 @@ divergence).
 
 Top to bottom: scores of one carried slice (:func:`score_carried`) and its maps; several slices
 beside a floor (spots shuffled) and a ceiling (half of the measurement against the other half),
-with a verdict for each gene; correlation between and within squares (:func:`score_levels`).
+with a verdict for each gene; correlation between and within squares (:func:`score_levels`);
+labels that were carried along.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+from scipy.spatial import cKDTree
+from sklearn.metrics import normalized_mutual_info_score
 
 from ..arguments import checked
 from ..comparable import comparable_places, coordinates, sparse_log_profiles
@@ -36,8 +39,12 @@ __all__ = [
     "CarriedMaps",
     "carried_log_profiles",
     "carried_maps",
+    "expression_around",
+    "flat_transfer",
+    "have_one_vocabulary",
     "judge_genes",
     "score_carried",
+    "score_carried_labels",
     "score_levels",
     "score_transfer",
     "zeros_by_counting",
@@ -477,3 +484,149 @@ def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64
         raise ValueError("means should be 0 or more, and totals should sum to more than 0.")
     depth = np.quantile(totals / totals.mean(), np.linspace(0.005, 0.995, 100))
     return np.exp(-np.outer(means, depth)).mean(axis=1)
+
+
+def expression_around(
+    measured: AnnData, side: float, *, n_neighbors: int = 25, spatial_key: str = "spatial"
+) -> AnnData:
+    """Predict each spot from the measured spots near it that lie in other squares.
+
+    About the most that place alone can tell of a spot: what a perfect twin of the tissue, measured
+    with spots as large as a square, would say.
+
+    Parameters
+    ----------
+    measured
+        The slice as it was measured. Nothing is written.
+    side
+        Side of a square, in the unit of the coordinates.
+    n_neighbors
+        Nearest spots, the spot itself among them, of which those in other squares count.
+    spatial_key
+        Slot of ``obsm`` with the coordinates.
+
+    Returns
+    -------
+    AnnData
+        Spots and genes of ``measured``, ``X`` (csr, float32) their sum over those neighbours;
+        ``obs["genot_covered"]`` is False where all neighbours lie in the spot's own square. For
+        :func:`score_levels`, which brings all spots to one depth.
+
+    Raises
+    ------
+    SliceError
+        If coordinates are missing.
+    ValueError
+        If ``side`` is not a positive number.
+    """
+    points = coordinates(measured, "measured", spatial_key)
+    _, member = squares(points, side)
+    near = (
+        cKDTree(points).query(points, k=min(n_neighbors, len(points)))[1].reshape(len(points), -1)
+    )
+    rows, columns = np.repeat(np.arange(len(points)), near.shape[1]), near.ravel()
+    others = member[rows] != member[columns]
+    weights = sparse.csr_matrix(
+        (np.ones(others.sum()), (rows[others], columns[others])), (len(points), len(points))
+    )
+    values = sparse.csr_matrix(weights @ sparse.csr_matrix(measured.X), dtype=np.float32)
+    around = AnnData(values, obs=measured.obs[[]].copy(), var=measured.var[[]].copy())
+    around.obsm["spatial"] = points
+    around.obs["genot_covered"] = np.diff(weights.indptr) > 0
+    return around
+
+
+def flat_transfer(
+    scores: pd.DataFrame, levels: pd.DataFrame, rows: Mapping[str, str]
+) -> dict[str, float]:
+    """Write the means of both tables as one flat dictionary, for ``metrics.json``.
+
+    Parameters
+    ----------
+    scores
+        From :func:`score_transfer`, some of its genes.
+    levels
+        Means of :func:`score_levels`, a row for each carried slice.
+    rows
+        Short name → row of the tables; a row that a table lacks is passed over.
+
+    Returns
+    -------
+    dict
+        ``"<short name>.<score>"`` → mean over genes, of map, ssim, rmse, js, spots, between and
+        within.
+    """
+    mean, flat = scores.mean(), {}
+    for short, name in rows.items():
+        for score in ("map", "ssim", "rmse", "js"):
+            if (name, score) in mean.index:
+                flat[f"{short}.{score}"] = float(mean[name, score])
+        for part in ("spots", "between", "within"):
+            if name in levels.index:
+                flat[f"{short}.{part}"] = float(levels.loc[name, part])
+    return flat
+
+
+# -------------------------------------------------------------------------------------------------
+# Labels that were carried along.
+
+
+def score_carried_labels(
+    rows: Mapping[str, AnnData],
+    measured: AnnData,
+    *,
+    key: str = "genot_domain",
+    truth: str = "domain_truth",
+) -> pd.DataFrame:
+    """Compare carried labels with the annotation of the spots that they were carried to.
+
+    Parameters
+    ----------
+    rows
+        Name → carried slice with ``obs[key]`` and ``obs["genot_confidence"]``, as from
+        ``carry_expression(..., label_key=...)``; slices without are left out. Same spots in the
+        same order as ``measured``.
+    measured
+        The target, with ``obs[truth]``. Nothing is written.
+    key, truth
+        Columns of ``obs``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each slice: ``cells`` that have both labels; ``nmi``, the normalised mutual
+        information (0: neither label says anything of the other, 1: each determines the other);
+        ``right``, the share with the same label, ``right, surer half`` and ``right, other half``:
+        the same above the median confidence and not above it. The last three are NaN where most
+        labels of one side are unknown to the other, as different words cannot be compared.
+    """
+    table = {}
+    for name, one in rows.items():
+        if key not in one.obs or "genot_confidence" not in one.obs:
+            continue
+        both = (one.obs[key].notna() & measured.obs[truth].notna().to_numpy()).to_numpy()
+        ours = one.obs[key].astype(str).to_numpy()[both]
+        own = measured.obs[truth].astype(str).to_numpy()[both]
+        confidence = one.obs["genot_confidence"].to_numpy()
+        sure = (confidence > np.median(confidence))[both]
+        right = (ours == own).astype(float)
+        if not have_one_vocabulary(ours, own):
+            right[:] = np.nan
+        table[name] = {
+            "cells": int(both.sum()),
+            "nmi": normalized_mutual_info_score(own, ours) if both.any() else np.nan,
+            "right": _mean(right),
+            "right, surer half": _mean(right[sure]),
+            "right, other half": _mean(right[~sure]),
+        }
+    return pd.DataFrame.from_dict(table, orient="index")
+
+
+def have_one_vocabulary(one, other) -> bool:
+    """Say whether more than half of the labels of two columns stand in both."""
+    first, second = (set(pd.Series(labels).dropna().astype(str)) for labels in (one, other))
+    return len(first & second) > 0.5 * max(len(first | second), 1)
+
+
+def _mean(values: NDArray) -> float:
+    return float(values.mean()) if len(values) else float("nan")

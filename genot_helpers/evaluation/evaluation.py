@@ -33,10 +33,12 @@ __all__ = [
     "confidence_by_correctness",
     "domain_means",
     "found_domains",
+    "majority_domains",
     "match_domains",
     "match_overlap",
     "membership",
     "recall_per_domain",
+    "reliability",
     "score_coherence",
     "score_domains",
 ]
@@ -162,16 +164,91 @@ def confidence_by_correctness(
     the chance that a right spot is more confident than a wrong one (0.5: no information; NaN if
     all spots are right or all are wrong).
     """
-    matched = match_domains(adata, truth=truth, predicted=predicted)
-    known = adata.obs[truth].notna().to_numpy()
-    found = adata.obs[predicted].astype(object).map(matched).to_numpy()[known]
-    right = found == adata.obs[truth].astype(object).to_numpy()[known]
-    sure = adata.obs[confidence].to_numpy(dtype=float)[known]
+    right, sure = _right_and_sure(adata, truth, predicted, confidence)
     mixed = right.any() and not right.all()
     return {
         "right": float(sure[right].mean()) if right.any() else float("nan"),
         "wrong": float(sure[~right].mean()) if not right.all() else float("nan"),
         "auc": float(metrics.roc_auc_score(right, sure)) if mixed else float("nan"),
+    }
+
+
+def reliability(
+    adata: AnnData,
+    *,
+    truth: str = "domain_truth",
+    predicted: str = "genot_domain",
+    confidence: str = "genot_confidence",
+    n_bins: int = 5,
+) -> pd.DataFrame:
+    """Compare confidence with how often it is right: the reliability curve, as a table.
+
+    A spot is right when its found domain is the one matched to its annotated domain. Spots are
+    sorted by confidence and cut into groups of equal width of confidence between 0 and 1.
+
+    Parameters
+    ----------
+    adata
+        A slice. Nothing is written.
+    truth, predicted, confidence
+        Columns of ``obs``: annotated domains, found domains, confidence from 0 to 1.
+    n_bins
+        Number of groups, at least 1; groups without a spot are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per group: mean ``confidence``, share of ``right`` spots, ``n_spots``. A calibrated
+        confidence has the first two equal.
+
+    Raises
+    ------
+    SliceError
+        If a column is missing, no spot is annotated, or a spot has no found domain.
+    ValueError
+        If `n_bins` is less than 1.
+    """
+    if n_bins < 1:
+        raise ValueError(f"n_bins is {n_bins}; give 1 or more.")
+    right, sure = _right_and_sure(adata, truth, predicted, confidence)
+    group = np.minimum((sure * n_bins).astype(int), n_bins - 1)
+    table = pd.DataFrame({"confidence": sure, "right": right.astype(float), "n_spots": 1.0})
+    of = table.groupby(group)
+    found = of[["confidence", "right"]].mean()
+    found["n_spots"] = of["n_spots"].sum().astype(int)
+    return found.reset_index(drop=True)
+
+
+def _right_and_sure(
+    adata: AnnData, truth: str, predicted: str, confidence: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which annotated spots are in the right domain, and how sure each was."""
+    matched = match_domains(adata, truth=truth, predicted=predicted)
+    if confidence not in adata.obs:
+        raise SliceError(f"obs[{confidence!r}] is missing; find domains first.")
+    known = adata.obs[truth].notna().to_numpy()
+    found = adata.obs[predicted].astype(object).map(matched).to_numpy()[known]
+    right = found == adata.obs[truth].astype(object).to_numpy()[known]
+    return right, adata.obs[confidence].to_numpy(dtype=float)[known]
+
+
+def majority_domains(
+    adata: AnnData, *, truth: str = "domain_truth", predicted: str = "genot_domain"
+) -> dict[object, object]:
+    """Name found domains after the annotated one that more than half of their spots lie in.
+
+    Parameters as in :func:`score_domains`; spots without an annotation are left out. Two found
+    domains may get one name.
+
+    Returns
+    -------
+    ``{found domain: annotated domain}``, or ``"mixed"`` where none has the majority.
+    """
+    annotated, found = _annotated_and_found(adata, truth, predicted)
+    shares = pd.crosstab(found, annotated, normalize="index")
+    named = {name: row.idxmax() if row.max() > 0.5 else "mixed" for name, row in shares.iterrows()}
+    return {
+        name: named.get(name, "mixed") for name in complete_domains(adata, predicted).cat.categories
     }
 
 

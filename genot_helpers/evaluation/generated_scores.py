@@ -26,8 +26,8 @@ from ..comparable import (
     coordinates,
     label_codes,
     log_profiles,
+    shared_genes,
 )
-from ..shared_features import shared_genes
 from ..slices.slices import SliceError, find_labels
 from ..slices.values import plain_matrix
 from . import measures

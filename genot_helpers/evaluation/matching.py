@@ -25,7 +25,13 @@ from ..arguments import checked
 from ..comparable import comparable_places, coordinates, label_codes, sparse_log_profiles
 from ..slices.geometry import spot_spacing
 from ..slices.slices import SliceError, as_labels
-from .evaluation import domain_means, found_domains, match_overlap, membership
+from .evaluation import (
+    domain_means,
+    found_domains,
+    match_overlap,
+    membership,
+    score_domains,
+)
 from .measures import compare_labels
 
 if TYPE_CHECKING:
@@ -40,6 +46,7 @@ __all__ = [
     "match_domains_by_markers",
     "name_domains_like",
     "rename_domains",
+    "score_joint_domains",
 ]
 
 
@@ -464,3 +471,38 @@ def domain_markers(
         index = pd.MultiIndex.from_product([[str(name)], adata.var_names[best]])
         rows.append(pd.DataFrame({k: v[best] for k, v in columns.items()}, index=index))
     return pd.concat(rows).rename_axis(["domain", "gene"])
+
+
+def score_joint_domains(
+    slices: Mapping[str, AnnData], annotated: AnnData, columns: Mapping[str, str]
+) -> pd.DataFrame:
+    """Score domains that were found in two slices together, in several ways.
+
+    Parameters
+    ----------
+    slices
+        The two, in one frame, with the columns. Nothing is written.
+    annotated
+        Slice, or both joined, whose ``obs["domain_truth"]`` the domains are compared with; without
+        that column they are not.
+    columns
+        Name of a way → column of ``obs`` with its domains.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each way: ``place by place`` (:func:`domain_agreement` of the two slices), and the
+        scores of :func:`genot_helpers.evaluation.score_domains` where there is an annotation.
+
+    Raises
+    ------
+    SliceError
+        If a column or coordinates are missing, or the slices do not overlap.
+    """
+    one, other = slices.values()
+    table = {}
+    for name, column in columns.items():
+        table[name] = {"place by place": domain_agreement(one, other, key=column)}
+        if "domain_truth" in annotated.obs:
+            table[name].update(score_domains(annotated, predicted=column))
+    return pd.DataFrame.from_dict(table, orient="index")

@@ -15,7 +15,14 @@ import pandas as pd
 
 from ..arguments import checked
 
-__all__ = ["beside_rivals", "flat_scores", "gap_closed", "gap_in_words", "with_spread"]
+__all__ = [
+    "above_ceiling",
+    "beside_rivals",
+    "flat_scores",
+    "gap_closed",
+    "gap_in_words",
+    "with_spread",
+]
 
 
 @checked
@@ -155,6 +162,41 @@ def beside_rivals(
             "verdict": verdict if noise > 0 else "one draw",
         }
     return pd.DataFrame.from_dict(found, orient="index")
+
+
+@checked
+def above_ceiling(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Say for which scores the ceiling is none, because other rows do better.
+
+    The ceiling is the other half of the held-out slice. It bounds what *spots of another sample*
+    can reach where only tissue and noise count; a smooth map, more annotated spots in a vote, or a
+    slice of other density can score higher.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From ``score_table``, better with ``n_repeats`` of 3 or more.
+
+    Returns
+    -------
+    dict of str to list of str
+        Score → rows that are nearer to its best value than the ceiling, by more than the root of
+        the summed squares of both standard deviations. Scores whose ceiling holds are left out.
+
+    Examples
+    --------
+    >>> rows = {"copy_left": 0.9, "union": 0.7, "ceiling": 0.8}
+    >>> above_ceiling(pd.DataFrame({"ari": rows}))
+    {'ari': ['copy_left']}
+    """
+    best = {**_BEST, "density": _most}
+    found = {}
+    for score in (one for one in best if one in table and pd.notna(table.loc["ceiling", one])):
+        distance = table[score].map(best[score])
+        gain = distance["ceiling"] - distance
+        over = [row for row in table.index if gain[row] > _noise(table, score, row, "ceiling")]
+        found |= {score: over} if over else {}
+    return found
 
 
 def _most(value: float) -> float:

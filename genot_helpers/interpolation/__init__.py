@@ -1,6 +1,6 @@
 """Two slices and t become the slice in between."""
 
-from .carry import carry_by_expression, carry_expression
+from .carry import carry_by_expression, carry_by_label, carry_expression
 from .interpolation import Interpolation, interpolate, interpolate_many, prepare_interpolation
 from .positions import position_between, slice_positions
 from .saved import load_alignment, load_interpolation, save_interpolation
@@ -11,6 +11,7 @@ __all__ = [
     "Interpolation",
     "SmoothWarp",
     "carry_by_expression",
+    "carry_by_label",
     "carry_expression",
     "fit_warp",
     "interpolate",

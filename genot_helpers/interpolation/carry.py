@@ -27,13 +27,14 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from ..shared_features import check_pair, shared_space
+from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import plain_matrix
 from ..transport.transport import entropic_coupling, sparse_coupling
 
 __all__ = [
     "carry_by_expression",
+    "carry_by_label",
     "carry_expression",
 ]
 
@@ -179,12 +180,70 @@ def carry_by_expression(
     return _carried(weights, source, target, points, facts, label_key)
 
 
+def carry_by_label(
+    source: AnnData,
+    target: AnnData,
+    *,
+    label_key: str = "genot_domain",
+    spatial_key: str = "spatial",
+) -> AnnData:
+    """Give each target spot the mean of the source spots that have its label: a trivial way.
+
+    It knows domains and nothing else, so it is the baseline of every way that claims to know more.
+
+    Parameters
+    ----------
+    source, target
+        Slices with labels of one vocabulary in ``obs[label_key]``, such as domains that were found
+        in both together; in any frame. Neither is changed.
+    label_key
+        That column.
+    spatial_key
+        Slot of ``obsm`` with the coordinates.
+
+    Returns
+    -------
+    AnnData
+        As from :func:`carry_expression`. A spot without a label, or with one that no source spot
+        has, is not covered.
+
+    Raises
+    ------
+    SliceError
+        If a slice is unsound, no gene is shared, or a slice has no labels in that column.
+    """
+    check_pair(source, target, spatial_key=spatial_key)
+    for adata in (source, target):
+        _check_labels(adata, label_key)
+    labels = as_labels(source.obs[label_key])
+    given = labels.cat.codes.to_numpy()
+    wanted = labels.cat.categories.get_indexer(target.obs[label_key].astype(object))
+    counts = np.bincount(given[given >= 0], minlength=len(labels.cat.categories))
+    from_spots, to_spots = np.flatnonzero(given >= 0), np.flatnonzero(wanted >= 0)
+    shares = 1.0 / counts[given[from_spots]]
+    means = sparse.csr_matrix(
+        (shares, (given[from_spots], from_spots)), (len(counts), source.n_obs)
+    ) @ sparse.csr_matrix(source.X)
+    spread = sparse.csr_matrix(
+        (np.ones(len(to_spots)), (to_spots, wanted[to_spots])), (target.n_obs, len(counts))
+    )
+    values = sparse.csr_matrix(spread @ means, dtype=np.float32)
+    carried = AnnData(values, obs=target.obs.copy(), var=source.var.copy())
+    carried.obsm["spatial"] = np.asarray(target.obsm[spatial_key], dtype=np.float64)[:, :2]
+    carried.obs["genot_covered"] = wanted >= 0
+    carried.uns["genot"] = {
+        "source": "Mean expression of the spots of another slice with the same label.",
+        "label_key": label_key,
+    }
+    return carried
+
+
 def _check_labels(source: AnnData, label_key: str | None) -> None:
     """Refuse a column without labels before any work."""
     if label_key is not None and label_key not in source.obs:
-        raise SliceError(f"obs[{label_key!r}] of the source is missing: {list(source.obs)}.")
+        raise SliceError(f"obs[{label_key!r}] is missing. Found: {list(source.obs)}.")
     if label_key is not None and source.obs[label_key].isna().all():
-        raise SliceError(f"obs[{label_key!r}] of the source names no spot.")
+        raise SliceError(f"obs[{label_key!r}] names no spot.")
 
 
 def _carried(

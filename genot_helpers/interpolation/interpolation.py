@@ -5,7 +5,7 @@ generates the slice at any t. After the displacement interpolation of McCann (Ad
 Mathematics 1997, doi 10.1006/aima.1997.1634): mass that an optimal coupling sends from x to y is
 at (1 - t) x + t y at position t. The steps, in the order in which the functions stand here:
 
-1. components of expression that both slices share (:mod:`genot_helpers.shared_features`);
+1. components of expression that both slices share (:mod:`genot_helpers.comparable`);
 2. a smooth warp of both slices towards each other (``warp.py``);
 3. an exact sparse coupling of the warped coordinates (:mod:`genot_helpers.transport`). Expression
    does not enter: it would pull spots of a grid on top of each other;
@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..arguments import checked
+from ..comparable import check_pair, expression_states, shared_space
 from ..decoder.decoder import train_decoder
 from ..decoder.model import Decoder
-from ..shared_features import check_pair, expression_states, shared_space
 from ..slices.geometry import nearest_distance, spot_spacing
 from ..slices.slices import SliceError, find_labels
 from ..transport.support import neighbour_support

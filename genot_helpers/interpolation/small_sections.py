@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from ..shared_features import expression_states
+from ..comparable import expression_states
 from .local_means import local_weights
 from .placement import autocorrelation, place_spots
 

@@ -15,7 +15,7 @@ the bend is half as strong. Which spots stand where is decided as between two se
 
 Whether a stack is smooth enough for that is a question for the data: sections that were mounted one
 by one jitter, and a cubic follows the jitter.
-:func:`genot_helpers.evaluation.stack_scores.score_stack` leaves out every inner section in turn.
+:func:`genot_helpers.evaluation.score_stack` leaves out every inner section in turn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from ..arguments import checked
-from ..shared_features import check_pair, shared_space
+from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
 from .warp import SmoothWarp, fit_warp

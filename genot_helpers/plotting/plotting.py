@@ -22,15 +22,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib_scalebar.scalebar import ScaleBar
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from ..evaluation.evaluation import match_domains
+from ..evaluation.evaluation import majority_domains, match_domains
 from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
 from ..runtime import sq
+from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 
 __all__ = [
@@ -50,6 +54,7 @@ __all__ = [
     "plot_loss",
     "plot_recall",
     "plot_side_by_side",
+    "plot_stripes",
     "save_figure",
 ]
 
@@ -66,6 +71,8 @@ UNANNOTATED = "#DDDDDD"
 SCALE_BAR = {"location": "lower left", "box_alpha": 0.7, "border_pad": 0.2, "length_fraction": 0.25}
 SCALE_BAR |= {"width_fraction": 0.012, "font_properties": {"size": 9}}
 _LARGE = 600_000  # bytes of a figure
+_MANY = 30_000  # spots, from which a panel is an image of the nearest spots
+_PIXELS = 1_000  # on the longer side of such a panel
 
 
 @checked
@@ -81,8 +88,9 @@ def colour_domains(
     key
         Domain column.
     truth
-        Annotated column to match colours to (greatest overlap, one to one); None, or a column
-        that is missing, gives colours in order.
+        Annotated column to match colours to (greatest overlap, one to one, and only where more than
+        half of a found domain lies in the annotated one; others get colours of their own); None, or
+        a column that is missing, gives colours in order.
 
     Returns
     -------
@@ -99,15 +107,28 @@ def colour_domains(
         complete = adata.obs[key].notna().to_numpy()  # spots without a domain match nothing
         both = ad.AnnData(obs=adata.obs.loc[complete, [truth, key]])
         if both.obs[truth].notna().any():
-            matched = match_domains(both, truth=truth, predicted=key)
+            majority = majority_domains(both, truth=truth, predicted=key)
+            pairs = match_domains(both, truth=truth, predicted=key)
+            matched = {name: one for name, one in pairs.items() if majority[name] == one}
+    annotated = _in_order(annotated)
+    own = _in_order(found) if not annotated else []
     spare = itertools.count(len(annotated))
     colours = {}
     for name in found:
         partner = matched.get(name)
-        number = next(spare) if partner is None else annotated.index(partner)
+        if own:
+            number = own.index(name)
+        else:
+            number = next(spare) if partner is None else annotated.index(partner)
         colours[str(name)] = PALETTE[number % len(PALETTE)]
     adata.uns[f"{key}_colors"] = list(colours.values())
     return colours
+
+
+def _in_order(names: Sequence[object]) -> list[object]:
+    """Put organs into one order, so that each keeps its colour at all stages; leave others."""
+    organs = sorted(EMBRYO.domains)
+    return organs if names and set(names) <= set(organs) else list(names)
 
 
 def _image_of(adata: ad.AnnData) -> tuple[dict, float]:
@@ -140,6 +161,9 @@ def draw_slice(
     shown.uns["spatial"] = {"slice": picture}
     if colours is not None:
         shown.uns["value_colors"] = [colours[str(name)] for name in values.cat.categories]
+    if len(coordinates) > _MANY and not picture:
+        _draw_many(adata, values, ax, title=title, colours=colours, **options)
+        return
     radius = 0.5 * max(nearest_distance(coordinates), 0.85 * spot_side(coordinates))
     if picture:  # spots with gaps between them, so that the image shows; size in spot diameters
         size = 0.75 * radius / (0.5 * picture["scalefactors"]["spot_diameter_fullres"])
@@ -160,6 +184,109 @@ def draw_slice(
     strip = 0.1 if simulated or scale is not None else 0.0
     upwards = not picture and adata.uns.get("genot", {}).get("y_axis") == "up"
     frame_tissue(ax, coordinates * factor, strip, upwards=upwards)
+
+
+def _draw_many(
+    adata: ad.AnnData,
+    values: pd.Series,
+    ax: plt.Axes,
+    *,
+    title: str,
+    colours: Mapping[str, str] | None,
+    cmap: str = "viridis",
+    norm: plt.Normalize | None = None,
+    **_options,
+) -> None:
+    """Draw a panel of very many spots as an image: each pixel shows the spot nearest to it."""
+    points = np.asarray(adata.obsm["spatial"], dtype=float)[:, :2]
+    low, size = points.min(axis=0), np.ptp(points, axis=0)
+    pixel = float(size.max()) / _PIXELS
+    shape = np.maximum(np.ceil(size / pixel).astype(int), 1)
+    across, down = (low[axis] + (np.arange(shape[axis]) + 0.5) * pixel for axis in (0, 1))
+    where = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
+    reach = max(pixel, spot_side(points))
+    distance, nearest = cKDTree(points).query(where, distance_upper_bound=reach)
+    shown = np.where(np.isfinite(distance), nearest, -1).reshape(shape[1], shape[0])
+    if colours is not None:
+        names = [str(name) for name in values.cat.categories]
+        lookup = np.array([to_rgba(colours[name]) for name in names] + [to_rgba(UNANNOTATED)])
+        image = lookup[values.cat.codes.to_numpy()[shown]]  # code -1, no label, is the last colour
+        _legend_of(ax, names, [colours[name] for name in names], values.isna().any())
+    else:
+        number = values.to_numpy(dtype=float)
+        norm = norm or plt.Normalize(np.nanmin(number), np.nanmax(number))
+        image = plt.get_cmap(cmap)(norm(number))[shown]
+        ax.figure.colorbar(plt.cm.ScalarMappable(norm, cmap), ax=ax, shrink=0.7)
+    image[shown < 0] = (0.0, 0.0, 0.0, 0.0)
+    edges = np.array([low[0], low[0] + shape[0] * pixel, low[1], low[1] + shape[1] * pixel])
+    ax.imshow(image, extent=tuple(edges), origin="lower", interpolation="nearest", aspect="equal")
+    ax.set_title(title)
+    ax.set_axis_off()
+    facts = adata.uns.get("genot", {})
+    scale = micrometres_per_unit(adata)
+    if scale is not None:
+        ax.add_artist(ScaleBar(scale, units="um", **SCALE_BAR))
+    if facts.get("simulated", False):
+        place = {"x": 1.0, "y": 0.01, "ha": "right", "va": "bottom", "transform": ax.transAxes}
+        ax.text(s="simulated tissue", fontsize=8, color="0.35", **place)
+    strip = 0.1 if facts.get("simulated", False) or scale is not None else 0.0
+    frame_tissue(ax, points, strip, upwards=facts.get("y_axis") == "up")
+
+
+def _legend_of(ax: plt.Axes, names: list[str], shades: list[str], missing: bool) -> None:
+    """Put names and colours beside a panel, and the grey of spots without a label."""
+    pairs = [*zip(names, shades, strict=True), *([("unannotated", UNANNOTATED)] * bool(missing))]
+    marks = [Line2D([], [], marker="o", ls="", color=shade, label=name) for name, shade in pairs]
+    ax.legend(handles=marks, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+@checked
+def plot_stripes(adata: ad.AnnData, *, key: str = "destriped") -> Figure:
+    """Draw the depth of the bins of a grid as they are and without stripes, and the factors.
+
+    Parameters
+    ----------
+    adata : AnnData
+        Bins after :func:`genot_helpers.preprocessing.correct_stripes`: ``layers[key]``,
+        ``obs[key + "_factor"]``, ``obs["array_row"]`` and ``obs["array_col"]``.
+    key : str
+        What the corrected counts were called.
+
+    Returns
+    -------
+    Figure
+        Two maps of the total per bin on one scale, and the mean factor of each row and column.
+
+    Raises
+    ------
+    KeyError
+        If there are no corrected counts.
+    """
+    if key not in adata.layers or f"{key}_factor" not in adata.obs:
+        raise KeyError(f"There is no layers[{key!r}] to draw. Run correct_stripes first.")
+    totals = {"as counted": adata.X, "without stripes": adata.layers[key]}
+    totals = {name: np.asarray(X.sum(axis=1)).ravel() for name, X in totals.items()}
+    norm = plt.Normalize(0, float(np.quantile(totals["as counted"], 0.99)))
+    figure, axes = plt.subplots(1, 3, figsize=(14.0, 4.4), layout="constrained")
+    for (name, total), ax in zip(totals.items(), axes, strict=False):
+        series = pd.Series(total, index=adata.obs_names)
+        _draw_many(
+            adata,
+            series,
+            ax,
+            title=f"counts per bin, {name}",
+            colours=None,
+            cmap="magma",
+            norm=norm,
+        )
+    log_factor = np.log2(adata.obs[f"{key}_factor"])
+    for number, (column, name) in enumerate({"array_row": "row", "array_col": "column"}.items()):
+        mean = log_factor.groupby(adata.obs[column]).mean()
+        axes[2].plot(mean.index, mean.to_numpy(), lw=0.8, color=PALETTE[number], label=name)
+    axes[2].set(xlabel="number of the row or column", ylabel="log2 of its factor", title="stripes")
+    axes[2].legend(frameon=False)
+    axes[2].spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upwards: bool) -> None:
@@ -329,6 +456,8 @@ def plot_recall(tables: Mapping[str, pd.DataFrame]) -> Figure:
     recall = pd.DataFrame({name: table["recall"] for name, table in tables.items()})
     figure, ax = plt.subplots(figsize=(7.0, 3.4), layout="constrained")
     recall.plot.bar(ax=ax, color=list(PALETTE[: recall.shape[1]]), width=0.8, rot=0)
+    if max(len(str(name)) for name in recall.index) > 6:  # long names would lie over each other
+        plt.setp(ax.get_xticklabels(), rotation=40, ha="right")
     ax.set(xlabel="annotated domain", ylabel="recall", ylim=(0, 1))
     ax.set_title("Share of each annotated domain that was found")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))

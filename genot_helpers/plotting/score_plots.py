@@ -24,6 +24,7 @@ from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
 __all__ = [
     "plot_by_depth",
     "plot_depth",
+    "plot_gene_levels",
     "plot_gene_maps",
     "plot_gene_similarity",
     "plot_markers",
@@ -244,13 +245,17 @@ def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
     Parameters
     ----------
     table
-        From :func:`genot_helpers.domains.choose_n_domains`.
+        From :func:`genot_helpers.choose_n_domains`, or from
+        :func:`genot_helpers.choose_n_compositions` (then its evidence, turned round).
     chosen
         The number that is used: a vertical line.
     """
     figure, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     curves = {"bic": "neighbours counted as alike", "bic_independent": "every spot counted in full"}
-    if np.allclose(table["bic"], table["bic_independent"]):
+    if "evidence" in table:
+        table = table.assign(bic=-table["evidence"])
+        curves = {"bic": "evidence, turned round"}
+    elif np.allclose(table["bic"], table["bic_independent"]):
         del curves["bic"]
     for number, (column, words) in enumerate(curves.items()):
         values = table[column].replace(np.inf, np.nan)
@@ -387,6 +392,44 @@ _AXES = {
     "measured_mean": "mean per measured spot (target)",
     "carried_mean": "mean per carried spot (source)",
 }
+
+
+@checked
+def plot_gene_levels(
+    source: AnnData, target: AnnData, genes: Sequence[str], *, names=None
+) -> Figure:
+    """Draw the mean of each gene in two slices against each other: an efficiency for each gene.
+
+    Parameters
+    ----------
+    source, target
+        Slices with these genes: counts or other plain values. Nothing is written.
+    genes
+        Which to draw.
+    names
+        What to call a spot of each, such as ``("bin", "cell")``; default: ("source", "target").
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Logarithmic axes; genes without any value in one of the slices are left out. The line is
+        where all genes would lie if the slices differed in depth alone.
+    """
+    names = names or ("source", "target")
+    level = [np.asarray(one[:, list(genes)].X.mean(axis=0)).ravel() for one in (source, target)]
+    seen = (level[0] > 0) & (level[1] > 0)
+    level = [one[seen] for one in level]
+    figure, ax = plt.subplots(figsize=(5.2, 3.9), layout="constrained")
+    ax.scatter(*level, s=10, color=PALETTE[0], label="a shared gene")
+    ends = np.array([level[0].min(), level[0].max()])
+    ax.plot(ends, ends * level[1].sum() / level[0].sum(), color="0.3", label="depth alone")
+    ax.set(xscale="log", yscale="log")
+    ax.set(xlabel=f"mean per {names[0]}", ylabel=f"mean per {names[1]}")
+    made = any(one.uns.get("genot", {}).get("simulated", False) for one in (source, target))
+    ax.set_title("The same genes, two instruments" + " (simulated)" * made)
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 @checked

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from ..arguments import checked
@@ -37,6 +38,7 @@ __all__ = [
     "grid_graph",
     "nearest_neighbour_graph",
     "neighbour_mean",
+    "neighbourhood_enrichment",
     "row_normalised",
     "smooth",
     "spatial_graph",
@@ -275,3 +277,46 @@ def _with_self_loops(adjacency: sparse.csr_matrix, weight: float) -> sparse.csr_
 
 def _row_sums(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
     return np.asarray(matrix.sum(axis=1)).ravel()
+
+
+def neighbourhood_enrichment(
+    adata: AnnData, key: str, *, n_permutations: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Tell which kinds of spots are neighbours more often than by chance (squidpy).
+
+    Counted are edges of the spatial graph between two kinds, compared with spots whose kinds were
+    shuffled.
+
+    Parameters
+    ----------
+    adata
+        A slice with ``obsp["spatial_connectivities"]``. squidpy writes its result to
+        ``uns[key + "_nhood_enrichment"]``.
+    key
+        Column of ``obs`` with the kinds, categorical, one for every spot.
+    n_permutations
+        Number of shuffles.
+    seed
+        Of the shuffles.
+
+    Returns
+    -------
+    pandas.DataFrame
+        z-scores, kinds by kinds: positive where two kinds meet more often than by chance. They grow
+        with the number of spots.
+
+    Raises
+    ------
+    SliceError
+        If the column or the graph is missing.
+    """
+    if key not in adata.obs or "spatial_connectivities" not in adata.obsp:
+        missing = (
+            f"obs[{key!r}]" if key not in adata.obs else "the spatial graph: run spatial_graph"
+        )
+        raise SliceError(f"To compare neighbours, {missing} is missing.")
+    kinds = adata.obs[key].astype("category").cat.categories
+    options = {"n_perms": n_permutations, "seed": seed, "show_progress_bar": False}
+    sq.gr.nhood_enrichment(adata, cluster_key=key, **options)
+    scores = adata.uns[f"{key}_nhood_enrichment"]["zscore"]
+    return pd.DataFrame(scores, index=kinds, columns=kinds)

@@ -3,6 +3,7 @@
 from .brain_regions import simulate_hippocampus, simulate_olfactory_bulb
 from .cortex import simulate_cortex
 from .embryo import simulate_embryo, simulate_embryo_cells
+from .high_resolution import simulate_high_resolution
 from .hypothalamus import simulate_hypothalamus
 from .sagittal import simulate_sagittal_brain
 
@@ -10,6 +11,7 @@ __all__ = [
     "simulate_cortex",
     "simulate_embryo",
     "simulate_embryo_cells",
+    "simulate_high_resolution",
     "simulate_hippocampus",
     "simulate_hypothalamus",
     "simulate_olfactory_bulb",

@@ -35,21 +35,21 @@ HYPOTHALAMUS = Recipe(
         **{"fx": 0.8, "V3": 0.9},
     },
     cell_types="""
-    Inhibitory Gal | inhibitory | MPN 24, MPA 9, PV 14, BST 8, elsewhere 3 | Gal Esr1 Moxd1
-    Inhibitory Sst | inhibitory | BST 24, MPA 12, PVH 10, elsewhere 4 | Sst Npy1r Pnoc
-    Inhibitory Penk | inhibitory | BST 20, MPA 11, PVH 12, MPN 6, elsewhere 3 | Penk Synpr Cplx3
-    Inhibitory Th | inhibitory | PV 32, MPN 12, MPA 5, PVH 6, elsewhere 2 | Th Slc18a2 Calcr
-    Inhibitory Tac1 | inhibitory | MPN 14, PV 12, MPA 9, BST 8, elsewhere 3 | Tac1 Ar Greb1
-    Excitatory Nts | excitatory | MPN 16, MPA 8, PV 7, elsewhere 3 | Nts Slc17a6 Brs3
-    Excitatory Cck | excitatory | MPA 11, MPN 7, BST 6, elsewhere 4 | Cck Oxtr Tacr3
-    Excitatory Crh | excitatory | PVH 17, MPA 4, elsewhere 2 | Crh Trh Oxt
-    Excitatory Cbln1 | excitatory | PVT 58, PVH 5, fx 10, elsewhere 2 | Cbln1 Necab1 Slc17a7
-    Astrocyte | astroglia | PVH 18, PVT 18, MPA 14, fx 13, V3 6, elsewhere 9 | Aqp4 Mlc1 Aldh1l1
-    Mature oligodendrocyte | myelin | fx 34, MPA 6, elsewhere 2 | Mbp Opalin Ermn
-    Immature oligodendrocyte | progenitor | elsewhere 4 | Pdgfra Traf4 Sox8
-    Ependymal | ependyma | V3 84, elsewhere 0.3 | Cd24a Nnat Krt90
-    Endothelial | vascular | elsewhere 7 | Fn1 Slco1a4 Cyr61
-    Microglia | immune | elsewhere 3 | Selplg Slc15a3 Gda
+    Inhibitory Gal | inhibitory | MPN 26, MPA 8.3, PV 13, BST 6.9, elsewhere 1.5 | Gal Esr1 Moxd1
+    Inhibitory Sst | inhibitory | BST 30, MPA 12, PVH 9.8, elsewhere 2.1 | Sst Npy1r Pnoc
+    Inhibitory Penk | inhibitory | BST 24, MPA 11, PVH 13, MPN 4.1, elsewhere 1.5 | Penk Synpr Cplx3
+    Inhibitory Th | inhibitory | PV 41, MPN 10, MPA 3.8, PVH 5.1, elsewhere 0.88 | Th Slc18a2 Calcr
+    Inhibitory Tac1 | inhibitory | MPN 14, PV 12, MPA 8.8, BST 7.4, elsewhere 1.6 | Tac1 Ar Greb1
+    Excitatory Nts | excitatory | MPN 17, MPA 8.1, PV 6, elsewhere 1.8 | Nts Slc17a6 Brs3
+    Excitatory Cck | excitatory | MPA 12, MPN 5.8, BST 5.4, elsewhere 2.6 | Cck Oxtr Tacr3
+    Excitatory Crh | excitatory | PVH 26, MPA 3.5, elsewhere 1.1 | Crh Trh Oxt
+    Excitatory Cbln1 | excitatory | PVT 66, PVH 3.6, fx 8.7, elsewhere 0.86 | Cbln1 Necab1 Slc17a7
+    Astrocyte | astroglia | PVH 19, PVT 13, MPA 13, fx 12, V3 2.1, elsewhere 6.5 | Aqp4 Mlc1 Aldh1l1
+    Mature oligodendrocyte | myelin | fx 52, MPA 5.1, elsewhere 0.95 | Mbp Opalin Ermn
+    Immature oligodendrocyte | progenitor | elsewhere 3.1 | Pdgfra Traf4 Sox8
+    Ependymal | ependyma | V3 82, elsewhere 0.1 | Cd24a Nnat Krt90
+    Endothelial | vascular | elsewhere 5.4 | Fn1 Slco1a4 Cyr61
+    Microglia | immune | elsewhere 2.3 | Selplg Slc15a3 Gda
     """,
     gradient="Irs4 Lepr Prlr Pgr Rxfp1 Htr2c",
     ramp={},
@@ -82,7 +82,7 @@ def _nuclei(points: np.ndarray) -> np.ndarray:
 def _hypothalamus_shape(
     block_rng: np.random.Generator, section_rngs: list, *, n_cells: int, gap_um: float
 ) -> list[Shape]:
-    """Cut sections of one block; ``gradient`` runs from ventral to dorsal, y points down."""
+    """Cut sections of one block; ``gradient`` runs from ventral to dorsal, and so does y."""
     bend = [smooth_field(block_rng, 0.6, 3) for _ in range(2)]
     shapes = []
     for i, rng in enumerate(section_rngs):
@@ -92,7 +92,7 @@ def _hypothalamus_shape(
         unit = common / _HALF_WIDTH_UM
         depth = np.full(len(unit), i * gap_um / 500)
         points = unit + 0.045 * np.column_stack([f(np.c_[unit, depth]) for f in bend])
-        spatial = rotate(common, rng.uniform(-3, 3)) * [1, -1]
+        spatial = rotate(common, rng.uniform(-3, 3))
         spatial -= spatial.min(axis=0)
         shapes.append(Shape(spatial, common, _nuclei(points), (unit[:, 1] + 1) / 2))
     return shapes
@@ -130,7 +130,8 @@ def simulate_hypothalamus(
     -------
     dict of str to AnnData
         ``"hypothalamus_1"``, …; slots as in
-        :func:`genot_helpers.simulation.simulate_cortex`, without array positions. Counts.
+        :func:`genot_helpers.simulation.simulate_cortex`, without array positions. Counts. y
+        grows from ventral to dorsal, and ``uns["genot"]["y_axis"]`` says so ("up").
 
     Raises
     ------
@@ -169,4 +170,5 @@ def simulate_hypothalamus(
         )
         facts = {**given, "section_gap_um": float(section_gap_um), "position_um": position}
         sections[name] = label(adata, name, seed, facts)
+        sections[name].uns["genot"]["y_axis"] = "up"  # as in the measured sections
     return sections
