@@ -89,7 +89,7 @@ class SliceError(ValueError):
         self.problems = problems
 
 
-@checked
+@checked(sound=False)
 def check_slice(
     adata: AnnData,
     *,
@@ -151,7 +151,7 @@ def check_slice(
         raise SliceError("\n".join([f"{name} cannot be used: {count}.", *lines]), problems)
 
 
-@checked
+@checked(sound=False)
 def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
     """Find the column of ``obs`` that holds the annotation.
 
