@@ -23,8 +23,6 @@ from .values import check_matrix, is_numeric
 
 __all__ = ["check_structure"]
 
-_LARGEST = 1e100  # squares of coordinates have to stay below the largest number
-
 # Slot in which the name given by an argument has to be, in one of the slices at least.
 _SLOTS = {
     **dict.fromkeys(("use_rep", "spatial_key", "aligned_key"), "obsm"),
@@ -95,9 +93,8 @@ def _problems(adata: AnnData, key: str | None) -> Iterator[tuple[str, str, str]]
     if key is None or (key != "spatial" and key not in adata.obsm):
         return
     yield from (one for one in check_positions(adata, key) if "share their position" not in one[1])
-    if np.abs(adata.obsm[key]).max(initial=0) > _LARGEST:
-        fix = "coordinates in pixels or micrometres."
-        yield f'obsm["{key}"]', f"values beyond {_LARGEST:g}.", fix
+    if adata.n_obs == 1:
+        yield "obs", "a single spot.", "take more tissue: distances need two spots or more."
 
 
 def _matrices(adata: AnnData) -> Iterator[tuple[str, Any]]:
