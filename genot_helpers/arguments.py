@@ -294,7 +294,10 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "DataFrame": _named("DataFrame"),
     "Mapping": lambda v: isinstance(v, Mapping),
     "dict": lambda v: isinstance(v, dict),
-    "Sequence": lambda v: isinstance(v, Sequence | np.ndarray) or _named("Index", "Series")(v),
+    "Sequence": lambda v: (
+        (isinstance(v, Sequence | np.ndarray) and not isinstance(v, str | bytes))
+        or _named("Index", "Series")(v)
+    ),
     "Iterable": lambda v: isinstance(v, Iterable) and not isinstance(v, str | bytes),
     "tuple": lambda v: isinstance(v, tuple | list),
     "ArrayLike": _array,
