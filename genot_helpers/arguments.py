@@ -3,8 +3,9 @@
 ``@checked`` stands on every public function. The kind of an argument is read from its annotation
 (``int``, ``float | None``, ``AnnData`` …), so the signature that a reader sees is also what is
 enforced. Ranges are looked up by the argument's name in ``LIMITS``; a function whose range differs
-gives its own: ``@checked(n_steps=(1, 100))``. What no annotation can say (a column that must exist,
-a length that must fit another) the functions check themselves.
+gives its own: ``@checked(n_steps=(1, 100))``. Slices are looked at by the checks in ``SOUND``, that
+``slices/structure.py`` adds. What neither can say (a length that must fit another) the functions
+check themselves.
 
 The upper limits are far beyond what is useful. They are there so that a slip of the keyboard, 10⁹
 starts for 10, is an error at once and not a program that never ends.
@@ -16,13 +17,15 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy as np
+from scipy.sparse import issparse
 
-__all__ = ["LIMITS", "check_arguments", "checked"]
+__all__ = ["LIMITS", "SOUND", "check_arguments", "checked"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +34,10 @@ R = TypeVar("R")
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "t": (0, 1),
+    "stiffness": (0, math.inf),
+    "unmatched_cost": (0, math.inf),
+    "max_distance": (0, math.inf),
+    "max_residual": (0, math.inf),
     "alpha": (0, 1),
     "overlap": (0, 1),
     "min_overlap": (0, 1),
@@ -73,6 +80,11 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 _COUNT = (0, 10**10)  # any other whole number
 
+# Checks of slices, called with the name of the function, what was given, and the defaults.
+SOUND: list[Callable[[str, Mapping[str, Any], Mapping[str, Any]], None]] = []
+# True while a public function runs: what it calls gets slices that were looked at already.
+_INSIDE: ContextVar[bool] = ContextVar("inside", default=False)
+
 
 @overload
 def checked(function: Callable[P, R]) -> Callable[P, R]: ...
@@ -80,31 +92,51 @@ def checked(function: Callable[P, R]) -> Callable[P, R]: ...
 
 @overload
 def checked(
-    **limits: tuple[float, float],
+    *, sound: bool = True, **limits: tuple[float, float]
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
-def checked(function: Callable[P, R] | None = None, **limits: tuple[float, float]) -> Any:
+def checked(
+    function: Callable[P, R] | None = None,
+    *,
+    sound: bool = True,
+    **limits: tuple[float, float],
+) -> Any:
     """Check the arguments of a function by its annotations and by ``LIMITS`` before it runs.
 
     Parameters
     ----------
     function
         The function to check; left out where limits are given.
+    sound
+        Whether slices have to be sound. Not for functions that say what is wrong with a slice.
     **limits
         Smallest and largest value of an argument, instead of those in ``LIMITS``.
     """
     if function is None:
-        return functools.partial(checked, **limits)
+        return functools.partial(checked, sound=sound, **limits)
     signature = inspect.signature(function)
     name = function.__qualname__
+    defaults = {
+        one.name: one.default
+        for one in signature.parameters.values()
+        if one.default is not one.empty
+    }
 
     @functools.wraps(function)
     def with_checks(*args: P.args, **kwargs: P.kwargs) -> R:
         # Missing and unknown arguments are Python's own errors, which name them.
         given = signature.bind(*args, **kwargs).arguments
         check_arguments(name, given, signature, limits)
-        return function(*args, **kwargs)
+        if _INSIDE.get():
+            return function(*args, **kwargs)
+        for check in SOUND if sound else ():
+            check(name, given, defaults)
+        inside = _INSIDE.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _INSIDE.reset(inside)
 
     return with_checks
 
@@ -125,7 +157,7 @@ def check_arguments(
         kinds = _kinds(parameter.annotation)
         problem = _problem(value, kinds, limits.get(name, LIMITS.get(name)))
         if problem:
-            error = TypeError if problem.startswith("is of type") else ValueError
+            error = TypeError if _WRONG_KIND in problem else ValueError
             raise error(f"{function}: argument {name} {problem}")
 
 
@@ -148,7 +180,8 @@ def _problem(value: Any, kinds: list[str], limits: tuple[float, float] | None) -
         return None  # an annotation that is not checked here, such as a matplotlib Figure
     if not any(_is(kind, value) for kind in known):
         wanted = " or ".join(dict.fromkeys(_SAY[_base(kind)] for kind in known))
-        return f"is of type {_type_name(value)} ({_shown(value)}); give {wanted}."
+        shown = "None" if value is None else f"{_shown(value)} (a {type(value).__name__})"
+        return f"is {shown}{_WRONG_KIND}{wanted}."
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
         return _out_of_range(value, kinds, limits)
     if any(_base(kind) in ("ArrayLike", "NDArray", "ndarray") for kind in kinds):
@@ -160,20 +193,26 @@ def _problem(value: Any, kinds: list[str], limits: tuple[float, float] | None) -
 
 def _out_of_range(value: Any, kinds: list[str], limits: tuple[float, float] | None) -> str | None:
     """Say what range a number has to lie in, or None."""
-    if not math.isfinite(value):
-        return f"is {value}; give a finite number."
     low, high = limits or (_COUNT if "int" in kinds and "float" not in kinds else (-1e100, 1e100))
     if low <= value <= high:
         return None
+    if not math.isfinite(value):
+        return f"is {value}; give a finite number."
     return f"is {value}; give a number from {_number(low)} to {_number(high)}."
 
 
 def _unusable_numbers(value: Any) -> str | None:
     """Say what is wrong with the numbers of an array, or None."""
     array = np.asarray(value) if value is not None else np.empty(0)
-    if array.dtype.kind == "f" and array.size and not np.isfinite(array).all():
-        return f"has {np.sum(~np.isfinite(array)):,} values that are not finite; leave them out."
-    if array.dtype.kind == "f" and array.size and np.abs(array).max() > 1e50:
+    if array.dtype.kind != "f" or not array.size:
+        return None
+    rows = np.flatnonzero(~np.isfinite(array).reshape(len(np.atleast_1d(array)), -1).all(axis=1))
+    if len(rows):
+        return (
+            f"has {len(rows):,} of {len(np.atleast_1d(array)):,} rows with NaN or infinite values "
+            f"(first: row {rows[0]:,}); leave them out."
+        )
+    if np.abs(array).max() > 1e50:
         return f"has values up to {np.abs(array).max():.0e}; give numbers below 1e50."
     return None
 
@@ -195,10 +234,6 @@ def _is(kind: str, value: Any) -> bool:
     if kind in ("Sequence[str]", "Iterable[str]") and isinstance(value, Sequence | np.ndarray):
         return not isinstance(value, str) and all(isinstance(one, str) for one in value)
     return True
-
-
-def _type_name(value: Any) -> str:
-    return "None" if value is None else type(value).__name__
 
 
 def _shown(value: Any) -> str:
@@ -246,6 +281,7 @@ def _array(value: Any) -> bool:
         return False
 
 
+_WRONG_KIND = "; needed: "
 _IS: dict[str, Callable[[Any], bool]] = {
     "int": lambda v: isinstance(v, Integral) and not isinstance(v, bool | np.bool_),
     "float": _number_kind,
@@ -258,12 +294,20 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "DataFrame": _named("DataFrame"),
     "Mapping": lambda v: isinstance(v, Mapping),
     "dict": lambda v: isinstance(v, dict),
-    "Sequence": lambda v: isinstance(v, Sequence | np.ndarray) or _named("Index", "Series")(v),
+    "Sequence": lambda v: (
+        (isinstance(v, Sequence | np.ndarray) and not isinstance(v, str | bytes))
+        or _named("Index", "Series")(v)
+    ),
     "Iterable": lambda v: isinstance(v, Iterable) and not isinstance(v, str | bytes),
     "tuple": lambda v: isinstance(v, tuple | list),
     "ArrayLike": _array,
     "NDArray": _array,
     "ndarray": _array,
+    "spmatrix": lambda v: issparse(v) or _array(v),
+    "sparray": lambda v: issparse(v) or _array(v),
+    "Figure": _named("Figure", "BaseFigure"),
+    "GenOTEncoder": _named("GenOTEncoder"),
+    "EncoderConfiguration": _named("EncoderConfiguration"),
     "Coupling": _named("Coupling"),
     "SmoothWarp": _named("SmoothWarp"),
     "SimilarityTransform": _named("SimilarityTransform"),
@@ -277,7 +321,7 @@ _SAY = {
     "str": "text",
     "Path": "a path",
     "None": "None",
-    "AnnData": "an AnnData",
+    "AnnData": "an AnnData (load_slice reads files)",
     "Slices": "an AnnData, or a list or dictionary of them",
     "DataFrame": "a pandas DataFrame",
     "Mapping": "a dictionary",
@@ -288,6 +332,11 @@ _SAY = {
     "ArrayLike": "an array of numbers",
     "NDArray": "an array of numbers",
     "ndarray": "an array of numbers",
+    "spmatrix": "a sparse matrix",
+    "sparray": "a sparse matrix",
+    "Figure": "a figure",
+    "GenOTEncoder": "a GenOTEncoder",
+    "EncoderConfiguration": "an EncoderConfiguration",
     "Coupling": "a Coupling",
     "SmoothWarp": "a SmoothWarp",
     "SimilarityTransform": "a SimilarityTransform",

@@ -100,8 +100,8 @@ def test_one_strong_pair_counts_more_than_two_middling_ones(monkeypatch):
     monkeypatch.setattr(
         "genot_helpers.evaluation.matching.domain_similarity", lambda *_, **__: values
     )
-    assert gh.match_domains_by_markers(None, None) == {"x": "p", "y": None}
-    table = gh.marker_matches(None, None)
+    assert gh.match_domains_by_markers(*sections()) == {"x": "p", "y": None}
+    table = gh.marker_matches(*sections())
     assert table.loc["x", "next_best"] == 0.42
     assert table.loc["y", "next_best"] == 0.49
 

@@ -279,13 +279,13 @@ def spoiled(points, value):
         ),
         (
             {"left_embedding": np.ones((25, 3)), "right_embedding": np.full((25, 3), np.nan)},
-            "right_embedding holds NaN",
+            "right_embedding has 25 of 25 rows with NaN",
         ),
     ],
 )
 @pytest.mark.parametrize("couple", [sparse_coupling, entropic_coupling])
 def test_bad_arrays_are_named(couple, change, message):
-    with pytest.raises(SliceError, match=message):
+    with pytest.raises(ValueError, match=message):
         couple(**{"left_points": grid(5, 5), "right_points": grid(5, 5) + 0.2} | change)
 
 

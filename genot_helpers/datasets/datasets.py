@@ -61,7 +61,7 @@ SOURCES = {
 """Where each data set was published."""
 
 
-@checked
+@checked(sound=False)
 def load_slice(
     name: str | Path | AnnData | Any,
     *,
@@ -189,7 +189,7 @@ def _from_object(thing: Any, name: str, bin_size: int | str | None) -> AnnData:
     )
 
 
-@checked
+@checked(sound=False)
 def load_slices(
     names: Iterable[str] | str | Path | Any, *, section_key: str | None = None, **options
 ) -> dict[str, AnnData]:

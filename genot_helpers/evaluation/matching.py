@@ -396,7 +396,7 @@ def _places_of_domains(one: AnnData, other: AnnData, key: str, spatial_key: str)
 # Genes that tell domains apart, ranked by effect size and not by p-value.
 
 
-@checked
+@checked(min_share=(0, 2))
 def domain_markers(
     adata: AnnData,
     *,

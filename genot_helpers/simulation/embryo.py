@@ -41,7 +41,7 @@ __all__ = [
 
 @checked
 def simulate_embryo(
-    stages: Sequence[str] = ("E9.5", "E10.5", "E11.5"),
+    stages: str | Sequence[str] = ("E9.5", "E10.5", "E11.5"),
     *,
     n_bins: int = 3000,
     n_genes: int = 900,

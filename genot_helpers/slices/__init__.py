@@ -5,11 +5,13 @@ from .geometry import micrometres_per_unit, spot_side, spot_spacing
 from .inspection import inspect_slice, set_positions
 from .sections import join_results, split_sections
 from .slices import SliceError, check_slice, find_labels
+from .structure import check_structure
 from .values import holds_counts, holds_logarithms, undo_logarithm
 
 __all__ = [
     "SliceError",
     "check_slice",
+    "check_structure",
     "find_labels",
     "holds_counts",
     "holds_logarithms",

@@ -54,7 +54,7 @@ _SHALLOW = 0.05  # of the median total
 _IDENTIFIER = r"ENS[A-Z]*G\d{6,}(\.\d+)?"  # how Ensembl calls genes
 
 
-@checked
+@checked(sound=False)
 def inspect_slice(
     adata: AnnData,
     *,
@@ -426,7 +426,7 @@ def _unit(adata: AnnData, points: np.ndarray) -> Row:
 # Small repairs of a slice that a reader asks for by name; nothing is guessed.
 
 
-@checked
+@checked(sound=False)
 def set_positions(
     adata: AnnData, source: str | Sequence[str], *, key_added: str = "spatial"
 ) -> None:

@@ -62,6 +62,7 @@ LABEL_COLUMNS = (
 # More than this share of spots on top of each other means several sections, or no positions at all;
 # fewer are cells of which one lies above the other.
 _MOST_SHARED = 0.5
+_LARGEST = 1e100  # squares of coordinates have to stay below the largest number
 _TISSUE_COLUMNS = ("intissue", "undertissue", "ontissue", "istissue", "isintissue", "tissue")
 _YES = ("1", "1.0", "true", "yes", "in", "in_tissue", "tissue")
 _NO = ("0", "0.0", "false", "no", "out", "off_tissue", "background")
@@ -89,7 +90,7 @@ class SliceError(ValueError):
         self.problems = problems
 
 
-@checked
+@checked(sound=False)
 def check_slice(
     adata: AnnData,
     *,
@@ -151,7 +152,7 @@ def check_slice(
         raise SliceError("\n".join([f"{name} cannot be used: {count}.", *lines]), problems)
 
 
-@checked
+@checked(sound=False)
 def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
     """Find the column of ``obs`` that holds the annotation.
 
@@ -361,6 +362,10 @@ def check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
         )
         fix = f"`adata = adata[np.isfinite(adata.obsm['{key}']).all(axis=1)].copy()`."
         yield Problem(slot, found, fix)
+    far = np.abs(values[finite]).max(initial=0)
+    if far > _LARGEST:
+        found = f"coordinates up to {far:.0e}, so large that distances overflow."
+        yield Problem(slot, found, "give positions in pixels or micrometres.")
     problem = shared_positions(values[finite], np.asarray(names)[finite], key)
     if problem and problem.share > _MOST_SHARED:
         yield Problem(slot, problem.found, problem.fix)

@@ -53,7 +53,7 @@ _COUNT_NAMES = re.compile(
 _LAST_RESORT = re.compile(r"spliced|matrix", re.IGNORECASE)  # spliced: a part of the counts only
 
 
-@checked
+@checked(sound=False)
 def holds_counts(adata: AnnData) -> bool:
     """Say whether ``X`` holds counts: whole numbers, none negative.
 
@@ -70,7 +70,7 @@ def holds_counts(adata: AnnData) -> bool:
     )
 
 
-@checked
+@checked(sound=False)
 def holds_logarithms(adata: AnnData) -> bool:
     """Say whether ``X`` holds logarithms; see :func:`slice_kind`."""
     if adata.X is None or not is_numeric(adata.X):
@@ -109,7 +109,7 @@ def _log_base(adata: AnnData) -> float:
     return float(np.e if base is None else base)
 
 
-@checked
+@checked(sound=False)
 def undo_logarithm(adata: AnnData) -> None:
     """Turn log(1 + x) in ``X`` back into x, so that no step takes the logarithm a second time.
 

@@ -67,7 +67,7 @@ def fused_gromov_wasserstein_coupling(
     max_spots: int = 2000,
     left_mass: ArrayLike | None = None,
     right_mass: ArrayLike | None = None,
-    initial_plan: ArrayLike | None = None,
+    initial_plan: ArrayLike | sparse.spmatrix | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> Coupling:
@@ -158,7 +158,7 @@ def partial_fused_gromov_wasserstein_coupling(
     max_spots: int = 2000,
     left_mass: ArrayLike | None = None,
     right_mass: ArrayLike | None = None,
-    initial_plan: ArrayLike | None = None,
+    initial_plan: ArrayLike | sparse.spmatrix | None = None,
     tolerance: float = 1e-7,
 ) -> Coupling:
     """Couple two small slices that overlap in part: only a share of the mass is matched.
