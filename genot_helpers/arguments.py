@@ -173,7 +173,7 @@ def _unusable_numbers(value: Any) -> str | None:
     array = np.asarray(value) if value is not None else np.empty(0)
     if array.dtype.kind == "f" and array.size and not np.isfinite(array).all():
         return f"has {np.sum(~np.isfinite(array)):,} values that are not finite; leave them out."
-    if array.dtype.kind == "f" and array.size and np.abs(array).max() > 1e50:
+    if array.dtype.kind == "f" and array.size and float(np.abs(array).max()) > 1e50:
         return f"has values up to {np.abs(array).max():.0e}; give numbers below 1e50."
     return None
 
