@@ -212,7 +212,7 @@ def _unusable_numbers(value: Any) -> str | None:
             f"has {len(rows):,} of {len(np.atleast_1d(array)):,} rows with NaN or infinite values "
             f"(first: row {rows[0]:,}); leave them out."
         )
-    if np.abs(array).max() > 1e50:
+    if float(np.abs(array).max()) > 1e50:
         return f"has values up to {np.abs(array).max():.0e}; give numbers below 1e50."
     return None
 
