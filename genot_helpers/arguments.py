@@ -70,6 +70,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "side": (0, 10**9),
     "learning_rate": (0, 1_000),
     "resolution": (0, 10_000),
+    "stiffness": (0, math.inf),  # infinite: no warp
 }
 _COUNT = (0, 10**10)  # any other whole number
 
@@ -160,7 +161,7 @@ def _problem(value: Any, kinds: list[str], limits: tuple[float, float] | None) -
 
 def _out_of_range(value: Any, kinds: list[str], limits: tuple[float, float] | None) -> str | None:
     """Say what range a number has to lie in, or None."""
-    if not math.isfinite(value):
+    if not math.isfinite(value) and value not in (limits or ()):
         return f"is {value}; give a finite number."
     low, high = limits or (_COUNT if "int" in kinds and "float" not in kinds else (-1e100, 1e100))
     if low <= value <= high:
