@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import genot_helpers as gh
 from genot_helpers.arguments import checked
 
 
