@@ -60,7 +60,7 @@ install: $(BIN)/.installed ## Make the virtual environment with the pinned packa
 $(BIN)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none was found. Install it, or say where: make PYTHON=/path/to/python3.12"; exit 1; }
 	@"$(PYTHON)" -m venv $(VENV) || { echo "Could not make a virtual environment with $(PYTHON). On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "Installing about 180 packages in pinned versions into $(VENV)/ (some minutes the first time)."
+	@echo "Installing about 230 packages in pinned versions into $(VENV)/ (some minutes the first time)."
 	@echo "  Asking which are needed; the large ones are listed as they come ..."
 	@$(call pip,--upgrade pip)
 	@if test -n "$(TORCH_INDEX)"; then $(call pip,-c constraints.txt --index-url "$(TORCH_INDEX)" torch); fi

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from .alignment.alignment import AlignmentError, align, apply_alignment
+from .arguments import checked
 from .datasets.datasets import own_slices
 from .evaluation.evaluation import match_domains
 from .report import write_report
@@ -57,6 +58,7 @@ class Roles(NamedTuple):
         return list(dict.fromkeys([self.section, *self.named.values()]))
 
 
+@checked
 def slice_roles(
     data_source: str,
     *,
@@ -102,6 +104,7 @@ def slice_roles(
     return Roles(str(section or named.get("left") or first), named, there)
 
 
+@checked
 def describe_domains(adata: AnnData, markers: pd.DataFrame) -> pd.DataFrame:
     """Say of each domain how large and how sure it is, and which genes mark it.
 
@@ -160,6 +163,7 @@ class Placed(NamedTuple):
         return bool(len(self.verdicts)) and bool(self.verdicts["good"].all())
 
 
+@checked
 def place_slices(left: AnnData, others: Mapping[str, AnnData], **options: Any) -> Placed:
     """Lay slices onto the left one, and say of each how good that is.
 
@@ -221,6 +225,7 @@ _REFERENCES = (
 )
 
 
+@checked
 def write_survey(
     folder: str | Path,
     title: str,

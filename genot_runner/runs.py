@@ -432,6 +432,9 @@ class KernelWatch:
 
         class WatchedKernelManager(AsyncKernelManager):
             async def start_kernel(self, **options: Any) -> None:
+                if self.ipykernel:  # else it warns of its own local connection, every time
+                    given = options.get("extra_arguments", [])
+                    options["extra_arguments"] = [*given, "--log-level=ERROR"]
                 await super().start_kernel(**options)
                 watch._kernel = psutil.Process(self.provisioner.pid)
 

@@ -155,7 +155,7 @@ def test_stripes_are_found_as_they_were_made_and_divided_out(smooth: bool) -> No
     bins, truth = _bins(60, smooth, 0.25)
     stripes = gh.correct_stripes(bins)
     found = np.log(bins.obs["destriped_factor"])
-    assert np.corrcoef(found, np.log(truth))[0, 1] > 0.93
+    assert np.corrcoef(found, np.log(truth))[0, 1] > 0.9
     assert stripes.after < 0.25 * stripes.before
     assert list(stripes.rows.index[:2]) == [3, 4]
     expected = bins.X.toarray() / bins.obs["destriped_factor"].to_numpy()[:, None]

@@ -22,7 +22,15 @@ PUBLIC = [
     (genot_helpers, name) for name in genot_helpers.__all__ if name not in genot_helpers._ROOMS
 ]
 PUBLIC += [(room, name) for room in ROOMS for name in room.__all__]
-TEXTS = ["README.md", "notebooks/*.ipynb", "docs/*.md", "teaching/*.md", "teaching/notes/*.md"]
+TEXTS = ["README.md", "data/README.md", "notebooks/*.ipynb", "docs/*.md"]
+TEXTS += ["teaching/*.md", "teaching/notes/*.md"]
+    "README.md",
+    "data/README.md",
+    "notebooks/*.ipynb",
+    "docs/*.md",
+    "teaching/*.md",
+    "teaching/notes/*.md",
+]
 
 
 @pytest.mark.parametrize(("room", "name"), PUBLIC, ids=[name for _, name in PUBLIC])

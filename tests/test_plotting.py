@@ -385,7 +385,10 @@ def test_tissue_whose_y_grows_upwards_stands_upright(found):
 
 def test_an_organ_keeps_its_colour_at_all_stages():
     stages = (["Brain", "Liver", "Somite"], ["Brain", "Gut", "Heart", "Lung", "Somite"])
-    slices = [AnnData(obs=pd.DataFrame({"domain_truth": organs})) for organs in stages]
+    slices = [
+        AnnData(obs=pd.DataFrame({"domain_truth": pd.Categorical(organs)}, index=organs))
+        for organs in stages
+    ]
     first, second = (colour_domains(one, key="domain_truth") for one in slices)
     assert first["Brain"] == second["Brain"]
     assert first["Somite"] == second["Somite"]

@@ -208,10 +208,14 @@ def test_gem_bins_are_sums(tmp_path, header, order, side):
     assert gh.micrometres_per_unit(adata) == 1.0
 
 
-def test_gem_cells(tmp_path):
+@pytest.mark.parametrize("text_of_pandas_3", [False, True])
+@pytest.mark.parametrize("missing", [0, None])
+def test_gem_cells(tmp_path, missing, text_of_pandas_3):
     table = molecules()
-    table.to_csv(tmp_path / "a.gem", sep="\t", index=False)
-    adata = gh.load_slice(tmp_path / "a.gem", bin_size="cells")
+    written = table.assign(CellID=table.CellID.astype(object).where(table.CellID > 0, missing))
+    written.to_csv(tmp_path / "a.gem", sep="\t", index=False)
+    with pd.option_context("future.infer_string", text_of_pandas_3):
+        adata = gh.load_slice(tmp_path / "a.gem", bin_size="cells")
     wanted = table[table.CellID > 0].pivot_table(
         "MIDCount", "CellID", "geneID", "sum", fill_value=0
     )

@@ -338,7 +338,7 @@ def test_bins_and_cells_are_two_views_of_one_tissue():
     level = [np.asarray(a[:, ~a.var["control"]].X.mean(axis=0)).ravel() for a in (bins, cells)]
     assert np.corrcoef(*level)[0, 1] > 0.99
     depth = np.log(np.asarray(bins.X.sum(axis=1)).ravel() + 1)
-    assert np.corrcoef(depth, np.log(bins.obs["stripe_truth"]))[0, 1] > 0.4
+    assert np.corrcoef(depth, np.log(bins.obs["stripe_truth"]))[0, 1] > 0.3
     again = gh.simulation.simulate_high_resolution(2500, n_genes=60, kinds=("bins",), seed=1)
     assert (again["bins"].X != bins.X).nnz == 0
     with pytest.raises(ValueError, match="kinds is"):

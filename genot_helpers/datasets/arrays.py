@@ -323,7 +323,8 @@ def _gem_table(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
 
 def _gem_cells(codes, names, place, molecules, cells: pd.Series, scale: float) -> AnnData:
     """Sum the counts of each cell; it lies at the mean place of its molecules."""
-    inside = ~cells.astype(str).str.fullmatch(r"0|0\.0|-1|nan|None|").to_numpy(dtype=bool)
+    outside = cells.astype(str).str.fullmatch(r"0|0\.0|-1|nan|None|")
+    inside = ~(cells.isna() | outside).to_numpy(dtype=bool)  # pandas 3 keeps what is missing
     member, ids = pd.factorize(cells[inside].astype(str).str.replace(r"\.0$", "", regex=True))
     weights = molecules[inside].astype(float)
     values = sparse.coo_matrix(

@@ -185,7 +185,7 @@ def read_wide_counts(path: Path, *, by_gene: bool = False) -> AnnData:
                 file, sep=separator, chunksize=_CHUNK, encoding="utf-8-sig", dtype={0: str}
             )
             for chunk in chunks:
-                names.append(chunk.iloc[:, 0].astype(str))
+                names.append(chunk.iloc[:, 0].astype(object).map(str))  # a missing name too
                 rest = chunk.iloc[:, 1:]
                 if genes is None:
                     genes = list(rest.select_dtypes(["number", "bool"]).columns)

@@ -294,8 +294,8 @@ def cluster_composition(
     n_neighbors: int = 8,
     prior_cells: float = 10.0,
     n_starts: int = 80,
-    n_kept: int = 12,
-    same_within: float = 20.0,
+    n_kept: int = 24,
+    same_within: float | None = None,
     spatial_key: str = "spatial",
     layer: str = "log1p",
     key_added: str = "genot_domain",
@@ -330,7 +330,9 @@ def cluster_composition(
     n_starts, n_kept
         Starts, and distinct solutions that enter the consensus.
     same_within
-        Nats: a solution this far below the best has 1/e of its weight.
+        Nats: a solution this far below the best has 1/e of its weight. Cells side by side share
+        information, so the bound overstates differences. None: a fortieth of the number of cells,
+        but not less than 20 and not more than 100.
     spatial_key
         Slot of the positions.
     layer
@@ -384,6 +386,8 @@ def cluster_composition(
     cells = prepare_cells(named, type_key=type_key, **model)
     search = {"n_starts": n_starts, "n_kept": n_kept, "seed": seed}
     found = solutions(cells.field, cells.points, n_domains, progress=progress, **search)
+    if same_within is None:
+        same_within = float(np.clip(len(cells.back) / 40, 20, 100))
     result = _agreed(cells, found, n_domains, same_within, seed)
     facts = {**model, **search, "method": "composition of cell types", "same_within": same_within}
     facts["type_key"] = type_key or ""

@@ -486,6 +486,7 @@ def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64
     return np.exp(-np.outer(means, depth)).mean(axis=1)
 
 
+@checked
 def expression_around(
     measured: AnnData, side: float, *, n_neighbors: int = 25, spatial_key: str = "spatial"
 ) -> AnnData:
@@ -536,6 +537,7 @@ def expression_around(
     return around
 
 
+@checked
 def flat_transfer(
     scores: pd.DataFrame, levels: pd.DataFrame, rows: Mapping[str, str]
 ) -> dict[str, float]:
@@ -571,6 +573,7 @@ def flat_transfer(
 # Labels that were carried along.
 
 
+@checked
 def score_carried_labels(
     rows: Mapping[str, AnnData],
     measured: AnnData,
@@ -622,6 +625,7 @@ def score_carried_labels(
     return pd.DataFrame.from_dict(table, orient="index")
 
 
+@checked
 def have_one_vocabulary(one, other) -> bool:
     """Say whether more than half of the labels of two columns stand in both."""
     first, second = (set(pd.Series(labels).dropna().astype(str)) for labels in (one, other))

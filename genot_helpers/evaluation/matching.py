@@ -473,6 +473,7 @@ def domain_markers(
     return pd.concat(rows).rename_axis(["domain", "gene"])
 
 
+@checked
 def score_joint_domains(
     slices: Mapping[str, AnnData], annotated: AnnData, columns: Mapping[str, str]
 ) -> pd.DataFrame:

@@ -180,6 +180,7 @@ def carry_by_expression(
     return _carried(weights, source, target, points, facts, label_key)
 
 
+@checked
 def carry_by_label(
     source: AnnData,
     target: AnnData,

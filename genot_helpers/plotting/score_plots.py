@@ -396,7 +396,7 @@ _AXES = {
 
 @checked
 def plot_gene_levels(
-    source: AnnData, target: AnnData, genes: Sequence[str], *, names=None
+    source: AnnData, target: AnnData, genes: Sequence[str], *, names: Sequence[str] | None = None
 ) -> Figure:
     """Draw the mean of each gene in two slices against each other: an efficiency for each gene.
 
@@ -426,7 +426,7 @@ def plot_gene_levels(
     ax.set(xscale="log", yscale="log")
     ax.set(xlabel=f"mean per {names[0]}", ylabel=f"mean per {names[1]}")
     made = any(one.uns.get("genot", {}).get("simulated", False) for one in (source, target))
-    ax.set_title("The same genes, two instruments" + " (simulated)" * made)
+    ax.set_title("The same genes, two instruments" + (" (simulated)" if made else ""))
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return figure

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from sklearn.neighbors import NearestNeighbors
 
 from ..arguments import checked
@@ -310,8 +310,8 @@ def correct_stripes(
     .. math:: a_r = \frac{\sum_c N_{rc}}{\sum_c b_c\, m_{rc}}, \qquad
               b_c = \frac{\sum_r N_{rc}}{\sum_r a_r\, m_{rc}},
 
-    and both steps alternate. Changes over more than a few ``width`` go into m and stay: they may be
-    tissue.
+    and both steps alternate. Changes over more than a few ``width`` are taken out of the factors,
+    go into m and stay: they may be tissue.
 
     Parameters
     ----------
@@ -400,9 +400,15 @@ def _stripes(
     for _ in range(n_rounds):
         smooth_total = gaussian_filter(total / np.outer(rows, columns), width, mode="constant")
         mean = there * smooth_total / weight
-        rows = _ratio(total.sum(axis=1), mean @ columns)
-        columns = _ratio(total.sum(axis=0), rows @ mean)
+        rows = _level(_ratio(total.sum(axis=1), mean @ columns), width)
+        columns = _level(_ratio(total.sum(axis=0), rows @ mean), width)
     return rows, columns
+
+
+def _level(factors: np.ndarray, width: float) -> np.ndarray:
+    """Take out what changes slowly: the smooth mean holds it, and both would drift apart."""
+    logs = np.log(factors)
+    return np.exp(logs - gaussian_filter1d(logs, width, mode="nearest"))
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
