@@ -24,13 +24,6 @@ PUBLIC = [
 PUBLIC += [(room, name) for room in ROOMS for name in room.__all__]
 TEXTS = ["README.md", "data/README.md", "notebooks/*.ipynb", "docs/*.md"]
 TEXTS += ["teaching/*.md", "teaching/notes/*.md"]
-    "README.md",
-    "data/README.md",
-    "notebooks/*.ipynb",
-    "docs/*.md",
-    "teaching/*.md",
-    "teaching/notes/*.md",
-]
 
 
 @pytest.mark.parametrize(("room", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
