@@ -71,12 +71,12 @@ LIMITS: dict[str, tuple[float, float]] = {
     "neighbour_weight": (0, 10_000),
     "spots_per_independent": (1e-6, 10**9),
     "digits": (0, 20),
-    "width": (16, 10_000),
     "seconds_per_slice": (0.01, 3_600),
     "max_megabytes": (0.01, 10_000),
     "side": (0, 10**9),
     "learning_rate": (0, 1_000),
     "resolution": (0, 10_000),
+    "stiffness": (0, math.inf),  # infinite: no warp
 }
 _COUNT = (0, 10**10)  # any other whole number
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import genot_helpers as gh
 from genot_helpers.arguments import checked
 
 
@@ -45,3 +46,12 @@ def test_what_is_allowed_passes():
 def test_what_is_not_allowed_is_named(arguments, error, message):
     with pytest.raises(error, match=message):
         example(**arguments)
+
+
+def test_an_infinite_stiffness_means_no_warp_and_is_accepted(make_slice):
+    left, right = (make_slice(seed=number) for number in (0, 1))
+    prepared = gh.prepare_interpolation(left, right, stiffness=np.inf, mean=False, progress=False)
+    assert prepared.warp.stiffness == np.inf
+    for bad in (-np.inf, np.nan):
+        with pytest.raises(ValueError, match="stiffness"):
+            gh.prepare_interpolation(left, right, stiffness=bad, progress=False)

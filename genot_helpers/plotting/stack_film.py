@@ -34,7 +34,7 @@ __all__ = [
 _REAL_PAUSE = 3.0  # a real section is shown so many times longer than a generated slice
 
 
-@checked
+@checked(width=(16, 10_000))
 def film(
     slices: Mapping[str, AnnData] | Sequence[AnnData],
     color: str,
