@@ -34,7 +34,6 @@ R = TypeVar("R")
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "t": (0, 1),
-    "stiffness": (0, math.inf),
     "unmatched_cost": (0, math.inf),
     "max_distance": (0, math.inf),
     "max_residual": (0, math.inf),
