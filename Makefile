@@ -85,8 +85,10 @@ sweep: $(BIN)/.installed-all ## A table of runs with Snakemake: make sweep TABLE
 test: $(BIN)/.installed-all ## The whole test suite, notebooks included (set GENOT_DATA_DIR for the real slices)
 	@$(BIN)/python -m pytest $(PYTEST)
 
-check: $(BIN)/.installed-all lint ## Style, and the tests that need no notebook and no measured slice (two minutes)
-	@$(BIN)/python -m pytest $(PYTEST) -m "not notebook and not slow and not real_data"
+# Left out: notebooks, measured slices, and tests that start other programs.
+OTHER := sweeps install slurm site teaching runs run_folder operating_systems bench_peers attack
+check: $(BIN)/.installed-all lint ## Style, and the tests that need no notebook (some two minutes)
+	@$(BIN)/python -m pytest $(PYTEST) -m "not notebook and not slow and not real_data" $(OTHER:%=--ignore=tests/test_%.py)
 
 lab: install ## JupyterLab in this environment
 	@$(BIN)/jupyter lab notebooks
