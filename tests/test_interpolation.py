@@ -624,7 +624,7 @@ def test_number_of_spots_is_whole(prepared):
     for call in (interpolate, lambda _, __, t, **options: prepared.at(t, **options)):
         with pytest.raises((SliceError, TypeError), match="n_spots is nan"):
             call(LEFT, RIGHT, 0.5, n_spots=np.nan)
-    with pytest.raises(TypeError, match="argument n_spots is 70.5 .*needed: a whole number"):
+    with pytest.raises(TypeError, match=r"argument n_spots is 70\.5 .*needed: a whole number"):
         prepared.at(0.5, n_spots=70.5)
 
 
@@ -652,7 +652,7 @@ def spoil(adata, slot):
     "slot, message",
     [
         ("genes", "no gene in common"),
-        ("spots", "(left|right), obs: no spots"),
+        ("spots", r"(left|right), obs: no spots"),
         ("nan", "NaN or infinite coordinates"),
         ("infinite", "NaN or infinite coordinates"),
         ("disjoint", "No spot has a partner within reach"),
