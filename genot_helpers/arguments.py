@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import numpy as np
 from scipy.sparse import issparse
 
-__all__ = ["LIMITS", "SOUND", "check_arguments", "checked"]
+__all__ = ["ANY", "LIMITS", "SOUND", "check_arguments", "checked"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +78,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "stiffness": (0, math.inf),  # infinite: no warp
 }
 _COUNT = (0, 10**10)  # any other whole number
+
+# For ``@checked(t=ANY)``: the function looks at the range itself, because its own error says more.
+ANY = (-math.inf, math.inf)
 
 # Checks of slices, called with the name of the function, what was given, and the defaults.
 SOUND: list[Callable[[str, Mapping[str, Any], Mapping[str, Any]], None]] = []
@@ -193,7 +196,7 @@ def _problem(value: Any, kinds: list[str], limits: tuple[float, float] | None) -
 def _out_of_range(value: Any, kinds: list[str], limits: tuple[float, float] | None) -> str | None:
     """Say what range a number has to lie in, or None."""
     low, high = limits or (_COUNT if "int" in kinds and "float" not in kinds else (-1e100, 1e100))
-    if low <= value <= high:
+    if (low, high) == ANY or low <= value <= high:
         return None
     if not math.isfinite(value):
         return f"is {value}; give a finite number."
@@ -340,5 +343,5 @@ _SAY = {
     "SmoothWarp": "a SmoothWarp",
     "SimilarityTransform": "a SimilarityTransform",
     "Alignment": "an Alignment",
-    "Interpolation": "an Interpolation",
+    "Interpolation": "an Interpolation (prepare_interpolation returns it)",
 }

@@ -231,6 +231,13 @@ def test_one_slice_or_three_and_lists_work():
     assert decoder.predict(np.zeros((4, 3)), slice_weights=(0.2, 0.3, 0.5)).shape == (4, N_GENES)
 
 
+def test_names_of_spots_are_used_once():
+    slices = pair()
+    slices["b"].obs_names = ["same"] * slices["b"].n_obs
+    with pytest.raises(SliceError, match=r"\['b'\], obs_names: .*'same'.*obs_names_make_unique"):
+        train_decoder(slices, **QUICK)
+
+
 def test_duplicates_empty_spots_and_silent_genes_do_no_harm():
     slices = pair()
     for adata in slices.values():
@@ -239,7 +246,6 @@ def test_duplicates_empty_spots_and_silent_genes_do_no_harm():
         X[:5] = 0
         X[:, 3] = 0
         adata.X = sparse.csr_matrix(X)
-        adata.obs_names = ["same"] * adata.n_obs
         adata.obsm["X_pca"][:, 2] = 4.2  # a constant column
     for kind in LIKELIHOODS:
         decoder = train_decoder(slices, likelihood=kind, **QUICK)
@@ -326,8 +332,8 @@ def nearly_empty(adata):
         (without_embedding, r"b: obsm\['X_pca'\] is missing"),
         (wider, r"differ in the number of components"),
         (not_a_number, r"b: obsm\['X_pca'\] holds values that are not finite"),
-        (with_value(np.nan), r"b: X holds 1 values that are NaN .*spot '7', gene 'gene2'"),
-        (with_value(np.inf), r"b: X holds 1 values that are NaN or infinite"),
+        (with_value(np.nan), r"'b'\], X: 1 values are NaN .*first: nan in spot '7', gene 'gene2'"),
+        (with_value(np.inf), r"'b'\], X: 1 values are NaN or inf.*inf in spot '7', gene 'gene2'"),
         (with_value(-1), r"b: X holds 1 values that are negative .*not centred"),
         (with_value(0.5), r"counts in one slice and other values in another \(a: counts, b: no"),
         (other_genes, r"b: var_names differ from those of a .*11 shared.*intersection"),
@@ -355,7 +361,8 @@ def test_counts_where_they_are_needed():
     [
         ({"likelihood": "normal"}, "'normal'; choose auto or negative_binomial or poisson"),
         ({"held_out_fraction": 0}, "held_out_fraction is 0; give a number from 0.001 to 0.5"),
-        ({"patience": 0, "n_hidden": 0}, "n_hidden is 0.*patience is 0"),
+        ({"n_hidden": 0}, "n_hidden is 0; give a number from 1"),
+        ({"patience": 0}, "patience is 0; give a number from 1"),
         ({"device": "abacus"}, "'abacus' cannot be used"),
     ],
 )
@@ -368,7 +375,7 @@ def test_settings_that_make_no_sense(setting, message):
     ("arguments", "message"),
     [
         ({"embedding": np.zeros((3, 2))}, r"shape \(3, 2\).*with 3 columns"),
-        ({"embedding": np.full((3, 3), np.nan)}, "3 rows of the embedding are not finite"),
+        ({"embedding": np.full((3, 3), np.nan)}, "embedding has 3 of 3 rows with NaN or infinite"),
         ({"library_size": [1.0, 2.0]}, r"shape \(2,\); give one number or one per spot, \(3,\)"),
         ({"library_size": -1.0}, "negative or missing"),
         ({"slice_weights": (0.5, 0.6)}, "2 numbers that sum to 1, for the slices a, b"),

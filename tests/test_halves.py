@@ -114,8 +114,12 @@ def test_bad_input_gives_one_clear_error(halves):
     left, right = halves
     with pytest.raises(ValueError, match="side is 'top'"):
         cut_strip(left, "top")
-    with pytest.raises(SliceError, match=r"obs\['nothing'\] is missing"):
+    with pytest.raises(SliceError, match=r"key is 'nothing', but no slice has obs\['nothing'\]"):
         cut_agreement(left, right, key="nothing")
+    left.obs["here"] = "1"
+    with pytest.raises(SliceError, match=r"obs\['here'\] is missing"):  # in the other slice
+        cut_agreement(left, right, key="here")
+    del left.obs["here"]
     left.obs["genot_domain"] = pd.Categorical([None] * left.n_obs, categories=["1"])
     with pytest.raises(SliceError, match="No height along the cut"):
         cut_agreement(left, right)

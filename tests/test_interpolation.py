@@ -586,7 +586,7 @@ def test_places_without_labelled_surroundings_have_none():
 # --- bad input -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("t", [-0.1, 1.0001, np.nan, np.inf, "0.5", None, [0.5]])
+@pytest.mark.parametrize("t", [-0.1, 1.0001, np.nan, np.inf, -np.inf])
 def test_positions_lie_between_0_and_1(prepared, t):
     for call in (
         lambda: interpolate(LEFT, RIGHT, t),
@@ -597,7 +597,19 @@ def test_positions_lie_between_0_and_1(prepared, t):
             call()
 
 
-@pytest.mark.parametrize("n_spots", [-1, 0, 19, 241, np.nan])
+@pytest.mark.parametrize("t", ["0.5", None, [0.5]])
+def test_positions_are_numbers(prepared, t):
+    for call, name in (
+        (lambda: interpolate(LEFT, RIGHT, t), "interpolate"),
+        (lambda: prepared.at(t), "Interpolation.at"),
+    ):
+        with pytest.raises(TypeError, match=f"^{name}: argument t is .*; needed: a number"):
+            call()
+    with pytest.raises(SliceError, match="position_between"):  # one of several
+        interpolate_many(LEFT, RIGHT, [0.5, t])
+
+
+@pytest.mark.parametrize("n_spots", [-1, 0, 19, 241])
 def test_number_of_spots_out_of_range(prepared, n_spots):
     for call in (
         lambda: interpolate(LEFT, RIGHT, 0.5, n_spots=n_spots),
@@ -606,6 +618,14 @@ def test_number_of_spots_out_of_range(prepared, n_spots):
     ):
         with pytest.raises(SliceError, match="20 to 240"):
             call()
+
+
+def test_number_of_spots_is_whole(prepared):
+    for call in (interpolate, lambda _, __, t, **options: prepared.at(t, **options)):
+        with pytest.raises((SliceError, TypeError), match="n_spots is nan"):
+            call(LEFT, RIGHT, 0.5, n_spots=np.nan)
+    with pytest.raises(TypeError, match=r"argument n_spots is 70\.5 .*needed: a whole number"):
+        prepared.at(0.5, n_spots=70.5)
 
 
 def spoil(adata, slot):
@@ -632,7 +652,7 @@ def spoil(adata, slot):
     "slot, message",
     [
         ("genes", "no gene in common"),
-        ("spots", "0 spots"),
+        ("spots", r"(left|right), obs: no spots"),
         ("nan", "NaN or infinite coordinates"),
         ("infinite", "NaN or infinite coordinates"),
         ("disjoint", "No spot has a partner within reach"),
@@ -650,9 +670,15 @@ def test_slices_in_which_nothing_varies():
         interpolate(spoil(LEFT, "constant"), spoil(RIGHT, "constant"), 0.5, progress=False)
 
 
-@pytest.mark.parametrize("stiffness", [0, -1.0, np.nan, "soft", None])
-def test_stiffness_out_of_range(stiffness):
-    with pytest.raises(ValueError, match="stiffness"):
+@pytest.mark.parametrize(
+    "stiffness, error",
+    [
+        (0, ValueError), (-1.0, ValueError), (np.nan, ValueError), ("soft", ValueError),
+        (None, TypeError),
+    ],
+)  # fmt: skip
+def test_stiffness_out_of_range(stiffness, error):
+    with pytest.raises(error, match="stiffness is"):
         prepare_interpolation(LEFT, RIGHT, stiffness=stiffness)
 
 

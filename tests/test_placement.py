@@ -24,6 +24,7 @@ from genot_helpers.interpolation.positions import (
     spread,
 )
 from genot_helpers.slices.geometry import nearest_distance
+from genot_helpers.transport.transport import Coupling
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -32,15 +33,17 @@ repeat = settings(deadline=None, max_examples=15)
 
 
 def make_coupling(plan, left_mass=None, right_mass=None):
-    """Wrap a dense plan as what draw_pairs reads of a coupling."""
+    """Make a coupling of a dense plan; draw_pairs reads the plan and the masses left over."""
     plan = np.asarray(plan, dtype=float)
     left = plan.sum(axis=1) if left_mass is None else np.asarray(left_mass, dtype=float)
     right = plan.sum(axis=0) if right_mass is None else np.asarray(right_mass, dtype=float)
-    return SimpleNamespace(
+    return Coupling(
         plan=sparse.csr_matrix(plan),
         left_unmatched=left - plan.sum(axis=1),
         right_unmatched=right - plan.sum(axis=0),
-    )
+        cost=0.0, support="dense", n_neighbors=0, unmatched_cost=1.0, spacing=1.0,
+        marginal_error=0.0, seconds=0.0,
+    )  # fmt: skip
 
 
 def matching(n_left, n_right, n_pairs, rng):

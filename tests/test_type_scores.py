@@ -104,8 +104,15 @@ def test_stray_spots_make_no_band():
 
 def test_ghosts_need_labels():
     left = layered([(20, 35)])
-    with pytest.raises(gh.SliceError, match="generated slice names no spot"):
+    with pytest.raises(gh.SliceError, match=r"generated_label_key is 'nothing'.*There: domain_tru"):
         gh.ghost_layers(left[:, :], left, left, generated_label_key="nothing")
+    bare = left.copy()
+    bare.obs["nothing"] = np.nan
+    with pytest.raises(gh.SliceError, match="generated slice names no spot"):
+        gh.ghost_layers(bare, left, left, generated_label_key="nothing")
+    # The key is there in one slice of three only.
+    with pytest.raises(gh.SliceError, match="left slice names no spot"):
+        gh.ghost_layers(bare, left, left, label_key="nothing", generated_label_key="domain_truth")
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from ..arguments import checked
+from ..arguments import ANY, checked
 from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import plain_matrix
@@ -122,7 +122,7 @@ def carry_expression(
     return _carried(weights, source, target, points[1], facts, label_key)
 
 
-@checked
+@checked(n_neighbors=ANY)
 def carry_by_expression(
     source: AnnData,
     target: AnnData,

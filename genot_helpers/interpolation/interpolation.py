@@ -33,7 +33,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ..arguments import checked
+from ..arguments import ANY, checked
 from ..comparable import check_pair, expression_states, shared_space
 from ..decoder.decoder import train_decoder
 from ..decoder.model import Decoder
@@ -77,7 +77,7 @@ __all__ = [
 _SAME_SIZE = 1.5  # a slice with more times the spots of the other has grown
 
 
-@checked
+@checked(t=ANY)
 def interpolate(left: AnnData, right: AnnData, t: float, **options) -> AnnData:
     """Generate the slice at one position between two slices.
 
@@ -307,7 +307,7 @@ class Interpolation:
         """Genes that both slices have, in the order of the left one."""
         return genes_of_both(self.left, self.right)
 
-    @checked
+    @checked(t=ANY, n_spots=ANY)
     def at(self, t: float, *, n_spots: int | None = None) -> AnnData:
         """Generate the slice at position t.
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from ..arguments import checked
+from ..arguments import ANY, checked
 from ..slices.geometry import nearest_distance
 from ..slices.slices import SliceError
 from ..slices.values import plain_matrix
@@ -211,7 +211,7 @@ def count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = N
     return int(n_spots)
 
 
-@checked
+@checked(sound=False, at=ANY)
 def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> float:
     """Compute t from real positions: t = (z - z_left) / (z_right - z_left).
 

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from ..arguments import SOUND
 from .slices import SliceError, check_names, check_positions
-from .values import check_matrix, is_numeric
+from .values import check_matrix, is_numeric, scan
 
 __all__ = ["check_structure"]
 
@@ -89,7 +89,7 @@ def _problems(adata: AnnData, key: str | None) -> Iterator[tuple[str, str, str]]
                 yield slot, f"dtype {matrix.dtype}, no numbers.", "`adata.X.astype('float32')`."
             elif not np.isfinite(_total(matrix)):
                 fix = "remove spots or genes that were not measured (gh.check_slice lists them)."
-                yield slot, "NaN or infinite values.", fix
+                yield slot, _not_finite(adata), fix
     if key is None or (key != "spatial" and key not in adata.obsm):
         return
     yield from (one for one in check_positions(adata, key) if "share their position" not in one[1])
@@ -102,6 +102,16 @@ def _matrices(adata: AnnData) -> Iterator[tuple[str, Any]]:
     yield "X", adata.X
     yield from ((f'layers["{name}"]', adata.layers[name]) for name in adata.layers)
     yield from ((f'obsp["{name}"]', adata.obsp[name]) for name in adata.obsp)
+
+
+def _not_finite(adata: AnnData) -> str:
+    """Say how many values are NaN or infinite, and where the first one is."""
+    found = scan(adata.X)[0]["NaN or infinite"]
+    if found is None:  # values that are finite each, and too large to be added
+        return "values so large that their sum is infinite."
+    number, spot, gene, value = found
+    place = f"spot {adata.obs_names[spot]!r}, gene {adata.var_names[gene]!r}"
+    return f"{number:,} values are NaN or infinite (first: {value:g} in {place})."
 
 
 def _total(matrix: Any) -> float:
