@@ -154,6 +154,8 @@ def _rows(
 ) -> Figure:
     """Draw one row for each column or gene, all panels in the frame of the first slice."""
     colors, frame = _as_list(color), panels[0].adata
+    if not colors:
+        raise ValueError("color is empty; give a column of obs, or genes.")
     labels = [one for one in colors if _is_label([panel.adata for panel in panels], one)]
     if labels and len(labels) < len(colors):
         raise ValueError(f"Draw labels ({labels}) and genes in figures of their own.")

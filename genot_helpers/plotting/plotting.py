@@ -36,6 +36,7 @@ from ..files import atomic_path
 from ..runtime import sq
 from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
+from ..slices.structure import check_drawable
 
 __all__ = [
     "PALETTE",
@@ -305,6 +306,7 @@ def make_panels(
     n_panels: int, adata: ad.AnnData, n_columns: int = 3
 ) -> tuple[Figure, list[plt.Axes]]:
     """Make a grid of panels whose shape follows the tissue's."""
+    check_drawable(adata)
     n_columns = min(n_panels, n_columns)
     n_rows = -(-n_panels // n_columns)
     width, height = np.ptp(adata.obsm["spatial"], axis=0)
