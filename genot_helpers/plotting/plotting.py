@@ -534,6 +534,7 @@ def plot_side_by_side(
         missing = [key for key in keys if key not in adata.obs]
         if missing:
             raise KeyError(f"{name} has no obs columns {missing} (found: {list(adata.obs)}).")
+        check_drawable(adata)
     truth = truth if all(truth in adata.obs for adata in slices.values()) else None
     whole = _together(slices, [*keys, *([truth] if truth and truth not in keys else [])])
     every = np.vstack([np.asarray(adata.obsm["spatial"])[:, :2] for adata in slices.values()])

@@ -81,6 +81,8 @@ def check_drawable(adata: AnnData, key: str = "spatial") -> None:
     for slot, found, fix in check_positions(adata, key):
         if "share their position" not in found:
             raise _error(adata, slot, key)(f"{slot}: {found} Fix: {fix}")
+    if adata.n_obs == 1:
+        raise SliceError("obs: a single spot. Fix: take more tissue, two spots or more.")
 
 
 def _error(adata: AnnData, slot: str, key: str | None) -> type[SliceError]:
