@@ -119,7 +119,7 @@ def test_same_input_same_bits(shifted):
 
 def test_what_is_missing_is_named(shifted):
     slices, _ = shifted
-    with pytest.raises(SliceError, match=r"obsm\['X_none'\] is missing"):
+    with pytest.raises(SliceError, match=r"no slice has obsm\['X_none'\].*X_pca"):
         slice_mixing(slices, use_rep="X_none")
     del slices["b"].obsp["spatial_connectivities"]
     with pytest.raises(SliceError, match="slice 'b': obsp"):

@@ -213,7 +213,7 @@ def test_bad_input_is_refused(pair, make_slice):
         judge_genes(table, "b")
     with pytest.raises(ValueError, match="names of other rows"):
         score_transfer({"shuffled": source}, target)
-    with pytest.raises(ValueError, match="or more"):
+    with pytest.raises(ValueError, match="n_repeats is 0; give a number from 1 to"):
         score_transfer({"a": source}, target, n_repeats=0)
 
 

@@ -169,17 +169,24 @@ def test_one_domain_is_everybody():
     assert (adata.obs["genot_confidence"] == 1.0).all()
 
 
-@pytest.mark.parametrize("n_domains", [0, 161, -1])
-def test_a_number_of_domains_that_does_not_fit_is_refused(n_domains):
+@pytest.mark.parametrize(
+    ("n_domains", "message"),
+    [
+        (0, "n_domains is 0; give a number from 1 to"),
+        (161, "n_domains is 161, but there are 160 spots"),
+        (-1, "n_domains is -1; give a number from 1 to"),
+    ],
+)
+def test_a_number_of_domains_that_does_not_fit_is_refused(n_domains, message):
     adata = embedded(blobs()[0])
-    with pytest.raises(ValueError, match=f"n_domains is {n_domains}, but there are 160 spots"):
+    with pytest.raises(ValueError, match=message):
         cluster_mixture(adata, n_domains)
     assert not set(adata.obs)
 
 
 def test_a_missing_embedding_is_named_with_what_there_is():
     adata = embedded(blobs()[0])
-    with pytest.raises(SliceError, match=r"obsm\['X_other'\] is missing.*X_genot"):
+    with pytest.raises(SliceError, match=r"no slice has obsm\['X_other'\].*X_genot"):
         cluster_mixture(adata, 4, use_rep="X_other")
 
 
@@ -301,11 +308,11 @@ def test_more_neighbours_than_spots_are_refused(n_neighbors):
 
 def test_refinement_says_what_is_missing():
     adata = embedded(np.zeros((3, 1)))
+    with pytest.raises(KeyError, match=r'^refine_domains: adata, obsm."spatial".: there are no'):
+        refine_domains(adata, n_neighbors=2)
+    adata.obsm["spatial"] = np.eye(3)[:, :2]
     with pytest.raises(KeyError, match="genot_domain"):
         refine_domains(adata, n_neighbors=2)
     adata.obs["genot_domain"] = pd.Categorical(["1", None, "2"])
-    with pytest.raises(KeyError, match="spatial"):
-        refine_domains(adata, n_neighbors=2)
-    adata.obsm["spatial"] = np.eye(3)[:, :2]
     with pytest.raises(ValueError, match="no domain for 1 spots"):
         refine_domains(adata, n_neighbors=2)

@@ -183,8 +183,8 @@ def test_spots_alone_in_their_domain_are_left_out_of_chaos():
     [
         (lambda a: a.obs.drop(columns="domain_truth", inplace=True), "domain_truth.*missing"),
         (lambda a: a.obs.drop(columns="genot_domain", inplace=True), "genot_domain.*missing"),
-        (lambda a: a.obsm.pop("spatial"), "spatial.*missing"),
-        (lambda a: a.obsm["spatial"].__setitem__((3, 0), np.nan), "not finite"),
+        (lambda a: a.obsm.pop("spatial"), 'adata, obsm."spatial".: there are no coordinates'),
+        (lambda a: a.obsm["spatial"].__setitem__((3, 0), np.nan), "1 of 20 .*NaN or infinite"),
     ],
 )
 def test_what_is_missing_is_named(spoil, message):

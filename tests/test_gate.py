@@ -213,3 +213,34 @@ def test_communities_of_larger_slices(n):
     adata.obsm["X_genot"] = rng.normal(size=(n, 3)) + 12 * np.eye(3)[domain]
     gh.cluster_leiden(adata, resolution=0.05)
     assert adata.obs["genot_domain"].nunique() == 3
+
+
+def test_a_missing_slot_is_an_error_of_the_slice_and_of_the_name(planted):
+    found = planted.copy()
+    found.obs["genot_domain"] = pd.Categorical(["1"] * found.n_obs)
+    del found.obsm["spatial"]
+    for kind in (gh.SliceError, KeyError):
+        with pytest.raises(kind, match=r'^refine_domains: adata, obsm\["spatial"\]: there are no'):
+            gh.refine_domains(found)
+        with pytest.raises(kind, match=r"^plot_genes: argument layer is 'counts', but no slice"):
+            gh.plot_genes(found, [found.var_names[0]], layer="counts")
+
+
+def test_what_has_no_place_is_not_drawn(planted):
+    bare, torn = planted.copy(), planted.copy()
+    del bare.obsm["spatial"]
+    torn.obsm["spatial"] = torn.obsm["spatial"].astype(float)
+    torn.obsm["spatial"][3, 0] = np.nan
+    gene = planted.var_names[0]
+    for bad, words in ((bare, "there are no coordinates"), (torn, "1 of .* infinite coordinates")):
+        with pytest.raises(gh.SliceError, match=words):
+            gh.plot_depth(bad)
+        with pytest.raises(gh.SliceError, match=words):
+            gh.plot_generated(planted, bad, planted, color=gene)
+        with pytest.raises(gh.SliceError, match=words):
+            gh.stack_figure([planted, bad], gene)
+    with pytest.raises(gh.SliceError, match="a single spot"):
+        gh.plot_depth(planted[:1].copy())
+    with pytest.raises(ValueError, match="color is empty"):
+        gh.plot_generated(planted, planted, planted, color=[])
+    assert not plt.get_fignums()

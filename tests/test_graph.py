@@ -267,5 +267,5 @@ def test_kinds_that_lie_together_are_enriched_and_mixed_ones_are_not():
     z = neighbourhood_enrichment(adata, "kind", n_permutations=50)
     assert list(z.columns) == list(z.index) == ["left", "right"]
     assert z.loc["left", "left"] > 3 > -3 > z.loc["left", "right"]
-    with pytest.raises(SliceError, match="obs\\['type'\\] is missing"):
+    with pytest.raises(SliceError, match=r"no slice has obs\['type'\].*kind"):
         neighbourhood_enrichment(adata, "type")

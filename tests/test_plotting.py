@@ -128,7 +128,7 @@ def test_a_gene_with_the_name_of_a_column_is_the_gene(found):
 def test_what_cannot_be_drawn_is_named(found):
     with pytest.raises(ValueError, match=r"None of the genes \['gen3'\].*Near: .*gene3"):
         plot_genes(found, ["gen3"])
-    with pytest.raises(KeyError, match=r"no layers\['other'\]"):
+    with pytest.raises(KeyError, match=r"no slice has layers\['other'\].*log1p"):
         plot_genes(found, ["gene3"], layer="other")
     with pytest.raises(KeyError, match=r"no obs column \['other'\].*domain_truth"):
         plot_domains(found, ["domain_truth", "other"])

@@ -91,12 +91,14 @@ def test_same_seed_same_bits_and_a_section_does_not_depend_on_the_others(brain):
         ({"n_genes": 20}, "n_genes is 20"),
         ({"batch": -1.0}, "batch is -1"),
         ({"section_gap_um": float("nan")}, "section_gap_um is nan"),
-        ({"seed": None}, "seed is None"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_bad_arguments_give_one_clear_error(options, message):
     with pytest.raises(ValueError, match=message):
         simulate_sagittal_brain(**options)
+    with pytest.raises(TypeError, match="seed is None; needed: a whole number"):
+        simulate_sagittal_brain(seed=None)
 
 
 def test_the_demo_set_has_all_four_under_their_public_names():

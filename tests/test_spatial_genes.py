@@ -207,7 +207,7 @@ def test_missing_slots_and_impossible_numbers_are_named(planted):
     bare = anndata.AnnData(planted.X.copy())
     with pytest.raises(SliceError, match=r"spatial_connectivities.*missing"):
         select_by_moran(bare)
-    with pytest.raises(SliceError, match=r"obsm\['spatial'\] is missing"):
+    with pytest.raises(SliceError, match=r'adata, obsm\["spatial"\]: there are no'):
         select_by_gaussian_process(bare)
     with pytest.raises(SliceError, match="make 4 nodes"):
         select_by_gaussian_process(planted.copy(), spots_per_node=200)

@@ -149,6 +149,8 @@ def train_encoder(
     SliceError
         A slice lacks features or coordinates, holds values that are not finite, has too few spots
         for the graph, or the slices differ in their number of components.
+    TypeError
+        ``slices`` holds something that is no AnnData.
     ValueError
         The configuration or the device does not exist.
     FloatingPointError

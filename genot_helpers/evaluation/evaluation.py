@@ -173,6 +173,7 @@ def confidence_by_correctness(
     }
 
 
+@checked
 def reliability(
     adata: AnnData,
     *,
@@ -232,6 +233,7 @@ def _right_and_sure(
     return right, adata.obs[confidence].to_numpy(dtype=float)[known]
 
 
+@checked
 def majority_domains(
     adata: AnnData, *, truth: str = "domain_truth", predicted: str = "genot_domain"
 ) -> dict[object, object]:

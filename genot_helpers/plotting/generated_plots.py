@@ -27,6 +27,7 @@ from scipy.spatial import cKDTree
 from ..arguments import checked
 from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_spacing
 from ..slices.slices import as_labels
+from ..slices.structure import check_drawable
 from ..slices.values import holds_logarithms
 from ..transport.transport import coupling_pairs
 from .plotting import (
@@ -154,11 +155,15 @@ def _rows(
 ) -> Figure:
     """Draw one row for each column or gene, all panels in the frame of the first slice."""
     colors, frame = _as_list(color), panels[0].adata
+    if not colors:
+        raise ValueError("color is empty; give a column of obs, or genes.")
     labels = [one for one in colors if _is_label([panel.adata for panel in panels], one)]
     if labels and len(labels) < len(colors):
         raise ValueError(f"Draw labels ({labels}) and genes in figures of their own.")
     if labels and any(panel.layer is None for panel in panels):  # a mean has no labels of its own
         panels = [panel for panel in panels if panel.layer is None]
+    for panel in panels:
+        check_drawable(panel.adata)
     every = np.vstack([np.asarray(panel.adata.obsm["spatial"]) for panel in panels])
     whole = ad.AnnData(obsm={"spatial": every.astype(float)})
     lines = -(-len(panels) // _ACROSS)

@@ -36,6 +36,7 @@ from ..files import atomic_path
 from ..runtime import sq
 from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
+from ..slices.structure import check_drawable
 
 __all__ = [
     "PALETTE",
@@ -305,6 +306,7 @@ def make_panels(
     n_panels: int, adata: ad.AnnData, n_columns: int = 3
 ) -> tuple[Figure, list[plt.Axes]]:
     """Make a grid of panels whose shape follows the tissue's."""
+    check_drawable(adata)
     n_columns = min(n_panels, n_columns)
     n_rows = -(-n_panels // n_columns)
     width, height = np.ptp(adata.obsm["spatial"], axis=0)
@@ -532,6 +534,7 @@ def plot_side_by_side(
         missing = [key for key in keys if key not in adata.obs]
         if missing:
             raise KeyError(f"{name} has no obs columns {missing} (found: {list(adata.obs)}).")
+        check_drawable(adata)
     truth = truth if all(truth in adata.obs for adata in slices.values()) else None
     whole = _together(slices, [*keys, *([truth] if truth and truth not in keys else [])])
     every = np.vstack([np.asarray(adata.obsm["spatial"])[:, :2] for adata in slices.values()])

@@ -20,6 +20,7 @@ from PIL import Image
 from ..arguments import checked
 from ..files import atomic_path
 from ..slices.geometry import micrometres_per_unit, spot_spacing
+from ..slices.structure import check_drawable
 from .plotting import PALETTE
 from .stack_plots import ColourAxis, as_stack, slice_depths, stack_values
 
@@ -73,6 +74,8 @@ def film(
     ------
     KeyError
         If a slice has neither such a gene nor such a column.
+    SliceError
+        If positions of a slice are missing or not finite.
     ValueError
         If ``path`` does not end in ``.gif``, or there is no slice.
     """
@@ -80,6 +83,8 @@ def film(
     if path.suffix != ".gif":
         raise ValueError(f"{path.name} should end in .gif, the format of the film.")
     stack = as_stack(slices)
+    for adata in stack.values():
+        check_drawable(adata)
     values, axis = stack_values(stack, color, n_smooth=n_smooth, layer=layer)
     pictures = [_picture(stack, place, values, axis, width) for place in range(len(stack))]
     pauses = [

@@ -29,6 +29,7 @@ from ..arguments import checked
 from ..files import atomic_path
 from ..slices.geometry import micrometres_per_unit
 from ..slices.slices import as_labels
+from ..slices.structure import check_drawable
 from ..transport.transport import coupling_pairs
 from .generated_plots import expression_of
 from .plotting import PALETTE, UNANNOTATED
@@ -103,6 +104,8 @@ def stack_figure(
     ------
     KeyError
         If a slice has neither such a gene nor such a column.
+    SliceError
+        If positions of a slice are missing or not finite.
     ValueError
         If there is no slice, or a number is out of range.
 
@@ -114,6 +117,8 @@ def stack_figure(
     if max_spots < 3 or not 0 < opacity <= 1:
         raise ValueError("max_spots must be 3 or more, and opacity above 0 and at most 1.")
     stack = as_stack(slices)
+    for adata in stack.values():
+        check_drawable(adata)
     values, axis = stack_values(stack, color, n_smooth=n_smooth, layer=layer)
     depths, rng = slice_depths(stack.values()), np.random.default_rng(seed)
     figure, in_legend = go.Figure(), set()

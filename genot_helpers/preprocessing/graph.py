@@ -279,6 +279,7 @@ def _row_sums(matrix: sparse.csr_matrix) -> NDArray[np.float64]:
     return np.asarray(matrix.sum(axis=1)).ravel()
 
 
+@checked(n_permutations=(1, 1_000_000))
 def neighbourhood_enrichment(
     adata: AnnData, key: str, *, n_permutations: int = 1000, seed: int = 0
 ) -> pd.DataFrame:

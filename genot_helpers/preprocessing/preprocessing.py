@@ -353,7 +353,7 @@ def middle_square(adata: AnnData, n_spots: int, *, spatial_key: str = "spatial")
     return adata[np.sort(np.argsort(away, kind="stable")[:n_spots])].copy()
 
 
-@checked
+@checked(side=(-np.inf, np.inf))  # its own error says that 0 is too small
 def pool_spots(
     adata: AnnData,
     side: float,

@@ -75,8 +75,8 @@ def simulate_sagittal_brain(
 
     Raises
     ------
-    ValueError
-        If an argument is out of range.
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
 
     Notes
     -----

@@ -21,7 +21,7 @@ from ..arguments import SOUND
 from .slices import SliceError, check_names, check_positions
 from .values import check_matrix, is_numeric, scan
 
-__all__ = ["check_structure"]
+__all__ = ["MissingSlot", "check_drawable", "check_structure"]
 
 # Slot in which the name given by an argument has to be, in one of the slices at least.
 _SLOTS = {
@@ -31,6 +31,19 @@ _SLOTS = {
     **dict.fromkeys(("truth", "predicted", "confidence", "like_key", "other_key"), "obs"),
 }
 _ANYWHERE = ("auto", "X")
+# Functions whose docstring says that the column may be missing.
+_MAY_LACK = {
+    ("baseline_slices", "label_key"),
+    ("colour_domains", "truth"),
+    ("plot_domains", "truth"),
+    ("plot_side_by_side", "truth"),
+}
+
+
+class MissingSlot(SliceError, KeyError):
+    """A slot is not there: an error of the slice, and one of the name that was looked up."""
+
+    __str__ = Exception.__str__  # that of KeyError shows the message in quotes
 
 
 def check_structure(function: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -49,16 +62,33 @@ def check_structure(function: str, given: Mapping[str, Any], defaults: Mapping[s
     slices = dict(_slices(given))
     for name, adata in slices.items():
         for slot, found, fix in _problems(adata, key):
-            raise SliceError(f"{function}: {name}, {slot}: {found} Fix: {fix}")
+            raise _error(adata, slot, key)(f"{function}: {name}, {slot}: {found} Fix: {fix}")
     for name, value in given.items():
         if damaged := check_matrix(value):
             raise SliceError(f"{function}: argument {name} is damaged: {damaged}. Build it again.")
     for argument, slot in _SLOTS.items():
         names = given.get(argument)
         names = None if str(names) == str(defaults.get(argument)) else names
+        if (function, argument) in _MAY_LACK:
+            continue
         for one in [names] if isinstance(names, str) else ():
             if slices and one not in _ANYWHERE and not _has(slices, slot, one, argument):
-                raise SliceError(_missing(function, argument, slot, one, slices))
+                raise MissingSlot(_missing(function, argument, slot, one, slices))
+
+
+def check_drawable(adata: AnnData, key: str = "spatial") -> None:
+    """Raise SliceError where ``obsm[key]`` is missing or cannot be drawn."""
+    for slot, found, fix in check_positions(adata, key):
+        if "share their position" not in found:
+            raise _error(adata, slot, key)(f"{slot}: {found} Fix: {fix}")
+    if adata.n_obs == 1:
+        raise SliceError("obs: a single spot. Fix: take more tissue, two spots or more.")
+
+
+def _error(adata: AnnData, slot: str, key: str | None) -> type[SliceError]:
+    """Return the class of the error: a slot that is missing is a KeyError too."""
+    missing = key is not None and slot == f'obsm["{key}"]' and key not in adata.obsm
+    return MissingSlot if missing else SliceError
 
 
 def _slices(given: Mapping[str, Any]) -> Iterator[tuple[str, AnnData]]:
