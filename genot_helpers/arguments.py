@@ -196,6 +196,7 @@ def _problem(value: Any, kinds: list[str], limits: tuple[float, float] | None) -
 def _out_of_range(value: Any, kinds: list[str], limits: tuple[float, float] | None) -> str | None:
     """Say what range a number has to lie in, or None."""
     low, high = limits or (_COUNT if "int" in kinds and "float" not in kinds else (-1e100, 1e100))
+    value = value.item() if isinstance(value, np.generic) else value  # 1e100 is no float32
     if (low, high) == ANY or low <= value <= high:
         return None
     if not math.isfinite(value):
