@@ -84,7 +84,7 @@ def test_scaling_gives_genes_unit_spread_without_centring(planted):
     ("bad", "message"),
     [
         (-1.0, "slice 2: X holds negative or missing"),
-        (np.nan, r"slices\[1\], X: NaN or infinite values. Fix: remove spots or genes"),
+        (np.nan, r"slices\[1\], X: 1 values are NaN .*spot 'spot0', gene 'gene5'.*Fix"),
     ],
 )
 def test_negative_or_missing_values_are_refused_before_anything_is_written(
