@@ -32,6 +32,9 @@ _MOST_GROUPS = 200
 # Columns of kinds of spots: rows sorted by them say nothing about sections.
 _KINDS = ("type", "class", "cluster", "domain", "region", "label", "layer", "leiden", "louvain")
 _KINDS += ("annotation", "truth", "niche", "lineage", "group_name")
+# Nor do places: arrays are read row by row.
+_PLACES = ("row", "col", "x", "y", "array_row", "array_col", "pxl_row", "pxl_col", "bin_row")
+_PLACES += ("bin_col", "imagerow", "imagecol", "x_centroid", "y_centroid", "center_x", "center_y")
 _FEWEST = 20  # spots that say something
 _FEWEST_LENGTHS = 200  # spots that say how close is close
 _SAMPLE = 3000
@@ -149,6 +152,8 @@ def _candidates(adata: AnnData) -> Iterator[tuple[str, NDArray[np.intp]]]:
     """Yield the columns of ``obs`` that name a few groups."""
     most = min(_MOST_GROUPS, max(2, adata.n_obs // 10))
     for column in adata.obs.columns:
+        if str(column).lower() in _PLACES:
+            continue
         values = adata.obs[column]
         if pd.api.types.is_float_dtype(values.dtype):
             there = values.dropna()
