@@ -274,9 +274,18 @@ def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
 
 
 def check_pair(
-    left: ad.AnnData, right: ad.AnnData, *, spatial_key: str = "spatial", min_spots: int = 20
+    left: ad.AnnData,
+    right: ad.AnnData,
+    *,
+    spatial_key: str = "spatial",
+    min_spots: int = 20,
+    one_matrix: bool = True,
 ) -> None:
-    """Raise one error that lists what keeps two slices from being compared."""
+    """Raise one error that lists what keeps two slices from being compared.
+
+    Where values of both enter one matrix they must be of the same kind; where each slice is
+    normalised by itself (``one_matrix=False``), counts and scaled values can be compared.
+    """
     # Genes and spots without any count are accepted: cutting out a part of a slice makes them.
     problems = []
     for name, adata in (("left", left), ("right", right)):
@@ -285,20 +294,21 @@ def check_pair(
         except SliceError as error:
             found = [p for p in error.problems if not (p.slot == "X" and "are empty" in p.found)]
             problems += [Problem(f"{name} {p.slot}", p.found, p.fix) for p in found]
-    problems = problems or _mismatches(left, right)
+    problems = problems or _mismatches(left, right, one_matrix)
     if problems:
         lines = [f"- {problem.slot}: {problem.found}\n  Fix: {problem.fix}" for problem in problems]
         raise SliceError("\n".join(["the slices cannot be compared.", *lines]), tuple(problems))
 
 
-def _mismatches(left: ad.AnnData, right: ad.AnnData) -> list[Problem]:
+def _mismatches(left: ad.AnnData, right: ad.AnnData, one_matrix: bool) -> list[Problem]:
     """List what differs between two slices that have each passed the check."""
     problems = []
     genes = gene_problem(left, right, ("left", "right"))
     if genes is not None:
         problems.append(Problem("var_names", *genes))
     kinds = [slice_kind(adata) for adata in (left, right)]
-    if not _same_kind(*kinds):
+    logarithms = [kind.kind == "logarithms" for kind in kinds]
+    if not _same_kind(*kinds) if one_matrix else logarithms[0] != logarithms[1]:
         found = f"different normalisation: left {kinds[0]} and right {kinds[1]}."
         fix = "give the same kind in both, counts where there are any: `X = layers['counts']`."
         problems.append(Problem("X", found, fix))

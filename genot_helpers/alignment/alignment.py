@@ -130,7 +130,7 @@ def align(
     >>> right.obsm["spatial_aligned"]
     """
     _check_parameters(scale, refine, max_spots, min_overlap, max_residual, on_poor)
-    check_pair(left, right, spatial_key=spatial_key)
+    check_pair(left, right, spatial_key=spatial_key, one_matrix=False)
     options = {"use_rep": use_rep, "spatial_key": spatial_key, "max_spots": max_spots}
     maps = expression_maps(left, right, **options)
     start, fitted, source = choose_scale(left, right, scale, spatial_key)

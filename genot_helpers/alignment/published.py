@@ -156,7 +156,7 @@ def align_icp(
 
 def _prepare(left, right, use_rep, scale, spatial_key):
     """Check the slices; return their maps, the scale, and where it comes from."""
-    check_pair(left, right, spatial_key=spatial_key)
+    check_pair(left, right, spatial_key=spatial_key, one_matrix=False)
     value, _, source = choose_scale(left, right, scale, spatial_key)
     maps = expression_maps(left, right, use_rep=use_rep, spatial_key=spatial_key)
     return maps, value, source

@@ -94,7 +94,7 @@ def carry_expression(
         If a slice is unsound, no gene is shared, one holds logarithms and the other does not, or
         the slices do not touch; or the source has no labels in ``label_key``.
     """
-    check_pair(source, target, spatial_key=spatial_key)
+    check_pair(source, target, spatial_key=spatial_key, one_matrix=False)
     _check_labels(source, label_key)
     embeddings: tuple = (None, None)
     if embedding_weight:
@@ -163,7 +163,7 @@ def carry_by_expression(
     for name, value in (("n_neighbors", n_neighbors), ("n_components", n_components)):
         if value < 1:
             raise ValueError(f"{name} is {value}; give 1 or more.")
-    check_pair(source, target, spatial_key=spatial_key)
+    check_pair(source, target, spatial_key=spatial_key, one_matrix=False)
     _check_labels(source, label_key)
     space = shared_space(source, target, n_components=n_components)
     k = min(n_neighbors, source.n_obs)
@@ -213,7 +213,7 @@ def carry_by_label(
     SliceError
         If a slice is unsound, no gene is shared, or a slice has no labels in that column.
     """
-    check_pair(source, target, spatial_key=spatial_key)
+    check_pair(source, target, spatial_key=spatial_key, one_matrix=False)
     for adata in (source, target):
         _check_labels(adata, label_key)
     labels = as_labels(source.obs[label_key])
