@@ -15,6 +15,8 @@ FILES = {
     "files": ["check_output_dir", "write_json", "write_slice"],
     "results": ["finish_run", "peak_memory_mb", "real_scores"],
     "report": ["write_report"],
+    "survey": ["describe_domains", "place_slices", "slice_roles", "write_survey"],
+    "comparable": ["expression_maps", "shared_space"],
 }
 
 

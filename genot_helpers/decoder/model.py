@@ -13,7 +13,7 @@ The direct connection from z to the output makes linear decoding (the inverse of
 components) the easy part. u_s is the intercept of slice s, a batch effect: the weights w_s pick the
 slice in training and blend the slices when generating; equal weights leave it out. V starts at zero
 and a at the mean, so the untrained decoder is the mean-only model: every gain over it is learned.
-:mod:`.decoder` trains it.
+:func:`genot_helpers.decoder.train_decoder` trains it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Cells that lie side by side in one domain are of different types, so no cell loo
 it is in. What a domain has of its own is how often each type occurs. The model says just that (the
 idea of BASS, Li and Zhou 2022, doi 10.1186/s13059-022-02734-7, here without sampling):
 
-* **types**: :math:`y_i \in 1 \dots C`, from unsmoothed principal components by a Gaussian mixture
+* **types**: :math:`y_i \in 1, \ldots, C`, from unsmoothed principal components by Gaussians
   with one covariance, or given by the reader;
 * **emission**: :math:`p(y_i = c \mid z_i = k) = \pi_{kc}`, the composition of domain k, with a
   Dirichlet prior worth a cells of the composition :math:`w` of all slices together;

@@ -197,8 +197,8 @@ def log_evidence(field: Field, labels: np.ndarray, n_domains: int) -> float:
 
     Compositions are integrated out (Dirichlet-multinomial distribution; a mean over codebooks):
 
-    .. math:: \sum_k \Big[ \log \frac{\Gamma(a)}{\Gamma(a + n_k)}
-              + \sum_c \log \frac{\Gamma(a w_c + n_{kc})}{\Gamma(a w_c)} \Big]
+    .. math:: \sum_k \Bigl[ \log \frac{\Gamma(a)}{\Gamma(a + n_k)}
+              + \sum_c \log \frac{\Gamma(a w_c + n_{kc})}{\Gamma(a w_c)} \Bigr]
               + \sum_i \log \frac{\exp(\beta \sum_j A_{ij} [z_i = z_j])}
                                 {\sum_k \exp(\beta \sum_j A_{ij} [k = z_j])}
 

@@ -131,7 +131,7 @@ def cluster_mixture(
         ``obs["genot_confidence"]`` (float32; ``<key>_confidence`` for another key), and the
         parameters in ``uns["genot"][key_added]``.
     neighbour_weight
-        β of :mod:`genot_helpers.domains.spatial_mixture`: a domain to which all neighbours of a
+        β of :mod:`genot_helpers.domains.mixture`: a domain to which all neighbours of a
         spot belong is exp(β) times as likely for it, before its own embedding is looked at, as one
         to which none of them belongs. 0: neighbours have no say, and no graph is needed.
     dimensions, n_starts, n_kept

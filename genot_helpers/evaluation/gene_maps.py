@@ -227,7 +227,7 @@ def gene_similarity(
         the most similar first. With x and y the maps as vectors over bins:
 
         - ``pearson``: correlation. Level and size of the pattern do not count,
-        - ``cosine``: x · y / (|x| |y|), high for any gene that is everywhere,
+        - ``cosine``: x · y over the product of their lengths, high for genes found everywhere,
         - ``rmse``: root mean square difference of log expression; small for rare genes,
         - ``jensen_shannon``: divergence of x / Σx and y / Σy, in bits, 0 to 1,
         - ``ssim``: structural similarity of the two maps,
