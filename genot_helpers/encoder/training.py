@@ -8,7 +8,7 @@ Top to bottom: :func:`train_encoder` and :func:`embed`; the loop of epochs; the 
 
 (deep graph infomax, arXiv:1809.10341: a spot must fit its own neighbourhood better than a spot from
 elsewhere does); what the encoder is trained on; a trained encoder on disk. The network is in
-:mod:`.encoder`.
+:mod:`genot_helpers.encoder.encoder`.
 
 Every epoch is one step on all spots. Mini-batches are not needed: memory holds the propagated
 features (K + 1 copies) and some ten arrays of hidden vectors, 100,000 spots take less than 3 GB,

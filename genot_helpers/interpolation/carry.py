@@ -143,7 +143,7 @@ def carry_by_expression(
         fewer.
     n_components
         Leading joint components of the shared genes to look at
-        (:func:`genot_helpers.pairs.shared_space.shared_space`: each slice centred, genes of equal
+        (:func:`genot_helpers.comparable.shared_space`: each slice centred, genes of equal
         variance).
     label_key, spatial_key
         As in :func:`carry_expression`; a label's share is that of the neighbours.

@@ -34,6 +34,7 @@ from ..slices.geometry import spot_spacing
 __all__ = [
     "N_CONTROL",
     "STIFFNESS",
+    "Frame",
     "SmoothWarp",
     "basis",
     "evaluate",

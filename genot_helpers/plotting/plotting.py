@@ -437,7 +437,7 @@ def plot_loss(losses: Mapping[str, Sequence[float]], *, title: str = "Training l
 
 @checked
 def plot_eigenvalues(eigenvalues: Sequence[float]) -> Figure:
-    """Draw the eigenvalues of :func:`genot_helpers.encoder.spectral.spectral_embedding`."""
+    """Draw the eigenvalues of :func:`genot_helpers.encoder.spectral_embedding`."""
     figure, ax = plt.subplots(figsize=(6.0, 3.0), layout="constrained")
     ax.bar(np.arange(1, len(eigenvalues) + 1), eigenvalues, color=PALETTE[0])
     ax.set(xlabel="direction of the embedding", ylabel="share of variance\nneighbours agree on")

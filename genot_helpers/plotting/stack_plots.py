@@ -80,7 +80,7 @@ def stack_figure(
     slices
         In the order of the stack; names are shown where a pointer rests. Nothing is written.
     color
-        A gene, or a column of ``obs``: see :func:`genot_helpers.plotting.stacks.stack_values`.
+        A gene, or a column of ``obs``: see :func:`genot_helpers.plotting.stack_plots.stack_values`.
     n_smooth
         Average the gene over a spot and its nearest ones in the same slice, so many together.
     max_spots

@@ -33,6 +33,7 @@ from .values import check_matrix, holds_counts, is_numeric, scan
 __all__ = [
     "LABEL_COLUMNS",
     "Problem",
+    "SharedPositions",
     "SliceError",
     "add_labels",
     "as_labels",
