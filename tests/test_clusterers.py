@@ -162,7 +162,7 @@ def test_r_does_not_change_where_later_processes_look_for_libraries():
     """Without R's path of libraries: that of the system may hold another Python's."""
     code = (
         "import os, anndata, numpy\n"
-        "from genot_helpers import cluster_mclust\n"
+        "from genot_helpers.domains import cluster_mclust\n"
         "points = numpy.random.default_rng(0).normal(size=(60, 2)).astype('float32')\n"
         "points[:30] += 9\n"
         "adata = anndata.AnnData(numpy.ones((60, 1), 'float32'), obsm={'X_genot': points})\n"

@@ -43,7 +43,7 @@ def test_what_cannot_be_pooled(planted):
     for side in (0.0, -1.0, np.inf):
         with pytest.raises(ValueError, match="positive length"):
             pool_spots(planted, side)
-    with pytest.raises(ValueError, match="side is nan; give a finite number"):
+    with pytest.raises(ValueError, match="side is nan: give a positive length"):
         pool_spots(planted, np.nan)
     del planted.obsm["spatial"]
     with pytest.raises(SliceError, match="there are no coordinates"):
