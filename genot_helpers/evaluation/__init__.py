@@ -23,12 +23,7 @@ from .evaluation import (
     score_domains,
 )
 from .gene_maps import gene_similarity, gene_similarity_by_domain
-from .generated_scores import (
-    baseline_slices,
-    nearest_expression,
-    score_generated,
-    score_table,
-)
+from .generated_scores import baseline_slices, nearest_expression, score_generated, score_table
 from .matching import (
     agreement_in_place,
     domain_agreement,

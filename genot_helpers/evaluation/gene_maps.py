@@ -265,11 +265,7 @@ def gene_similarity(
 
 @checked
 def gene_similarity_by_domain(
-    one: AnnData,
-    other: AnnData,
-    *,
-    key: str = "genot_domain",
-    other_key: str | None = None,
+    one: AnnData, other: AnnData, *, key: str = "genot_domain", other_key: str | None = None
 ) -> pd.DataFrame:
     """Compare two slices gene by gene, each gene as its mean in every domain.
 

@@ -25,13 +25,7 @@ from ..arguments import checked
 from ..comparable import comparable_places, coordinates, label_codes, sparse_log_profiles
 from ..slices.geometry import spot_spacing
 from ..slices.slices import SliceError, as_labels
-from .evaluation import (
-    domain_means,
-    found_domains,
-    match_overlap,
-    membership,
-    score_domains,
-)
+from .evaluation import domain_means, found_domains, match_overlap, membership, score_domains
 from .measures import compare_labels
 
 if TYPE_CHECKING:
@@ -193,11 +187,7 @@ def match_domains_by_markers(
 
 @checked
 def name_domains_like(
-    reference: AnnData,
-    other: AnnData,
-    *,
-    key: str = "genot_domain",
-    spatial_key: str = "spatial",
+    reference: AnnData, other: AnnData, *, key: str = "genot_domain", spatial_key: str = "spatial"
 ) -> dict[str, str]:
     """Give the domains of a slice the names of the domains they lie on in another slice.
 

@@ -30,14 +30,7 @@ from ..slices.slices import as_labels
 from ..slices.structure import check_drawable
 from ..slices.values import holds_logarithms
 from ..transport.transport import coupling_pairs
-from .plotting import (
-    PALETTE,
-    SCALE_BAR,
-    UNANNOTATED,
-    draw_slice,
-    frame_tissue,
-    make_panels,
-)
+from .plotting import PALETTE, SCALE_BAR, UNANNOTATED, draw_slice, frame_tissue, make_panels
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -274,11 +274,7 @@ def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
 
 @checked
 def plot_markers(
-    adata: AnnData,
-    genes: Sequence[str],
-    *,
-    key: str = "genot_domain",
-    layer: str = "log1p",
+    adata: AnnData, genes: Sequence[str], *, key: str = "genot_domain", layer: str = "log1p"
 ) -> Figure:
     """Draw genes by domain: colour for the mean, size of the dot for the share of spots with it.
 

@@ -27,10 +27,7 @@ from .stack_plots import ColourAxis, as_stack, slice_depths, stack_values
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = [
-    "film",
-    "film_as_html",
-]
+__all__ = ["film", "film_as_html"]
 
 _REAL_PAUSE = 3.0  # a real section is shown so many times longer than a generated slice
 

@@ -29,10 +29,7 @@ from .simulation import (
     square_grid,
 )
 
-__all__ = [
-    "simulate_hippocampus",
-    "simulate_olfactory_bulb",
-]
+__all__ = ["simulate_hippocampus", "simulate_olfactory_bulb"]
 
 
 @checked

@@ -27,9 +27,7 @@ from .simulation import (
     visium_grid,
 )
 
-__all__ = [
-    "simulate_cortex",
-]
+__all__ = ["simulate_cortex"]
 
 
 @checked

@@ -33,10 +33,7 @@ from .simulation import (
     square_grid,
 )
 
-__all__ = [
-    "simulate_embryo",
-    "simulate_embryo_cells",
-]
+__all__ = ["simulate_embryo", "simulate_embryo_cells"]
 
 
 @checked

@@ -29,10 +29,7 @@ from .simulation import (
     visium_grid,
 )
 
-__all__ = [
-    "SAGITTAL",
-    "simulate_sagittal_brain",
-]
+__all__ = ["SAGITTAL", "simulate_sagittal_brain"]
 
 
 @checked
