@@ -1,11 +1,13 @@
 """Simulated tissues with known truth: cortex, embryo, hippocampus, olfactory bulb, brain."""
 
-from .brain_regions import simulate_hippocampus, simulate_olfactory_bulb
-from .cortex import simulate_cortex
+from .brain_regions import (
+    simulate_hippocampus,
+    simulate_hypothalamus,
+    simulate_olfactory_bulb,
+)
 from .embryo import simulate_embryo, simulate_embryo_cells
 from .high_resolution import simulate_high_resolution
-from .hypothalamus import simulate_hypothalamus
-from .sagittal import simulate_sagittal_brain
+from .visium_sections import simulate_cortex, simulate_sagittal_brain
 
 __all__ = [
     "simulate_cortex",
