@@ -1,7 +1,7 @@
 """One page to send on: a report with figures inside, numbers, parameters, versions and caveats.
 
-One HTML file that needs nothing beside it and prints well. The page is put together by Jinja, which
-nbconvert brings along; all text is escaped.
+One HTML file that needs nothing beside it and prints well, put together by Jinja; all text is
+escaped.
 """
 
 from __future__ import annotations
@@ -54,21 +54,17 @@ def write_report(
     Parameters
     ----------
     path
-        File to write, ending in ``.html``; its folder is created. It is written completely or not
-        at all.
+        File to write, ending in ``.html``, completely or not at all; its folder is created.
     title, subtitle
         The heading, and a line below it: what was measured, where the data are from.
     sections
-        Heading → items, in order. An item is
+        Heading → items, in order; sections without items are left out. An item is
 
         - a string: a paragraph;
         - a list or tuple of strings: a bulleted list;
-        - a :class:`pandas.DataFrame`: a table, with its index if that has a name (numbers are shown
-          with three significant digits, NaN as a dash; cells that read "look" or "mend", as in a
-          checklist, are coloured);
+        - a :class:`pandas.DataFrame`: a table, with its index if that has a name (three significant
+          digits, NaN as a dash; cells that read "look" or "mend" are coloured);
         - a :class:`pathlib.Path` to a PNG: a figure, or a tuple of the path and a caption.
-
-        Sections without items are left out.
     parameters
         Name → value, shown in a table at the end, so that the run can be repeated.
     caveats
@@ -104,7 +100,10 @@ def write_report(
         for heading, items in sections.items()
         if items
     }
-    page = _template().render(
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.from_string(PAGE).render(
         title=title,
         subtitle=subtitle,
         date=datetime.date.today().isoformat(),
@@ -127,18 +126,13 @@ def colour_checklist(table: pd.DataFrame) -> Styler:
     Parameters
     ----------
     table
-        What :func:`genot_helpers.inspect_slice` returns, or several of them joined. A named index
-        is shown as columns. Nothing is written.
+        What :func:`genot_helpers.inspect_slice` returns, or several of them joined; not changed. A
+        named index is shown as columns.
 
     Returns
     -------
     pandas.io.formats.style.Styler
-        A table whose text is escaped: names of genes, labels and slices come from a reader's file,
-        and markup in them is shown, not run.
-
-    Examples
-    --------
-    >>> gh.colour_checklist(gh.inspect_slice(adata))  # doctest: +SKIP
+        A table whose text is escaped: markup in names from a reader's file is shown, not run.
     """
     if any(name is not None for name in table.index.names):
         table = table.reset_index()
@@ -149,13 +143,6 @@ def colour_checklist(table: pd.DataFrame) -> Styler:
     return styled.set_properties(
         **{"text-align": "left", "white-space": "pre-wrap", "max-width": "28em"}
     )
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(PAGE)
 
 
 def _block(item: Any, heading: str) -> dict[str, Any]:
@@ -202,11 +189,7 @@ def _shown(value: Any) -> str:
 
 
 def _embedded(path: Path) -> str:
-    """Return a PNG as text that goes into the page, small enough for an email.
-
-    At most 1,600 pixels wide and in 256 colours: maps and curves have no more, and it takes a third
-    of the room.
-    """
+    """Return a PNG as text for the page: at most 1,600 pixels wide, in 256 colours."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no figure {path}: save it before the report is written.")
     with Image.open(path) as picture:

@@ -1,9 +1,7 @@
 """A survey of a reader's own slices, for notebook 10: roles, placements, and the report in words.
 
-Nothing here computes domains or slices. It says which slices are asked for, which of them could be
+Nothing here computes domains or slices: it says which slices are asked for, which of them could be
 laid onto the left one, and puts what was found into one page (``report.py``).
-
-Top to bottom: the roles; the domains in words; the placements; the report.
 """
 
 from __future__ import annotations
@@ -165,7 +163,7 @@ def place_slices(left: AnnData, others: Mapping[str, AnnData], **options: Any) -
     left
         The slice whose frame is taken.
     others
-        Role → slice. The originals get ``obsm["spatial_aligned"]`` where a placement was found.
+        Role → slice. They get ``obsm["spatial_aligned"]`` where a placement was found.
     **options
         For :func:`genot_helpers.align`.
 
@@ -246,13 +244,11 @@ def write_survey(
         "checklist", "domains" and "scores"; where there are two slices also "partners" and
         "verdicts", and "compared" where a generated slice was scored.
     facts
-        What goes into ``metrics.json``: ``n_domains``, ``ari_other_seed``, ``ari_of_both`` and
-        ``interpolated`` are used, ``asked`` (whether the number of domains was given) and
-        ``at_an_end`` (whether the suggestion is at an end of the range).
-    settings
-        Parameters of the run.
-    why
-        Which model of domains was taken, in a sentence.
+        Of ``metrics.json``: ``n_domains``, ``ari_other_seed``, ``ari_of_both``, ``interpolated``,
+        ``asked`` (whether the number of domains was given), ``at_an_end`` (whether the suggestion
+        is at an end of the range).
+    settings, why
+        Parameters of the run; which model of domains was taken, in a sentence.
 
     Returns
     -------
@@ -288,7 +284,8 @@ def _in_short(roles: Roles, adata: AnnData, tables, facts, why: str) -> list[str
         lines.append(f"Against the annotation: {found} (adjusted Rand index).")
     if "verdicts" in tables:
         for role, row in tables["verdicts"].iterrows():
-            lines.append(f"Alignment of the {role} slice is {_word(row)}: {row['says']}")
+            word = "good" if row["good"] else "POOR"
+            lines.append(f"Alignment of the {role} slice is {word}: {row['says']}")
     if not facts["interpolated"]:
         reason = "the alignment is not good enough" if roles.named else "one slice was given"
         lines.append(f"No slice was generated: {reason}.")
@@ -301,10 +298,6 @@ def _in_short(roles: Roles, adata: AnnData, tables, facts, why: str) -> list[str
             f"{compared['ceiling']:.2f}."
         )
     return lines
-
-
-def _word(row: pd.Series) -> str:
-    return "good" if row["good"] else "POOR"
 
 
 def _caveats(adata: AnnData, tables, facts) -> list[str]:

@@ -14,7 +14,11 @@ from .carried_scores import (
     zeros_by_counting,
 )
 from .evaluation import (
+    CutAgreement,
     confidence_by_correctness,
+    cut_agreement,
+    cut_offset,
+    cut_strip,
     majority_domains,
     match_domains,
     recall_per_domain,
@@ -23,7 +27,13 @@ from .evaluation import (
     score_domains,
 )
 from .gene_maps import gene_similarity, gene_similarity_by_domain
-from .generated_scores import baseline_slices, nearest_expression, score_generated, score_table
+from .generated_scores import (
+    baseline_slices,
+    nearest_expression,
+    score_generated,
+    score_stack,
+    score_table,
+)
 from .matching import (
     agreement_in_place,
     domain_agreement,
@@ -35,7 +45,7 @@ from .matching import (
     rename_domains,
     score_joint_domains,
 )
-from .measures import CutAgreement, cut_agreement, cut_offset, cut_strip
+from .measures import ghost_layers
 from .reading_scores import (
     above_ceiling,
     beside_rivals,
@@ -44,8 +54,6 @@ from .reading_scores import (
     gap_in_words,
     with_spread,
 )
-from .stack_scores import score_stack
-from .type_scores import ghost_layers
 
 __all__ = [
     "CarriedMaps",

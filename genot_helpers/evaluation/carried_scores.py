@@ -2,14 +2,9 @@
 
 A carried gene is compared with the same gene as the target measured it, map against map
 (``gene_maps.py``), because spot against spot the counting noise of a bead hides everything else.
-The four scores are those of the benchmark of Li et al., Nature Methods 2022,
-doi 10.1038/s41592-022-01480-9 (correlation, structural similarity, error, Jensen-Shannon
-divergence).
-
-Top to bottom: scores of one carried slice (:func:`score_carried`) and its maps; several slices
-beside a floor (spots shuffled) and a ceiling (half of the measurement against the other half),
-with a verdict for each gene; correlation between and within squares (:func:`score_levels`);
-labels that were carried along.
+The scores are those of the benchmark of Li et al. 2022, doi 10.1038/s41592-022-01480-9. Top to
+bottom: one carried slice and its maps; several, with floor, ceiling and verdicts; levels; carried
+labels.
 """
 
 from __future__ import annotations
@@ -21,7 +16,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
-from scipy.spatial import cKDTree
 from sklearn.metrics import normalized_mutual_info_score
 
 from ..arguments import checked
@@ -30,6 +24,7 @@ from ..slices.geometry import squares
 from ..slices.slices import SliceError
 from .gene_maps import FLAT, MapPair, column_correlation, column_divergence, map_similarity
 from .generated_scores import halves
+from .measures import averaging
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -65,8 +60,7 @@ def score_carried(
     r"""Score every shared gene of a carried slice against the measured one.
 
     With a and b the smoothed maps of log expression of a gene, measured and carried, over the bins
-    that hold spots of both slices. Both are scaled to the same depth, see
-    :func:`genot_helpers.comparable.sparse_log_profiles`.
+    that hold spots of both slices, scaled to the same depth.
 
     Parameters
     ----------
@@ -76,12 +70,10 @@ def score_carried(
         measured one. Spots with ``obs["genot_covered"]`` False are left out. Nothing is written.
     measured
         The target as it was measured: counts or other plain values, or logarithms in both.
-    n_others
+    n_others, seed
         Other genes to compare with, drawn at random; all if there are fewer.
     spatial_key
         Slot of ``obsm`` with the coordinates, in both.
-    seed
-        Of that draw.
 
     Returns
     -------
@@ -93,12 +85,12 @@ def score_carried(
         - ``level``: log2 of how much more of it the carried slice holds, at the same depth,
         - ``map``: Pearson correlation of a and b; 0 if the carried map is constant,
         - ``ssim``: structural similarity,
-        - ``rmse``: root mean square of b - a, in standard deviations of a; 1 is what the mean of a
-          everywhere would give. Unlike the correlation it counts a wrong level,
+        - ``rmse``: root mean square of b - a, in standard deviations of a; it counts a wrong level,
         - ``js``: Jensen-Shannon divergence in bits, 0 to 1, of both maps scaled to sum 1,
         - ``other_gene``: 95 % quantile of the correlation of b with the measured maps of other
-          genes, ``identity``: share of these genes that it resembles less than its own. Genes of
-          one programme have the same map, so a perfect gene may have a low identity.
+          genes,
+        - ``identity``: share of these genes that it resembles less than its own. Genes of one
+          programme have the same map, so a perfect gene may have a low identity.
 
         Scores are NaN for a gene whose measured map is constant.
 
@@ -107,11 +99,6 @@ def score_carried(
     SliceError
         If no gene is shared, coordinates are missing, the slices do not overlap, fewer than 20
         spots are covered, or the values cannot be compared.
-
-    Examples
-    --------
-    >>> scores = score_carried(carry_expression(source, target), target)
-    >>> scores.sort_values("map", ascending=False).head()
     """
     carried, points = _covered_and_places(carried, measured, spatial_key)
     genes, real, ours = carried_log_profiles(carried, measured)
@@ -210,7 +197,7 @@ class CarriedMaps(NamedTuple):
     measured, carried
         (bins in x, bins in y, genes) smoothed log expression; NaN in bins without spots of both.
     corner, side
-        Lower corner of the first bin, (2,), and side of a bin, in the unit of the coordinates.
+        Lower corner of the first bin, (2,), and side of a bin.
     correlation
         (genes,), the score ``map``.
     """
@@ -231,14 +218,12 @@ def carried_maps(
     Parameters
     ----------
     carried, measured, spatial_key
-        As in :func:`score_carried`.
+        As in :func:`score_carried`; errors too.
     genes
         Which genes, of those that both slices have.
 
     Raises
     ------
-    SliceError
-        As :func:`score_carried`.
     KeyError
         If a gene is not in both.
     """
@@ -274,8 +259,8 @@ def score_transfer(
     """Score several carried slices, the floor and the ceiling, all against the same spots.
 
     Everything is scored against a random half of the measured spots; the other half is the ceiling.
-    Noise in the measurement limits every method (the attenuation of Spearman 1904,
-    doi 10.2307/1412159): if two halves correlate with r, a map free of noise can reach √r.
+    Noise in the measurement limits every method (Spearman 1904, doi 10.2307/1412159): if two halves
+    correlate with r, a map free of noise can reach √r.
 
     Parameters
     ----------
@@ -283,35 +268,29 @@ def score_transfer(
         Name → carried slice, for example of ``carry_expression`` and ``nearest_expression``.
     measured
         The target as it was measured. Nothing is written.
-    n_repeats
+    n_repeats, seed
         How often to halve anew; the table holds the means.
     spatial_key
         Slot of ``obsm`` with the coordinates.
-    seed
-        Of the halves.
 
     Returns
     -------
     pandas.DataFrame
         Genes that all slices have, by (row, score): the rows given, ``"other half"`` (the ceiling)
-        and ``"shuffled"`` (the other half with its spots shuffled: the floor). Scores are those of
-        ``score_carried``. ``table.xs("map", axis=1, level="score")`` has one column a row.
+        and ``"shuffled"`` (the other half with its spots shuffled: the floor); scores of
+        :func:`score_carried`.
 
     Raises
     ------
     ValueError
-        If no row is given, one has the name of the floor or the ceiling, or ``n_repeats`` is
-        below 1.
+        If no row is given, or one has the name of the floor or the ceiling.
     SliceError
-        As :func:`genot_helpers.evaluation.score_carried`.
+        As :func:`score_carried`.
     """
     taken = {"other half", "shuffled"} & set(rows)
-    if taken or not rows or n_repeats < 1:
-        raise ValueError(
-            f"{sorted(taken)} are names of other rows."
-            if taken
-            else f"n_repeats is {n_repeats} and there are {len(rows)} rows: give 1 of each or more."
-        )
+    if taken or not rows:
+        found = f"{sorted(taken)}, names of other rows" if taken else "empty"
+        raise ValueError(f"rows holds {found}: give one carried slice or more, by other names.")
     tables = []
     for number in range(seed, seed + n_repeats):
         first, second = (measured[half] for half in halves(measured.n_obs, number))
@@ -344,13 +323,11 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
         Best first: ``map``, ``ceiling`` (the other half), ``bound`` (its root: what a carried map
         free of noise could reach) and ``verdict``, an ordered categorical:
 
-        - ``as good as measured again``: the carried map agrees with the measured one above noise,
-          and at least as well as the other half of the measurement does (a source that sees more
-          molecules can do better than the target itself),
+        - ``as good as measured again``: above noise, and at least as good as the other half of the
+          measurement (a source that sees more molecules can do better than the target itself),
         - ``in part``: above noise, but less than that,
         - ``lost``: not above noise, though the two halves agree with each other,
-        - ``cannot tell``: neither the carried map nor the other half agrees above noise. The target
-          saw too little of this gene, or it has no pattern.
+        - ``cannot tell``: neither the carried map nor the other half agrees above noise.
 
     Raises
     ------
@@ -449,13 +426,14 @@ def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64
     """Compute the share of spots without a molecule of a gene that counting alone explains.
 
     A gene with m molecules per spot on average has none in a spot of relative depth d with
-    probability exp(-m d), if molecules are caught at random (a Poisson distribution).
+    probability exp(-m d), if molecules are caught at random (Svensson 2020, doi
+    10.1038/s41587-019-0379-5).
 
     Parameters
     ----------
-    means : array_like of float
+    means
         (n_genes,) Mean molecules per spot of each gene.
-    totals : array_like of float
+    totals
         (n_spots,) Molecules of each spot; a hundred quantiles of them are used.
 
     Returns
@@ -467,11 +445,6 @@ def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64
     ------
     ValueError
         If a mean is negative, or no spot has a molecule.
-
-    References
-    ----------
-    Svensson V. Droplet scRNA-seq is not zero-inflated. *Nature Biotechnology* 2020,
-    doi 10.1038/s41587-019-0379-5.
 
     Examples
     --------
@@ -497,14 +470,10 @@ def expression_around(
 
     Parameters
     ----------
-    measured
-        The slice as it was measured. Nothing is written.
-    side
-        Side of a square, in the unit of the coordinates.
+    measured, side, spatial_key
+        As for :func:`score_levels`. Nothing is written.
     n_neighbors
         Nearest spots, the spot itself among them, of which those in other squares count.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -515,21 +484,15 @@ def expression_around(
 
     Raises
     ------
-    SliceError
-        If coordinates are missing.
-    ValueError
-        If ``side`` is not a positive number.
+    SliceError, ValueError
+        If coordinates are missing, or ``side`` is not a positive number.
     """
     points = coordinates(measured, "measured", spatial_key)
     _, member = squares(points, side)
-    near = (
-        cKDTree(points).query(points, k=min(n_neighbors, len(points)))[1].reshape(len(points), -1)
-    )
-    rows, columns = np.repeat(np.arange(len(points)), near.shape[1]), near.ravel()
-    others = member[rows] != member[columns]
-    weights = sparse.csr_matrix(
-        (np.ones(others.sum()), (rows[others], columns[others])), (len(points), len(points))
-    )
+    weights = averaging(points, points, n_neighbors)
+    rows = np.repeat(np.arange(len(points)), np.diff(weights.indptr))
+    weights.data = (member[rows] != member[weights.indices]).astype(float)
+    weights.eliminate_zeros()
     values = sparse.csr_matrix(weights @ sparse.csr_matrix(measured.X), dtype=np.float32)
     around = AnnData(values, obs=measured.obs[[]].copy(), var=measured.var[[]].copy())
     around.obsm["spatial"] = points
@@ -555,7 +518,7 @@ def flat_transfer(
     Returns
     -------
     dict
-        ``"<short name>.<score>"`` → mean over genes, of map, ssim, rmse, js, spots, between and
+        ``"<short name>.<score>"`` → mean over genes, of map, ssim, rmse, js, spots, between,
         within.
     """
     mean, flat = scores.mean(), {}
@@ -597,11 +560,10 @@ def score_carried_labels(
     Returns
     -------
     pandas.DataFrame
-        One row for each slice: ``cells`` that have both labels; ``nmi``, the normalised mutual
-        information (0: neither label says anything of the other, 1: each determines the other);
-        ``right``, the share with the same label, ``right, surer half`` and ``right, other half``:
-        the same above the median confidence and not above it. The last three are NaN where most
-        labels of one side are unknown to the other, as different words cannot be compared.
+        One row for each slice: ``cells`` that have both labels; ``nmi``, normalised mutual
+        information; ``right``, the share with the same label, ``right, surer half`` and ``right,
+        other half``: above the median confidence and not above it. The last three are NaN where
+        most labels of one side are unknown to the other, as different words cannot be compared.
     """
     table = {}
     for name, one in rows.items():
@@ -615,12 +577,12 @@ def score_carried_labels(
         right = (ours == own).astype(float)
         if not have_one_vocabulary(ours, own):
             right[:] = np.nan
+        parts = {"right": right, "right, surer half": right[sure]}
+        parts["right, other half"] = right[~sure]
         table[name] = {
             "cells": int(both.sum()),
             "nmi": normalized_mutual_info_score(own, ours) if both.any() else np.nan,
-            "right": _mean(right),
-            "right, surer half": _mean(right[sure]),
-            "right, other half": _mean(right[~sure]),
+            **{name: float(part.mean()) if len(part) else np.nan for name, part in parts.items()},
         }
     return pd.DataFrame.from_dict(table, orient="index")
 
@@ -630,7 +592,3 @@ def have_one_vocabulary(one, other) -> bool:
     """Say whether more than half of the labels of two columns stand in both."""
     first, second = (set(pd.Series(labels).dropna().astype(str)) for labels in (one, other))
     return len(first & second) > 0.5 * max(len(first | second), 1)
-
-
-def _mean(values: NDArray) -> float:
-    return float(values.mean()) if len(values) else float("nan")

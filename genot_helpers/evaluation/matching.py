@@ -1,15 +1,15 @@
 """Domains of two slices: matched, named alike, compared, and described by their genes.
 
 Domains are numbered by size, so "3" is not the same tissue in two slices that were clustered each
-on its own. Expression can say which domains correspond without annotation or common frame: a
-cortical layer keeps its genes. The code published with GenOT counts how many of the first twenty
-markers two groups share; here all markers count, with their sizes, as a correlation.
-
-Top to bottom: matching by markers; common names; agreement place by place; the marker genes.
+on its own. Expression can say which correspond: a cortical layer keeps its genes. The code
+published with GenOT counts how many of the first twenty markers two groups share; here all markers
+count, as a correlation. Top to bottom: matching; names; agreement in place; marker genes; along a
+cut.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -57,10 +57,8 @@ def domain_similarity(
     """Correlate the mean expression of the domains of two slices, over their markers.
 
     Log expression of the shared genes at one depth is averaged over each domain. In each slice the
-    mean over its domains is taken off gene by gene, which removes a batch effect that is the same
-    everywhere, and genes are divided by their spread between domains. Compared are the genes that
-    are among the ``n_markers`` highest of a domain, in either slice. Places and other labels
-    are not used.
+    mean over its domains is taken off gene by gene, which removes a batch effect, and genes are
+    divided by their spread between domains. Places and other labels are not used.
 
     Parameters
     ----------
@@ -69,7 +67,7 @@ def domain_similarity(
     key, other_key
         Columns of ``obs`` with the domains; of ``other`` the same as of ``reference`` if not given.
     n_markers
-        Genes for each domain.
+        Compared are the genes among so many highest ones of a domain, in either slice.
     max_genes
         Of more shared genes, those that vary most in the reference are considered.
 
@@ -117,27 +115,25 @@ def marker_matches(
 ) -> pd.DataFrame:
     """Match the domains of two slices one to one by their marker genes, with correlations.
 
-    For slices that were clustered each on its own, without annotation and in any frame. Of all
-    one-to-one assignments the one with the largest sum of Fisher's z (the inverse hyperbolic
-    tangent of the correlation) is taken (Kuhn 1955, doi 10.1002/nav.3800020109): one strong pair
-    counts more than two middling ones.
+    For slices clustered each on its own, in any frame. Of all one-to-one assignments the one with
+    the largest sum of Fisher's z (inverse hyperbolic tangent of the correlation) is taken: one
+    strong pair counts more than two middling ones.
 
     Parameters
     ----------
     reference, other, key, other_key
-        As for :func:`domain_similarity`.
+        As for :func:`domain_similarity`; errors too.
     min_similarity
-        Pairs that correlate less are not matched, because a slice may have domains that the other
-        does not have.
+        Pairs that correlate less are not matched: a slice may have domains that the other lacks.
     **options
         ``n_markers`` and ``max_genes`` of :func:`domain_similarity`.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each domain of ``other``: ``match`` (domain of the reference, None if there is
-        none), ``correlation`` with it, and ``next_best``, the highest correlation with another one.
-        Where that is as high, the match is a guess.
+        A row for each domain of ``other``: ``match`` (domain of the reference, or None),
+        ``correlation`` with it, and ``next_best``, the highest one with another. Where that is as
+        high, the match is a guess.
     """
     table = domain_similarity(reference, other, key=key, other_key=other_key, **options)
     values = np.nan_to_num(table.to_numpy(), nan=-1.0)
@@ -147,10 +143,10 @@ def marker_matches(
     pairs = dict(zip(*linear_sum_assignment(strength, maximize=True), strict=True))
     for i, ours in enumerate(values):
         j = pairs.get(i)
-        j = j if j is not None and ours[j] > min_similarity else None
-        others = np.delete(ours, j) if j is not None else ours
-        name, correlation = (None, np.nan) if j is None else (table.columns[j], ours[j])
-        rows.append((name, correlation, others.max(initial=-1.0)))
+        if j is None or not ours[j] > min_similarity:
+            rows.append((None, np.nan, ours.max(initial=-1.0)))
+        else:
+            rows.append((table.columns[j], ours[j], np.delete(ours, j).max(initial=-1.0)))
     columns = ["match", "correlation", "next_best"]
     found = pd.DataFrame(rows, index=table.index.rename("domain"), columns=columns)
     return found.astype({"match": object})
@@ -160,22 +156,11 @@ def marker_matches(
 def match_domains_by_markers(
     reference: AnnData, other: AnnData, **options: Any
 ) -> dict[str, str | None]:
-    """Match the domains of two slices by their marker genes; see :func:`marker_matches`.
-
-    Parameters
-    ----------
-    reference, other, **options
-        As for :func:`marker_matches`.
+    """Match the domains of two slices by their marker genes; parameters of :func:`marker_matches`.
 
     Returns
     -------
-    ``{domain of other: domain of reference}``, every domain of ``other`` once; None where there is
-    no match. :func:`genot_helpers.evaluation.rename_domains` gives them the names of the reference,
-    and with the names the colours.
-
-    Examples
-    --------
-    >>> rename_domains(other, match_domains_by_markers(reference, other), like=reference)
+    ``{domain of other: domain of reference}``, every domain of ``other`` once; None: no match.
     """
     found = marker_matches(reference, other, **options)["match"]
     return {name: None if match is None else str(match) for name, match in found.items()}
@@ -191,8 +176,7 @@ def name_domains_like(
 ) -> dict[str, str]:
     """Give the domains of a slice the names of the domains they lie on in another slice.
 
-    Domains are matched one to one, by the number of reference spots whose nearest spot in ``other``
-    has them (:func:`genot_helpers.evaluation.match_domains`). No annotation is looked at.
+    Matched one to one, by the number of reference spots whose nearest spot in ``other`` has them.
 
     Parameters
     ----------
@@ -200,10 +184,8 @@ def name_domains_like(
         Slice whose names are taken. It is not changed.
     other
         Slice in the same frame. ``obs[key]`` is written anew: the same partition under other names.
-    key
-        Column of ``obs``, in both.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+    key, spatial_key
+        Column of ``obs`` and slot of ``obsm`` with the coordinates, in both.
 
     Returns
     -------
@@ -219,11 +201,9 @@ def name_domains_like(
     found = other.obs[key].astype("category")
     theirs = pd.Series(reference.obs[key].to_numpy()).astype("category")
     ours = pd.Series(found.array[cKDTree(q).query(p)[1]])
-    pairs = match_overlap(pd.crosstab(theirs, ours))
-    partner = {ours: theirs for theirs, ours in pairs.items()}
+    partner = {b: a for a, b in match_overlap(pd.crosstab(theirs, ours)).items()}
     taken = {str(name) for name in theirs.dropna().unique()}
-    spare = (str(n) for n in range(1, len(taken) + len(found.cat.categories) + 1))
-    free = (name for name in spare if name not in taken)
+    free = (str(n) for n in itertools.count(1) if str(n) not in taken)
     names = {
         str(name): str(partner[name]) if name in partner else next(free)
         for name in found.cat.categories
@@ -248,15 +228,15 @@ def rename_domains(
     Parameters
     ----------
     adata
-        The slice to rename in. Writes ``obs[key_added]``: categorical with the categories of the
-        reference, in its order, then those without a match, named "new ..." after their old name.
+        Writes ``obs[key_added]``: categorical with the categories of the reference, in its order,
+        then those without a match, named "new ..." after their old name.
     matched
         From :func:`match_domains_by_markers`.
     like
         The reference.
     key, like_key, key_added
-        Column that is read; column of the reference (the same if not given); column that is written
-        (``key`` if not given). Colours kept in ``uns`` for the old names are dropped.
+        Column that is read; column of the reference, and column that is written (``key`` if not
+        given). Colours kept in ``uns`` for the old names are dropped.
 
     Raises
     ------
@@ -295,24 +275,24 @@ def domain_agreement(
 ) -> float:
     """Compare the domains of two slices of the same tissue, place by place.
 
+    Two technologies do not share their errors, so a border that both find is probably in the
+    tissue.
+
     Parameters
     ----------
     one, other
         Slices in one frame and unit. Names of domains do not matter. Nothing is written.
-    key
-        Column of ``obs``, in both.
+    key, spatial_key
+        Column of the domains, and slot of the coordinates.
     n_neighbors
         Nearest spots of the other slice that vote.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
 
     Returns
     -------
     float
-        Adjusted Rand index (Hubert & Arabie 1985, doi 10.1007/BF01908075) of the domain of each
-        spot and the vote of its nearest spots in the other slice, mean over both directions: 1 for
-        the same borders, about 0 for unrelated ones. Annotations by one hand do not reach 1
-        either, because spots lie in different places: compute theirs too, as a ceiling.
+        Adjusted Rand index of the domain of each spot and the vote of its nearest spots in the
+        other slice, mean over both directions: 1 for the same borders, about 0 for unrelated ones.
+        Two annotations by one hand do not reach 1 either: compute theirs too, as a ceiling.
 
     Raises
     ------
@@ -337,25 +317,21 @@ def agreement_in_place(
 ) -> dict[str, float]:
     """Measure how often spots that lie on each other are in domains of the same name.
 
-    Unlike :func:`domain_agreement` it compares names: an independent check of domains that were
-    matched by markers, which do not use places.
+    An independent check of domains that were matched by markers, which do not use places.
 
     Parameters
     ----------
-    reference, other
-        Slices in one frame with ``obs[key]``. Nothing is written.
-    key, spatial_key
-        Column of the domains, and slot of the coordinates.
+    reference, other, key, spatial_key
+        As for :func:`domain_agreement`.
     max_distance
         How far the nearest spot of the reference may be, in its spot spacings.
 
     Returns
     -------
     dict of str to float
-        ``covered``, the share of the spots of ``other`` that have a spot of the reference near
-        enough; of these, ``share``, that of spots in a domain of the same name as the nearest spot
-        of the reference, and ``by_chance``, that share if places were shuffled. The two are NaN if
-        no spot is near enough.
+        ``covered``, the share of the spots of ``other`` with a spot of the reference near enough;
+        of these, ``share``, in a domain of the same name as that spot, and ``by_chance``, that
+        share if places were shuffled. The two are NaN if no spot is near enough.
 
     Raises
     ------
@@ -403,18 +379,17 @@ def domain_markers(
     .. math:: d = \frac{\bar x_{in} - \bar x_{out}}
               {\sqrt{(n_{in} s_{in}^2 + n_{out} s_{out}^2) / n}}
 
-    There is no p-value on purpose. The domains were made from these very numbers, so a test of
-    whether expression differs between them is passed by construction, even where there are no
-    domains at all (Gao, Bien & Witten, JASA 2022, doi 10.1080/01621459.2022.2116331).
+    There is no p-value on purpose: the domains were made from these very numbers, so a test is
+    passed by construction (Gao, Bien & Witten, JASA 2022, doi 10.1080/01621459.2022.2116331).
 
     Parameters
     ----------
     adata
-        A slice with ``layers[layer]``, log expression. Nothing is written.
+        A slice. Nothing is written.
     key
         Column of ``obs`` with the domains; spots without one (NaN) are left out.
     layer
-        As :func:`genot_helpers.preprocessing.normalise` writes it.
+        Log expression, as :func:`genot_helpers.preprocessing.normalise` writes it.
     n_genes
         Genes for each domain.
     min_share
@@ -423,8 +398,8 @@ def domain_markers(
     Returns
     -------
     pandas.DataFrame
-        Index: domain and gene, strongest first. Columns: ``effect`` (d), ``mean_inside`` and
-        ``mean_outside`` (log expression), ``share_inside`` and ``share_outside`` (of spots that
+        Index: domain and gene, strongest first. Columns: ``effect`` (d), ``mean_inside``,
+        ``mean_outside`` (log expression), ``share_inside``, ``share_outside`` (of spots that
         express the gene). A domain with no gene higher inside than outside has no row.
 
     Raises
@@ -474,21 +449,17 @@ def score_joint_domains(
     slices
         The two, in one frame, with the columns. Nothing is written.
     annotated
-        Slice, or both joined, whose ``obs["domain_truth"]`` the domains are compared with; without
-        that column they are not.
+        Slice, or both joined, whose ``obs["domain_truth"]``, where it has it, domains are compared
+        with.
     columns
         Name of a way → column of ``obs`` with its domains.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each way: ``place by place`` (:func:`domain_agreement` of the two slices), and the
-        scores of :func:`genot_helpers.evaluation.score_domains` where there is an annotation.
-
-    Raises
-    ------
-    SliceError
-        If a column or coordinates are missing, or the slices do not overlap.
+        A row for each way: ``place by place`` (:func:`domain_agreement` of the two slices), and
+        :func:`genot_helpers.evaluation.score_domains` where there is an annotation; errors as
+        theirs.
     """
     one, other = slices.values()
     table = {}

@@ -1,6 +1,17 @@
 """Figures: squidpy and matplotlib for slices, plotly where the reader should turn a thing."""
 
-from .composition_plots import plot_composition
+from .domain_plots import (
+    join_halves,
+    plot_composition,
+    plot_cut,
+    plot_eigenvalues,
+    plot_loss,
+    plot_markers,
+    plot_n_domains,
+    plot_recall,
+    plot_side_by_side,
+    plot_stripes,
+)
 from .generated_plots import (
     plot_alignment,
     plot_coupling,
@@ -12,32 +23,30 @@ from .generated_plots import (
 from .plotting import (
     PALETTE,
     colour_domains,
-    join_halves,
     plot_confidence,
-    plot_cut,
+    plot_depth,
     plot_domains,
-    plot_eigenvalues,
     plot_genes,
-    plot_loss,
-    plot_recall,
-    plot_side_by_side,
-    plot_stripes,
     save_figure,
 )
 from .score_plots import (
     plot_by_depth,
-    plot_depth,
     plot_gene_levels,
     plot_gene_maps,
     plot_gene_similarity,
-    plot_markers,
-    plot_n_domains,
     plot_scores,
     plot_survival,
     plot_trend,
 )
-from .stack_film import film, film_as_html
-from .stack_plots import embed_plotly, gene_along_stack, gene_flow_figure, stack_figure, write_page
+from .stack_plots import (
+    embed_plotly,
+    film,
+    film_as_html,
+    gene_along_stack,
+    gene_flow_figure,
+    stack_figure,
+    write_page,
+)
 
 __all__ = [
     "PALETTE",
