@@ -23,8 +23,6 @@ from .arguments import checked
 from .files import atomic_path, check_output_dir
 from .results import package_versions
 
-__all__ = ["colour_checklist", "write_report"]
-
 _WIDEST = 1600  # pixels
 _COLOURS = {  # of the words of a checklist, as in the page
     "mend": "background: #d55e00; color: white",

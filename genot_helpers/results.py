@@ -25,14 +25,6 @@ if TYPE_CHECKING:  # the command line starts without waiting for them
     import pandas as pd
     from anndata import AnnData
 
-__all__ = [
-    "PACKAGES",
-    "finish_run",
-    "package_versions",
-    "peak_memory_mb",
-    "real_scores",
-    "real_scores_table",
-]
 
 HERE = Path(__file__).resolve().parent
 # Where benchmarks write the scores, and the copy that an installed package carries.

@@ -21,7 +21,6 @@ from .report import write_report
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Placed", "Roles", "describe_domains", "place_slices", "slice_roles", "write_survey"]
 
 _DEMO = {"left": "151673", "right": "151675", "held out": "151674"}
 

@@ -29,21 +29,6 @@ from .measures import averaging
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "VERDICTS",
-    "CarriedMaps",
-    "carried_log_profiles",
-    "carried_maps",
-    "expression_around",
-    "flat_transfer",
-    "have_one_vocabulary",
-    "judge_genes",
-    "score_carried",
-    "score_carried_labels",
-    "score_levels",
-    "score_transfer",
-    "zeros_by_counting",
-]
 
 _FEWEST_SPOTS = 20
 
@@ -78,21 +63,18 @@ def score_carried(
     Returns
     -------
     pandas.DataFrame
-        One row for each shared gene, in the order of ``measured.var_names``:
+        One row for each shared gene, in the order of ``measured.var_names``. In the slices:
+        ``measured_mean``, ``carried_mean`` (of ``X``, each in its own unit), ``measured_share``,
+        ``carried_share`` (of spots with any of it), ``level`` (log2 of how much more of it the
+        carried slice holds, at the same depth). Of maps, NaN where the measured one is constant:
 
-        - ``measured_mean``, ``carried_mean``: mean of ``X`` over spots, each in its own unit,
-        - ``measured_share``, ``carried_share``: share of spots with any of it,
-        - ``level``: log2 of how much more of it the carried slice holds, at the same depth,
-        - ``map``: Pearson correlation of a and b; 0 if the carried map is constant,
-        - ``ssim``: structural similarity,
+        - ``map``: Pearson correlation of a and b, 0 if b is constant; ``ssim``: structural
+          similarity,
         - ``rmse``: root mean square of b - a, in standard deviations of a; it counts a wrong level,
         - ``js``: Jensen-Shannon divergence in bits, 0 to 1, of both maps scaled to sum 1,
         - ``other_gene``: 95 % quantile of the correlation of b with the measured maps of other
-          genes,
-        - ``identity``: share of these genes that it resembles less than its own. Genes of one
-          programme have the same map, so a perfect gene may have a low identity.
-
-        Scores are NaN for a gene whose measured map is constant.
+          genes; ``identity``: share of these genes that it resembles less than its own. Genes of
+          one programme have the same map, so a perfect gene may have a low identity.
 
     Raises
     ------
@@ -100,10 +82,7 @@ def score_carried(
         If no gene is shared, coordinates are missing, the slices do not overlap, fewer than 20
         spots are covered, or the values cannot be compared.
     """
-    carried, points = _covered_and_places(carried, measured, spatial_key)
-    genes, real, ours = carried_log_profiles(carried, measured)
-    pair = MapPair(*points)
-    pair.check_overlap()
+    carried, pair, genes, real, ours = _compare(carried, measured, spatial_key)
     scores, maps = _score_maps(pair, real, ours)
     facts = _facts(measured[:, genes].X, carried[:, genes].X, real, ours)
     table = pd.DataFrame(facts | scores | _against_others(*maps, n_others, seed), index=genes)
@@ -113,12 +92,16 @@ def score_carried(
     return table.rename_axis("gene")
 
 
-def _covered_and_places(carried: AnnData, measured: AnnData, spatial_key: str):
-    """Return the covered part of the carried slice, and coordinates of both, measured first."""
+def _compare(carried: AnnData, measured: AnnData, spatial_key: str):
+    """Return the covered part, a MapPair, shared genes, and log expression, measured first."""
     if "genot_covered" in carried.obs:
         carried = carried[carried.obs["genot_covered"].to_numpy(dtype=bool)]
-    names, options = ("measured", "carried"), {"min_spots": _FEWEST_SPOTS}
-    return carried, comparable_places(measured, carried, names, spatial_key=spatial_key, **options)
+    options = {"spatial_key": spatial_key, "min_spots": _FEWEST_SPOTS}
+    places = comparable_places(measured, carried, ("measured", "carried"), **options)
+    profiles = carried_log_profiles(carried, measured)
+    pair = MapPair(*places)
+    pair.check_overlap()
+    return carried, pair, *profiles
 
 
 def carried_log_profiles(
@@ -152,16 +135,14 @@ def _score_maps(pair: MapPair, real, ours) -> tuple[dict[str, NDArray], tuple[ND
 
 def _facts(measured, carried, real, ours) -> dict[str, NDArray]:
     """Mean and share of spots of each gene in both slices, and the ratio of levels."""
-    facts = {}
-    for name, matrix in (("measured", measured), ("carried", carried)):
-        matrix = sparse.csc_matrix(matrix)
-        facts[f"{name}_mean"] = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
-        facts[f"{name}_share"] = matrix.getnnz(axis=0) / matrix.shape[0]
-    means = [np.asarray(matrix.expm1().mean(axis=0)).ravel() for matrix in (real, ours)]
+    both = [sparse.csc_matrix(matrix) for matrix in (measured, carried)]
+    means = [np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel() for matrix in both]
+    shares = [matrix.getnnz(axis=0) / matrix.shape[0] for matrix in both]
+    levels = [np.asarray(matrix.expm1().mean(axis=0)).ravel() for matrix in (real, ours)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        facts["level"] = np.log2(means[1] / means[0])
-    order = ["measured_mean", "carried_mean", "measured_share", "carried_share", "level"]
-    return {name: facts[name] for name in order}
+        level = np.log2(levels[1] / levels[0])
+    names = ("measured_mean", "carried_mean", "measured_share", "carried_share", "level")
+    return dict(zip(names, (*means, *shares, level), strict=True))
 
 
 def _against_others(real: NDArray, ours: NDArray, n_others: int, seed: int) -> dict[str, NDArray]:
@@ -227,12 +208,11 @@ def carried_maps(
     KeyError
         If a gene is not in both.
     """
-    carried, points = _covered_and_places(carried, measured, spatial_key)
-    shared, real, ours = carried_log_profiles(carried, measured)
+    _, pair, shared, real, ours = _compare(carried, measured, spatial_key)
     missing = [gene for gene in genes if gene not in shared]
     if missing:
         raise KeyError(f"Genes not in both slices: {', '.join(missing)}.")
-    columns, pair = shared.get_indexer(list(genes)), MapPair(*points)
+    columns = shared.get_indexer(list(genes))
     blocks = list(pair.blocks(real[:, columns], ours[:, columns]))
     maps = [np.concatenate([block[k] for block in blocks], axis=2) for k in (1, 2)]
     correlation = np.nan_to_num(column_correlation(*(one[pair.both] for one in maps)))
@@ -320,14 +300,11 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
     Returns
     -------
     pandas.DataFrame
-        Best first: ``map``, ``ceiling`` (the other half), ``bound`` (its root: what a carried map
-        free of noise could reach) and ``verdict``, an ordered categorical:
-
-        - ``as good as measured again``: above noise, and at least as good as the other half of the
-          measurement (a source that sees more molecules can do better than the target itself),
-        - ``in part``: above noise, but less than that,
-        - ``lost``: not above noise, though the two halves agree with each other,
-        - ``cannot tell``: neither the carried map nor the other half agrees above noise.
+        Best first: ``map``, ``ceiling`` (the other half), ``bound`` (its root: what a map free of
+        noise could reach) and ``verdict``, an ordered categorical: ``as good as measured again``
+        (above noise, and at least as good as the other half of the measurement), ``in part`` (above
+        noise, but less than that), ``lost`` (not above noise, though the two halves agree),
+        ``cannot tell`` (neither agrees).
 
     Raises
     ------
@@ -382,14 +359,10 @@ def score_levels(
     Returns
     -------
     pandas.DataFrame
-        One row for each shared gene:
-
-        - ``spots``: Pearson correlation over all spots; 0 if the carried gene is constant,
-        - ``between``: of the means of squares, each weighted by its number of spots,
-        - ``within``: of what is left,
-        - ``share_within``: share of the measured variance that lies within squares.
-
-        NaN for a gene that does not vary in the measured slice.
+        One row for each shared gene: ``spots``, Pearson correlation over all spots (0 if the
+        carried gene is constant); ``between``, of the means of squares, weighted by spots;
+        ``within``, of what is left; ``share_within``, share of the measured variance that lies
+        within squares. NaN for a gene that does not vary in the measured slice.
 
     Raises
     ------

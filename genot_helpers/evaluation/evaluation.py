@@ -24,26 +24,6 @@ from ..arguments import checked
 from ..slices.geometry import nearest_distance
 from ..slices.slices import SliceError
 
-__all__ = [
-    "CutAgreement",
-    "complete_domains",
-    "confidence_by_correctness",
-    "cut_agreement",
-    "cut_offset",
-    "cut_strip",
-    "domain_means",
-    "domains_by_height",
-    "found_domains",
-    "majority_domains",
-    "match_domains",
-    "match_overlap",
-    "membership",
-    "recall_per_domain",
-    "reliability",
-    "score_coherence",
-    "score_domains",
-]
-
 
 @checked
 def score_domains(

@@ -29,17 +29,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-__all__ = [
-    "FLAT",
-    "MapPair",
-    "column_correlation",
-    "column_divergence",
-    "compare_maps",
-    "gene_similarity",
-    "gene_similarity_by_domain",
-    "make_grid",
-    "map_similarity",
-]
 
 FLAT = 1e-9
 """A map that varies less counts as constant."""
@@ -220,16 +209,14 @@ def gene_similarity(
         One row for each gene that both have and ``real`` expresses, the most similar first. With x
         and y the maps as vectors over bins:
 
-        - ``pearson``: correlation. Level and size of the pattern do not count,
-        - ``cosine``: x · y over the product of their lengths, high for genes found everywhere,
+        - ``pearson``: correlation; ``cosine``: x · y over the product of their lengths,
         - ``rmse``: root mean square difference of log expression; small for rare genes,
-        - ``jensen_shannon``: divergence of x / Σx and y / Σy, in bits, 0 to 1 (Lin 1991, doi
+        - ``jensen_shannon``: divergence of x / Σx and y / Σy, in bits (Lin 1991, doi
           10.1109/18.61115),
         - ``ssim``: structural similarity (Wang et al. 2004, doi 10.1109/TIP.2003.819861),
         - ``mean``: mean log expression in ``real`` over these bins.
 
-        NaN where undefined: ``pearson`` of a constant map, ``cosine`` and ``jensen_shannon`` of an
-        empty one, ``ssim`` below 7 × 7 bins.
+        NaN where undefined: a constant or empty map; ``ssim`` below 7 × 7 bins.
 
     Raises
     ------

@@ -37,20 +37,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-__all__ = [
-    "baseline_slices",
-    "by_name",
-    "draw_spots",
-    "halves",
-    "halves_of",
-    "largest_union",
-    "nearest_expression",
-    "score_generated",
-    "score_stack",
-    "score_table",
-    "subset",
-    "subset_of",
-]
 
 _FEWEST_SPOTS = 20
 _OF_PLACE = ("density", "sliced_wasserstein", "spacing")  # scores that need no expression

@@ -31,18 +31,6 @@ from .measures import compare_labels
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = [
-    "agreement_in_place",
-    "domain_agreement",
-    "domain_markers",
-    "domain_similarity",
-    "marker_matches",
-    "match_domains_by_markers",
-    "name_domains_like",
-    "rename_domains",
-    "score_joint_domains",
-]
-
 
 @checked
 def domain_similarity(
@@ -83,11 +71,9 @@ def domain_similarity(
         of different kinds.
     """
     found = sparse_log_profiles(other, reference).most_variable(max_genes)
+    sides = (other, found.generated, other_key or key), (reference, found.real, key)
     tables = []
-    for adata, profiles, column in (
-        (other, found.generated, other_key or key),
-        (reference, found.real, key),
-    ):
+    for adata, profiles, column in sides:
         means = domain_means(adata, profiles, column)
         if len(means) < 2:
             raise SliceError(f"obs[{column!r}] names {len(means)} domain: at least 2 are needed.")
@@ -96,8 +82,7 @@ def domain_similarity(
         tables.append(means / spread.where(spread > 1e-9, np.inf))
     marks = np.zeros(len(found.genes), dtype=bool)
     for table in tables:
-        for row in table.to_numpy():
-            marks[np.argsort(-row, kind="stable")[:n_markers]] = True
+        marks[np.argsort(-table.to_numpy(), axis=1, kind="stable")[:, :n_markers]] = True
     ours, theirs = (table.to_numpy()[:, marks] for table in tables)
     values = np.corrcoef(ours, theirs)[: len(ours), len(ours) :]
     return pd.DataFrame(values, index=tables[0].index, columns=tables[1].index)
@@ -415,26 +400,24 @@ def domain_markers(
     X = sparse.csr_matrix(adata.layers[layer], dtype=np.float64)
     inside = membership(domains)
     size = np.asarray(inside.sum(axis=1))
-    n = size.sum()
+    n, n_out = size.sum(), size.sum() - size
     sums, squares, filled = (
         (inside @ values).toarray() for values in (X, X.multiply(X).tocsr(), (X > 0).astype(float))
     )
+    mean, mean_out = sums / size, (sums.sum(axis=0) - sums) / n_out
+    share, share_out = filled / size, (filled.sum(axis=0) - filled) / n_out
+    within = squares.sum(axis=0) - size * mean**2 - n_out * mean_out**2
+    spread = np.sqrt(np.maximum(within / n, 0.0))
+    effect = np.divide(mean - mean_out, spread, out=np.zeros_like(spread), where=spread > 1e-9)
+    effect[share < min_share] = 0.0
+    columns = {"effect": effect, "mean_inside": mean, "mean_outside": mean_out}
+    columns |= {"share_inside": share, "share_outside": share_out}
     rows = []
     for i, name in enumerate(domains.cat.categories):
-        n_in, n_out = float(size[i, 0]), float(n - size[i, 0])
-        mean = sums[i] / n_in, (sums.sum(axis=0) - sums[i]) / n_out
-        within = squares.sum(axis=0) - n_in * mean[0] ** 2 - n_out * mean[1] ** 2
-        spread = np.sqrt(np.maximum(within / n, 0.0))
-        difference = mean[0] - mean[1]
-        effect = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 1e-9)
-        share = filled[i] / n_in, (filled.sum(axis=0) - filled[i]) / n_out
-        effect[share[0] < min_share] = 0.0
-        best = np.argsort(-effect, kind="stable")[:n_genes]
-        best = best[effect[best] > 0]
-        columns = {"effect": effect, "mean_inside": mean[0], "mean_outside": mean[1]}
-        columns |= {"share_inside": share[0], "share_outside": share[1]}
+        best = np.argsort(-effect[i], kind="stable")[:n_genes]
+        best = best[effect[i, best] > 0]
         index = pd.MultiIndex.from_product([[str(name)], adata.var_names[best]])
-        rows.append(pd.DataFrame({k: v[best] for k, v in columns.items()}, index=index))
+        rows.append(pd.DataFrame({k: v[i, best] for k, v in columns.items()}, index=index))
     return pd.concat(rows).rename_axis(["domain", "gene"])
 
 

@@ -33,22 +33,6 @@ from .gene_maps import column_correlation, make_grid
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "averaging",
-    "classifier_auc",
-    "compare_autocorrelation",
-    "compare_genes",
-    "compare_labels",
-    "compare_nearest",
-    "compare_niches",
-    "compare_points",
-    "compare_types",
-    "count_bands",
-    "excess_bands",
-    "ghost_layers",
-    "morans_i",
-    "soft_spearman",
-]
 
 _FLAT = 1e-9  # a smaller standard deviation counts as constant
 _NO_PATTERN = 0.005  # a smaller mean Moran's I counts as noise

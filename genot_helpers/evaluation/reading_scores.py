@@ -26,15 +26,6 @@ _BEST = dict.fromkeys(("map", "ssim", "knn", "ari", "accuracy"), "high")
 _BEST |= dict.fromkeys(("niche", "gene_gene", "sliced_wasserstein"), "low")
 _BEST |= dict.fromkeys(("variance", "moran", "spacing"), "one") | {"c2st": "half"}
 
-__all__ = [
-    "above_ceiling",
-    "beside_rivals",
-    "flat_scores",
-    "gap_closed",
-    "gap_in_words",
-    "with_spread",
-]
-
 
 @checked
 def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:

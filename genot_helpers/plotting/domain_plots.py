@@ -31,19 +31,6 @@ from .plotting import (
     positions,
 )
 
-__all__ = [
-    "join_halves",
-    "plot_composition",
-    "plot_cut",
-    "plot_eigenvalues",
-    "plot_loss",
-    "plot_markers",
-    "plot_n_domains",
-    "plot_recall",
-    "plot_side_by_side",
-    "plot_stripes",
-]
-
 _LARGEST_DOT = 130.0  # points squared, where all spots of a domain express the gene
 _LEAST_PRINTED = 0.005  # of a composition; smaller shares are left blank
 

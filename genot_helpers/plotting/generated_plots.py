@@ -48,15 +48,6 @@ if TYPE_CHECKING:
     from ..interpolation.warp import SmoothWarp
     from ..transport.transport import Coupling
 
-__all__ = [
-    "expression_of",
-    "plot_alignment",
-    "plot_coupling",
-    "plot_generated",
-    "plot_series",
-    "plot_sources",
-    "plot_warp",
-]
 
 LEFT, RIGHT = PALETTE[0], PALETTE[5]
 """Blue and vermilion: what comes from the left and from the right slice."""

@@ -37,28 +37,6 @@ from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 from ..slices.structure import check_drawable
 
-__all__ = [
-    "PALETTE",
-    "SCALE_BAR",
-    "UNANNOTATED",
-    "colour_domains",
-    "draw_many",
-    "draw_slice",
-    "frame_tissue",
-    "grows_upwards",
-    "is_simulated",
-    "legend_dots",
-    "make_panels",
-    "plain_axes",
-    "plot_confidence",
-    "plot_depth",
-    "plot_domains",
-    "plot_genes",
-    "positions",
-    "save_figure",
-    "say_simulated",
-]
-
 # Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme and more, for tissues
 # with many domains. From the tenth on, each is the one farthest from all before it, for readers
 # with and without red-green blindness; no palette keeps more than about eight apart for everyone.

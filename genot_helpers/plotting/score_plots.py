@@ -20,16 +20,6 @@ from ..evaluation.carried_scores import VERDICTS, carried_maps
 from ..slices.geometry import micrometres_per_unit
 from .plotting import PALETTE, SCALE_BAR, grows_upwards, is_simulated, plain_axes, say_simulated
 
-__all__ = [
-    "plot_by_depth",
-    "plot_gene_levels",
-    "plot_gene_maps",
-    "plot_gene_similarity",
-    "plot_scores",
-    "plot_survival",
-    "plot_trend",
-]
-
 SHOWN = ("map", "knn", "ari", "niche", "variance", "gene_gene", "c2st", "moran")
 """Scores that are drawn if none are named: each catches what others miss."""
 

@@ -50,19 +50,6 @@ if TYPE_CHECKING:
 
     from ..interpolation.interpolation import Interpolation
 
-__all__ = [
-    "ColourAxis",
-    "as_stack",
-    "embed_plotly",
-    "film",
-    "film_as_html",
-    "gene_along_stack",
-    "gene_flow_figure",
-    "slice_depths",
-    "stack_figure",
-    "stack_values",
-    "write_page",
-]
 
 _HEIGHT = 0.7  # of the stack, as a share of the wider side of the tissue, by default
 _BUTTONS = {"displaylogo": False, "showSendToCloud": False}

@@ -28,8 +28,6 @@ from .simulation import (
     square_grid,
 )
 
-__all__ = ["simulate_hippocampus", "simulate_hypothalamus", "simulate_olfactory_bulb"]
-
 
 @checked(n_beads=(500, 30_000))
 def simulate_hippocampus(

@@ -31,8 +31,6 @@ from .simulation import (
     square_grid,
 )
 
-__all__ = ["simulate_embryo", "simulate_embryo_cells"]
-
 
 @checked(n_bins=(500, 10**7))
 def simulate_embryo(

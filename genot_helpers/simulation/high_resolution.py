@@ -15,8 +15,6 @@ from scipy import sparse
 from ..arguments import checked
 from .simulation import generator, label, smooth_field
 
-__all__ = ["simulate_high_resolution"]
-
 _DOMAINS = ("outer", "upper", "middle", "inner", "deep", "core")
 _N_TYPES = 14
 _CELL_UM2 = 130.0  # area of tissue for one cell

@@ -19,25 +19,6 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-__all__ = [
-    "BIN_UM",
-    "VISIUM_PITCH_UM",
-    "Assay",
-    "Field",
-    "Genes",
-    "Recipe",
-    "Shape",
-    "draw_tissue",
-    "generator",
-    "label",
-    "measure",
-    "rotate",
-    "scatter_beads",
-    "smooth_field",
-    "square_grid",
-    "visium_grid",
-]
-
 SOURCE = "Simulated with genot_helpers.simulation: no measured tissue. Positions are in µm."
 
 

@@ -24,8 +24,6 @@ from .simulation import (
     visium_grid,
 )
 
-__all__ = ["SAGITTAL", "simulate_cortex", "simulate_sagittal_brain"]
-
 
 @checked(n_spots=(150, 10**7), section_gap_um=(0, 10**9))
 def simulate_cortex(
