@@ -6,6 +6,7 @@ laid onto the left one, and puts what was found into one page (``report.py``).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -299,26 +300,28 @@ def _in_short(roles: Roles, adata: AnnData, tables, facts, why: str) -> list[str
     return lines
 
 
+_ALWAYS = (
+    "The number of domains is a resolution that was chosen, not a property that was measured.",
+    "Markers are ranked by effect size; no test of significance would be valid here.",
+    "Confidence is agreement between partitions of one embedding, no probability of being right.",
+)
+_SOMETIMES = (
+    "There was no annotation: no domain was compared with a truth.",
+    "The number of domains is at an end of the range that was tried.",
+    "The generated slice was not scored: no measured slice lies in between.",
+    "The data are simulated.",
+)
+
+
 def _caveats(adata: AnnData, tables, facts) -> list[str]:
     """Say in sentences what the results cannot tell."""
-    lines = [
-        "The number of domains is a resolution that was chosen, not a property that was measured.",
-        "Markers are ranked by effect size; no test of significance would be valid here.",
-        "Confidence is agreement between partitions of one embedding, no probability of being "
-        "right.",
-    ]
-    conditions = {
-        "There was no annotation: no domain was compared with a truth.": "ari"
-        not in tables["scores"],
-        "The number of domains is at an end of the range that was tried.": facts["at_an_end"]
-        and not facts["asked"],
-        "The generated slice was not scored: no measured slice lies in between.": facts[
-            "interpolated"
-        ]
-        and "compared" not in tables,
-        "The data are simulated.": adata.uns.get("genot", {}).get("simulated", False),
-    }
-    lines += [sentence for sentence, holds in conditions.items() if holds]
+    holds = (
+        "ari" not in tables["scores"],
+        facts["at_an_end"] and not facts["asked"],
+        facts["interpolated"] and "compared" not in tables,
+        adata.uns.get("genot", {}).get("simulated", False),
+    )
+    lines = [*_ALWAYS, *itertools.compress(_SOMETIMES, holds)]
     checklist = tables["checklist"]
     left_open = checklist[
         (checklist["status"] != "ok") & ~checklist.index.isin(["image", "labels"])
@@ -328,11 +331,10 @@ def _caveats(adata: AnnData, tables, facts) -> list[str]:
 
 def _pages(folder: Path, roles: Roles, tables, short: list[str]) -> dict[str, list]:
     """Heading → what stands below it."""
-    there = {name: (folder / f"{name}.png", text) for name, text in _CAPTIONS.items()}
-    there = {name: one for name, one in there.items() if one[0].is_file()}
 
     def pictures(*names: str) -> list:
-        return [there[name] for name in names if name in there]
+        files = {name: folder / f"{name}.png" for name in names}
+        return [(file, _CAPTIONS[name]) for name, file in files.items() if file.is_file()]
 
     checklist = tables["checklist"][["status", "found"]]
     columns = [one for one in ("ari", "nmi", "macro_f1", "chaos", "pas") if one in tables["scores"]]
