@@ -66,10 +66,8 @@ def write_report(
         - a :class:`pathlib.Path` to a PNG: a figure, or a tuple of the path and a caption.
     parameters
         Name → value, shown in a table at the end, so that the run can be repeated.
-    caveats
-        Sentences on what the result cannot tell; shown before the parameters.
-    references
-        What to cite.
+    caveats, references
+        Sentences on what the result cannot tell; what to cite.
     packages
         Distributions whose versions are listed; those not installed are passed over.
 

@@ -160,10 +160,9 @@ def place_slices(left: AnnData, others: Mapping[str, AnnData], **options: Any) -
 
     Parameters
     ----------
-    left
-        The slice whose frame is taken.
-    others
-        Role → slice. They get ``obsm["spatial_aligned"]`` where a placement was found.
+    left, others
+        The slice whose frame is taken, and role → slice. They get ``obsm["spatial_aligned"]`` where
+        a placement was found.
     **options
         For :func:`genot_helpers.align`.
 
@@ -234,12 +233,8 @@ def write_survey(
     ----------
     folder
         With the figures (PNG) that the notebook has drawn; those that are not there are left out.
-    title
-        Heading.
-    roles
-        From :func:`slice_roles`.
-    adata
-        The slice with the domains.
+    title, roles, adata
+        Heading; from :func:`slice_roles`; the slice with the domains.
     tables
         "checklist", "domains" and "scores"; where there are two slices also "partners" and
         "verdicts", and "compared" where a generated slice was scored.

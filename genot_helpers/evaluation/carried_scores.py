@@ -53,12 +53,10 @@ def score_carried(
         From :func:`genot_helpers.interpolation.carry_expression` or
         :func:`genot_helpers.evaluation.nearest_expression`, or any slice in the frame of the
         measured one. Spots with ``obs["genot_covered"]`` False are left out. Nothing is written.
-    measured
+    measured, spatial_key
         The target as it was measured: counts or other plain values, or logarithms in both.
     n_others, seed
         Other genes to compare with, drawn at random; all if there are fewer.
-    spatial_key
-        Slot of ``obsm`` with the coordinates, in both.
 
     Returns
     -------
@@ -246,12 +244,10 @@ def score_transfer(
     ----------
     rows
         Name → carried slice, for example of ``carry_expression`` and ``nearest_expression``.
-    measured
+    measured, spatial_key
         The target as it was measured. Nothing is written.
     n_repeats, seed
         How often to halve anew; the table holds the means.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -290,10 +286,8 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
 
     Parameters
     ----------
-    table
-        From :func:`score_transfer`.
-    row
-        Which carried slice.
+    table, row
+        From :func:`score_transfer`, and which carried slice of it.
     noise
         Quantile of the shuffled maps' correlations, over genes, that counts as noise.
 
@@ -349,12 +343,10 @@ def score_levels(
         Same spots in the same order as the measured slice, as from
         :func:`genot_helpers.interpolation.carry_expression`. Spots with ``obs["genot_covered"]``
         False are left out of both.
-    measured
-        The target as it was measured.
+    measured, spatial_key
+        The target as it was measured, and the slot of its coordinates.
     side
-        Side of a square, in the unit of the coordinates: how coarse the source is.
-    spatial_key
-        Slot of ``obsm`` with the coordinates of the measured slice.
+        Side of a square, in their unit: how coarse the source is.
 
     Returns
     -------
@@ -404,10 +396,8 @@ def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64
 
     Parameters
     ----------
-    means
-        (n_genes,) Mean molecules per spot of each gene.
-    totals
-        (n_spots,) Molecules of each spot; a hundred quantiles of them are used.
+    means, totals
+        (n_genes,) mean molecules per spot of each gene; (n_spots,) molecules of each spot.
 
     Returns
     -------
@@ -481,10 +471,8 @@ def flat_transfer(
 
     Parameters
     ----------
-    scores
-        From :func:`score_transfer`, some of its genes.
-    levels
-        Means of :func:`score_levels`, a row for each carried slice.
+    scores, levels
+        From :func:`score_transfer`; means of :func:`score_levels`, a row for each carried slice.
     rows
         Short name → row of the tables; a row that a table lacks is passed over.
 
@@ -525,10 +513,8 @@ def score_carried_labels(
         Name → carried slice with ``obs[key]`` and ``obs["genot_confidence"]``, as from
         ``carry_expression(..., label_key=...)``; slices without are left out. Same spots in the
         same order as ``measured``.
-    measured
-        The target, with ``obs[truth]``. Nothing is written.
-    key, truth
-        Columns of ``obs``.
+    measured, key, truth
+        The target, and the columns of ``obs`` of carried and own labels.
 
     Returns
     -------

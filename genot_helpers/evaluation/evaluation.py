@@ -42,10 +42,8 @@ def score_domains(
     ----------
     adata
         A slice. Nothing is written.
-    truth, predicted
-        Columns of ``obs``: annotated domains; found domains, one for every spot.
-    spatial_key
-        Key of ``obsm`` with the coordinates, (n, 2).
+    truth, predicted, spatial_key
+        Columns of ``obs`` with annotated and found domains; slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -374,17 +372,13 @@ def cut_agreement(
 
     Parameters
     ----------
-    left, right
-        The halves; nothing is written.
-    key
-        Column of ``obs``; the same names must mean the same domains in both.
+    left, right, key
+        The halves, and the column of ``obs``; equal names mean the same domain in both.
     sides
         Where the cut is in each. The same side twice compares two sections of one half: as good as
         agreement can be expected to get.
-    width
-        See :func:`cut_strip`.
-    n_bins
-        Heights that are told apart.
+    width, n_bins
+        See :func:`cut_strip`; heights that are told apart.
     n_shuffles, seed
         Of the shuffled baseline.
 
@@ -465,12 +459,10 @@ def cut_strip(adata: AnnData, side: str, *, width: float = 3.0) -> pd.Series:
 
     Parameters
     ----------
-    adata
-        A slice, with y downwards in ``obsm["spatial"]``.
-    side
-        ``"left"`` or ``"right"``: where the cut is.
+    adata, side
+        A slice, y downwards; ``"left"`` or ``"right"``: where the cut is.
     width
-        Width of the strip, in distances between neighbouring spots.
+        Of the strip, in distances between neighbouring spots.
 
     Returns
     -------

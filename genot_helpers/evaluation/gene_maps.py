@@ -194,12 +194,10 @@ def gene_similarity(
 
     Parameters
     ----------
-    generated, real
+    generated, real, spatial_key
         Two slices in one frame and unit, with the same kind of values in ``X``. Nothing is written.
     layer
         Layer of ``generated`` to take in place of its ``X``: ``"mean"`` for the denoised product.
-    spatial_key
-        Slot of ``obsm`` with the coordinates, (n, 2).
     max_genes
         Of more shared genes, those that vary most in ``real``; None: all.
 

@@ -66,7 +66,7 @@ def score_generated(
 
     Parameters
     ----------
-    generated, held_out
+    generated, held_out, spatial_key
         Slices in one frame and unit; ``X`` of the same kind in both. Nothing is written.
     label_key, generated_label_key
         Columns of ``obs`` with the real and the carried labels; NaN for spots without one. If
@@ -74,8 +74,6 @@ def score_generated(
     niche_key
         Column of ``obs`` in both slices (a cell type, say) for the scores of kinds of spots; if not
         given, the labels above.
-    spatial_key
-        Slot of ``obsm`` with the coordinates, (n, 2).
     layer
         Layer of the generated slice to score in place of its ``X``, in the unit of the held-out
         ``X``: ``"mean"`` for the denoised product.
@@ -385,13 +383,14 @@ def baseline_slices(
         If left and right share no gene, or coordinates are missing.
     """
     genes = shared_genes({"left": left, "right": right})
+    half = halves_of(held_out, seed)[1]
     union = _union(left[:, genes], right[:, genes], t, spatial_key, n_spots, seed)
     slices = {
         "copy_left": left[draw_spots(left, n_spots, seed)].copy(),
         "copy_right": right[draw_spots(right, n_spots, seed + 1)].copy(),
         "union": union,
         "neighbour_mean": union.copy(),
-        "ceiling": held_out[subset_of(halves_of(held_out, seed)[1], n_spots)].copy(),
+        "ceiling": held_out[half[subset(len(half), n_spots, 0)]].copy(),
     }
     mean = sum(
         share * (averaging(s.obsm[spatial_key], union.obsm[spatial_key], n_neighbors) @ s.X)
@@ -417,12 +416,10 @@ def nearest_expression(
 
     Parameters
     ----------
-    source, target
+    source, target, spatial_key
         Slices in one frame and unit. Neither is changed.
     n_neighbors
         Source spots to average, 1 or more; 1 copies the nearest one, counts and all.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -459,11 +456,6 @@ def subset(n: int, n_spots: int | None, seed: int | list[int]) -> NDArray:
     if n_spots is None or n_spots >= n:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).permutation(n)[:n_spots])
-
-
-def subset_of(numbers: NDArray, n_spots: int | None) -> NDArray:
-    """Draw ``n_spots`` of the given numbers, sorted; all of them if there are not more."""
-    return numbers[subset(len(numbers), n_spots, 0)]
 
 
 def by_name(adata: AnnData) -> NDArray:

@@ -54,10 +54,9 @@ def domain_similarity(
         Slices with genes in common and the same kind of values in ``X``. Nothing is written.
     key, other_key
         Columns of ``obs`` with the domains; of ``other`` the same as of ``reference`` if not given.
-    n_markers
-        Compared are the genes among so many highest ones of a domain, in either slice.
-    max_genes
-        Of more shared genes, those that vary most in the reference are considered.
+    n_markers, max_genes
+        Compared are the ``n_markers`` highest genes of each domain, in either slice, of the
+        ``max_genes`` shared ones that vary most in the reference.
 
     Returns
     -------
@@ -106,12 +105,10 @@ def marker_matches(
 
     Parameters
     ----------
-    reference, other, key, other_key
+    reference, other, key, other_key, **options
         As for :func:`domain_similarity`; errors too.
     min_similarity
         Pairs that correlate less are not matched: a slice may have domains that the other lacks.
-    **options
-        ``n_markers`` and ``max_genes`` of :func:`domain_similarity`.
 
     Returns
     -------
@@ -165,10 +162,9 @@ def name_domains_like(
 
     Parameters
     ----------
-    reference
-        Slice whose names are taken. It is not changed.
-    other
-        Slice in the same frame. ``obs[key]`` is written anew: the same partition under other names.
+    reference, other
+        Slices in one frame. ``obs[key]`` of the second is written anew, under the names of the
+        first.
     key, spatial_key
         Column of ``obs`` and slot of ``obsm`` with the coordinates, in both.
 
@@ -215,10 +211,8 @@ def rename_domains(
     adata
         Writes ``obs[key_added]``: categorical with the categories of the reference, in its order,
         then those without a match, named "new ..." after their old name.
-    matched
-        From :func:`match_domains_by_markers`.
-    like
-        The reference.
+    matched, like
+        From :func:`match_domains_by_markers`; the reference.
     key, like_key, key_added
         Column that is read; column of the reference, and column that is written (``key`` if not
         given). Colours kept in ``uns`` for the old names are dropped.
@@ -265,10 +259,8 @@ def domain_agreement(
 
     Parameters
     ----------
-    one, other
-        Slices in one frame and unit. Names of domains do not matter. Nothing is written.
-    key, spatial_key
-        Column of the domains, and slot of the coordinates.
+    one, other, key, spatial_key
+        Slices in one frame and unit, column of the domains (names do not matter), coordinates.
     n_neighbors
         Nearest spots of the other slice that vote.
 
@@ -369,16 +361,11 @@ def domain_markers(
 
     Parameters
     ----------
-    adata
-        A slice. Nothing is written.
-    key
-        Column of ``obs`` with the domains; spots without one (NaN) are left out.
-    layer
-        Log expression, as :func:`genot_helpers.preprocessing.normalise` writes it.
-    n_genes
-        Genes for each domain.
-    min_share
-        Genes that fewer spots of the domain express are passed over.
+    adata, key, layer
+        A slice; the column of ``obs`` with the domains (spots without one are left out); log
+        expression, as :func:`genot_helpers.preprocessing.normalise` writes it.
+    n_genes, min_share
+        Genes for each domain; those that fewer of its spots express are passed over.
 
     Returns
     -------

@@ -318,8 +318,8 @@ def ghost_layers(
 
     Parameters
     ----------
-    generated, left, right
-        Slices with ``obsm[spatial_key]`` (n, 2). Nothing is written.
+    generated, left, right, spatial_key
+        Slices, and the slot of ``obsm`` with their coordinates. Nothing is written.
     label_key, generated_label_key
         Columns of ``obs`` with the labels of the neighbours and of the generated slice.
 

@@ -33,10 +33,9 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
     Parameters
     ----------
-    table
-        From ``score_table``, or some of its rows and columns.
-    digits
-        Decimal places. Numbers of spots and genes have none.
+    table, digits
+        From ``score_table``, or a part of it; decimal places (numbers of spots and genes have
+        none).
 
     Returns
     -------
@@ -62,10 +61,8 @@ def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
 
     Parameters
     ----------
-    table
-        From ``score_table``.
-    score
-        A column in which more is better.
+    table, score
+        From ``score_table``, and a column of it in which more is better.
 
     Returns
     -------

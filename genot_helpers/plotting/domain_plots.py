@@ -167,10 +167,8 @@ def plot_composition(
     ----------
     table
         Types × domains; columns sum to 1: ``cluster_composition(...).compositions``.
-    n_types
-        At most so many types, those with the largest share in any domain; None draws all.
-    title
-        Above the figure.
+    n_types, title
+        At most so many types, those with the largest share in any domain (None: all); heading.
 
     Raises
     ------
@@ -299,10 +297,8 @@ def join_halves(
     ----------
     left, right
         Name → slice, section by section: the first of each make a pair.
-    sides
-        Where the cut is in each.
-    gap_um
-        Empty space between slices, µm.
+    sides, gap_um
+        Where the cut is in each; empty space between slices, µm.
 
     Returns
     -------
@@ -390,10 +386,8 @@ def plot_stripes(adata: ad.AnnData, *, key: str = "destriped") -> Figure:
 
     Parameters
     ----------
-    adata
-        Bins after :func:`genot_helpers.preprocessing.correct_stripes`.
-    key
-        What the corrected counts were called.
+    adata, key
+        Bins after :func:`genot_helpers.preprocessing.correct_stripes`, and its ``key_added``.
 
     Returns
     -------

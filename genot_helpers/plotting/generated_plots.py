@@ -339,14 +339,12 @@ def plot_coupling(
 
     Parameters
     ----------
-    left, right, coupling
+    left, right, coupling, spatial_key
         Slices in one frame, and the coupling of these two.
     n_arrows, seed
         Pairs drawn on the whole tissue, chosen at random by their mass.
     zoom
         Side of the window, in spot spacings; in it all pairs are drawn, wider for more mass.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
 
     Raises
     ------
@@ -398,10 +396,8 @@ def plot_warp(warp: SmoothWarp, left: AnnData, *, spatial_key: str = "spatial") 
 
     Parameters
     ----------
-    warp, left
-        ``prepared.warp`` of an interpolation, and its left slice.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+    warp, left, spatial_key
+        ``prepared.warp`` of an interpolation, its left slice, and the slot of its coordinates.
 
     Returns
     -------

@@ -62,10 +62,8 @@ def colour_domains(
 
     Parameters
     ----------
-    adata
-        A slice with ``obs[key]``.
-    key
-        Domain column.
+    adata, key
+        A slice, and its column of ``obs`` with domains.
     truth
         Annotated column to match colours to (greatest overlap, one to one, and only where more than
         half of a found domain lies in the annotated one); None, or a column that is missing, gives

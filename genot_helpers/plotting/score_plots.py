@@ -342,10 +342,8 @@ def plot_by_depth(
 
     Parameters
     ----------
-    table
-        From :func:`genot_helpers.evaluation.score_transfer`.
-    score
-        Which score.
+    table, score
+        From :func:`genot_helpers.evaluation.score_transfer`, and which score of it.
     against
         Scores of the first row to draw along x (logarithmic); a mapping names the axes.
     n_groups

@@ -412,10 +412,8 @@ def gene_along_stack(
 
     Parameters
     ----------
-    slices
-        In the order of the stack.
-    gene
-        As log(1 + expression scaled to one depth).
+    slices, gene
+        In the order of the stack; as log(1 + expression scaled to one depth).
     by
         Column of ``obs`` with labels (``obs["genot_domain"]`` for it in generated slices).
 
@@ -480,10 +478,8 @@ def film(
         File to write, ending in ``.gif``; written completely or not at all.
     seconds_per_slice
         For how long a generated slice is shown.
-    width
-        Of the film, in pixels. At 560, a dozen slices of 5,000 spots make about one megabyte.
-    max_megabytes
-        A film that would be larger gets smaller pictures.
+    width, max_megabytes
+        Of the film, in pixels; a film that would be larger in megabytes gets smaller pictures.
 
     Returns
     -------
@@ -536,10 +532,8 @@ def film_as_html(path: str | Path, description: str = "film through the slices")
 
     Parameters
     ----------
-    path
-        The film, a GIF.
-    description
-        What readers hear who cannot see it; plain text, markup in it is shown.
+    path, description
+        The film, a GIF; what readers hear who cannot see it (markup in it is shown).
 
     Returns
     -------

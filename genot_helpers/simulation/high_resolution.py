@@ -48,10 +48,8 @@ def simulate_high_resolution(
         About so many bins (the next smaller square number), 100 or more; empty ones are left out.
     n_genes
         Number of genes, 50 or more.
-    bin_um
-        Side of a bin, µm.
-    counts_per_bin
-        Mean number of transcripts in a bin.
+    bin_um, counts_per_bin
+        Side of a bin, µm, and mean number of transcripts in it.
     stripes
         Standard deviation of the logarithm of what rows, and columns, of the grid catch.
     kinds
@@ -62,8 +60,8 @@ def simulate_high_resolution(
     Returns
     -------
     dict of str to AnnData
-        Kind → slice. ``X``: CSR float32, counts; ``var["control"]``: bool; ``obsm["spatial"]``:
-        (n, 2) float64, µm; ``obs["domain_truth"]``: the domain at the place. Bins have
+        Kind → slice. ``X``: CSR float32, counts; ``var["control"]``: bool; ``obsm["spatial"]``: (n,
+        2) float64, µm; ``obs["domain_truth"]``: the domain at the place. Bins have
         ``obs["array_row"]``, ``obs["array_col"]`` and ``obs["stripe_truth"]``, the product of the
         factors of row and column; cells ``obs["cell_type"]``.
 
