@@ -22,7 +22,7 @@ own = find_packages(str(HERE), include=["genot_helpers*", "genot_runner*"])
 setup(
     packages=[*own, *carried],
     package_dir={name: folder for name, (folder, _) in carried.items()},
-    package_data={"genot_helpers": ["py.typed", "*.pyi", "*/*.pyi"]}
+    package_data={"genot_helpers": ["py.typed", "*.pyi", "*/*.pyi", "report.html"]}
     | {name: files for name, (_, files) in carried.items()},
     include_package_data=False,
 )

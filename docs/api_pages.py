@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import pkgutil
 from pathlib import Path
 from types import ModuleType
@@ -83,7 +85,20 @@ def home(module: ModuleType, name: str) -> str:
     if callable(thing):
         return f"{thing.__module__}.{name}"
     files = (importlib.import_module(f"{module.__name__}.{found.name}") for found in inside(module))
-    return next(f"{file.__name__}.{name}" for file in files if name in file.__all__)
+    return next(f"{file.__name__}.{name}" for file in files if name in defined(file, values=True))
+
+
+def defined(file: ModuleType, *, values: bool = False) -> list[str]:
+    """Return what a file defines for others: classes and functions without an underscore."""
+    if hasattr(file, "__all__"):
+        return list(file.__all__)
+    names = []
+    for node in ast.parse(inspect.getsource(file)).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif values and isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
 
 
 def inside(room: ModuleType) -> list[pkgutil.ModuleInfo]:
@@ -115,7 +130,7 @@ def inside_page(room: ModuleType) -> str:
         module = importlib.import_module(f"{room.__name__}.{found.name}")
         page += heading(f"{found.name}.py", "-")
         page += f".. automodule:: {module.__name__}\n\n"
-        inner = [one for one in getattr(module, "__all__", []) if one not in public]
+        inner = [one for one in defined(module) if one not in public]
         page += "".join(
             entry(f"{module.__name__}.{one}")
             for one in inner
@@ -129,7 +144,7 @@ def file_page(name: str) -> str:
     file = importlib.import_module(f"genot_helpers.{name}")
     page = heading(name) + f".. automodule:: {file.__name__}\n\n" + table(file, FILES[name])
     page += "".join(entry(home(file, one)) for one in sorted(FILES[name]))
-    inner = [one for one in file.__all__ if one not in FILES[name]]
+    inner = [one for one in defined(file) if one not in FILES[name]]
     return page + "".join(entry(f"{file.__name__}.{one}") for one in inner)
 
 

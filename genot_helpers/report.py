@@ -1,7 +1,7 @@
 """One page to send on: a report with figures inside, numbers, parameters, versions and caveats.
 
-One HTML file that needs nothing beside it and prints well. The page is put together by Jinja, which
-nbconvert brings along; all text is escaped.
+One HTML file that needs nothing beside it and prints well, put together by Jinja; all text is
+escaped.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from .arguments import checked
 from .files import atomic_path, check_output_dir
 from .results import package_versions
 
-__all__ = ["colour_checklist", "write_report"]
-
+TEMPLATE = Path(__file__).with_name("report.html")
 _WIDEST = 1600  # pixels
 _COLOURS = {  # of the words of a checklist, as in the page
     "mend": "background: #d55e00; color: white",
@@ -54,27 +53,21 @@ def write_report(
     Parameters
     ----------
     path
-        File to write, ending in ``.html``; its folder is created. It is written completely or not
-        at all.
+        File to write, ending in ``.html``, completely or not at all; its folder is created.
     title, subtitle
         The heading, and a line below it: what was measured, where the data are from.
     sections
-        Heading → items, in order. An item is
+        Heading → items, in order; sections without items are left out. An item is
 
         - a string: a paragraph;
         - a list or tuple of strings: a bulleted list;
-        - a :class:`pandas.DataFrame`: a table, with its index if that has a name (numbers are shown
-          with three significant digits, NaN as a dash; cells that read "look" or "mend", as in a
-          checklist, are coloured);
+        - a :class:`pandas.DataFrame`: a table, with its index if that has a name (three significant
+          digits, NaN as a dash; cells that read "look" or "mend" are coloured);
         - a :class:`pathlib.Path` to a PNG: a figure, or a tuple of the path and a caption.
-
-        Sections without items are left out.
     parameters
         Name → value, shown in a table at the end, so that the run can be repeated.
-    caveats
-        Sentences on what the result cannot tell; shown before the parameters.
-    references
-        What to cite.
+    caveats, references
+        Sentences on what the result cannot tell; what to cite.
     packages
         Distributions whose versions are listed; those not installed are passed over.
 
@@ -104,7 +97,10 @@ def write_report(
         for heading, items in sections.items()
         if items
     }
-    page = _template().render(
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
         subtitle=subtitle,
         date=datetime.date.today().isoformat(),
@@ -127,18 +123,13 @@ def colour_checklist(table: pd.DataFrame) -> Styler:
     Parameters
     ----------
     table
-        What :func:`genot_helpers.inspect_slice` returns, or several of them joined. A named index
-        is shown as columns. Nothing is written.
+        What :func:`genot_helpers.inspect_slice` returns, or several of them joined; not changed. A
+        named index is shown as columns.
 
     Returns
     -------
     pandas.io.formats.style.Styler
-        A table whose text is escaped: names of genes, labels and slices come from a reader's file,
-        and markup in them is shown, not run.
-
-    Examples
-    --------
-    >>> gh.colour_checklist(gh.inspect_slice(adata))  # doctest: +SKIP
+        A table whose text is escaped: markup in names from a reader's file is shown, not run.
     """
     if any(name is not None for name in table.index.names):
         table = table.reset_index()
@@ -149,13 +140,6 @@ def colour_checklist(table: pd.DataFrame) -> Styler:
     return styled.set_properties(
         **{"text-align": "left", "white-space": "pre-wrap", "max-width": "28em"}
     )
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(PAGE)
 
 
 def _block(item: Any, heading: str) -> dict[str, Any]:
@@ -202,11 +186,7 @@ def _shown(value: Any) -> str:
 
 
 def _embedded(path: Path) -> str:
-    """Return a PNG as text that goes into the page, small enough for an email.
-
-    At most 1,600 pixels wide and in 256 colours: maps and curves have no more, and it takes a third
-    of the room.
-    """
+    """Return a PNG as text for the page: at most 1,600 pixels wide, in 256 colours."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no figure {path}: save it before the report is written.")
     with Image.open(path) as picture:
@@ -216,118 +196,3 @@ def _embedded(path: Path) -> str:
     packed = io.BytesIO()
     whole.quantize(256, dither=Image.Dither.NONE).save(packed, format="PNG", optimize=True)
     return base64.b64encode(packed.getvalue()).decode("ascii")
-
-
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-  :root { color-scheme: light; }
-  body { margin: 0 auto; max-width: 62rem; padding: 1.5rem; color: #222; background: #fff;
-         font: 16px/1.5 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
-  h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .2rem; }
-  h2 { font-size: 1.15rem; margin: 1.8rem 0 .5rem; padding-top: .6rem; border-top: 1px solid #ccc; }
-  .subtitle { color: #555; margin: 0; }
-  p { margin: .5rem 0; max-width: 48rem; }
-  ul { margin: .5rem 0; padding-left: 1.3rem; max-width: 48rem; }
-  figure { margin: 1rem 0; break-inside: avoid; }
-  figure img { max-width: 100%; height: auto; max-height: 24rem; }
-  figcaption { color: #444; font-size: .9rem; max-width: 48rem; }
-  .scroll { overflow-x: auto; }
-  table { border-collapse: collapse; font-size: .88rem; margin: .6rem 0; }
-  th, td { text-align: left; vertical-align: top; padding: .2rem .7rem .2rem 0;
-           border-bottom: 1px solid #e4e4e4; overflow-wrap: anywhere; min-width: 3rem; }
-  th { border-bottom: 2px solid #888; white-space: nowrap; overflow-wrap: normal; }
-  td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-  td.look { background: #f9efb0; }
-  td.mend { background: #d55e00; color: #fff; }
-  .caveats { background: #fff8e1; border-left: 4px solid #e69f00; padding: .3rem 1rem; }
-  .small { font-size: .85rem; color: #444; }
-  @media print { body { font-size: 10pt; max-width: none; padding: 0; } h2 { break-after: avoid; } }
-</style>
-</head>
-<body>
-<header>
-<h1>{{ title }}</h1>
-<p class="subtitle">{{ subtitle }}{{ " · " if subtitle else "" }}{{ date }}</p>
-</header>
-{% for heading, blocks in sections.items() %}
-<section>
-<h2>{{ heading }}</h2>
-{% for block in blocks %}
-{% if block.kind == "text" %}
-<p>{{ block.text }}</p>
-{% elif block.kind == "list" %}
-<ul>
-{% for line in block.lines %}
-<li>{{ line }}</li>
-{% endfor %}
-</ul>
-{% elif block.kind == "figure" %}
-<figure>
-<img alt="{{ block.caption or heading }}" src="data:image/png;base64,{{ block.image }}">
-{% if block.caption %}
-<figcaption>{{ block.caption }}</figcaption>
-{% endif %}
-</figure>
-{% else %}
-<div class="scroll"><table>
-<thead><tr>
-{% for name in block.header %}
-<th class="{{ "number" if block.numeric[loop.index0] else "" }}">{{ name }}</th>
-{% endfor %}
-</tr></thead>
-<tbody>
-{% for row in block.rows %}
-<tr>
-{% for value in row %}
-{% set kind = value if value in ("look", "mend") else "" %}
-<td class="{{ "number" if block.numeric[loop.index0] else kind }}">{{ value }}</td>
-{% endfor %}
-</tr>
-{% endfor %}
-</tbody>
-</table></div>
-{% endif %}
-{% endfor %}
-</section>
-{% endfor %}
-{% if caveats %}
-<section>
-<h2>What this cannot tell</h2>
-<div class="caveats"><ul>
-{% for line in caveats %}
-<li>{{ line }}</li>
-{% endfor %}
-</ul></div>
-</section>
-{% endif %}
-<section class="small">
-<h2>How it was made</h2>
-{% if parameters %}
-<div class="scroll"><table>
-<thead><tr><th>parameter</th><th>value</th></tr></thead>
-<tbody>
-{% for name, value in parameters.items() %}
-<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
-{% endfor %}
-</tbody>
-</table></div>
-{% endif %}
-<p>Versions: {{ versions | join(", ") }}.</p>
-{% if references %}
-<p>To cite:</p>
-<ul>
-{% for line in references %}
-<li>{{ line }}</li>
-{% endfor %}
-</ul>
-{% endif %}
-</section>
-</body>
-</html>
-"""

@@ -1,11 +1,11 @@
 """What a notebook leaves when it is done: scores, slices, time, memory, versions.
 
-One call at the end of every notebook, `gh.finish_run`. It needs nothing that only some operating
-systems have.
+One call at the end of every notebook, `gh.finish_run`, that works on every operating system.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import sys
@@ -25,14 +25,6 @@ if TYPE_CHECKING:  # the command line starts without waiting for them
     import pandas as pd
     from anndata import AnnData
 
-__all__ = [
-    "PACKAGES",
-    "finish_run",
-    "package_versions",
-    "peak_memory_mb",
-    "real_scores",
-    "real_scores_table",
-]
 
 HERE = Path(__file__).resolve().parent
 # Where benchmarks write the scores, and the copy that an installed package carries.
@@ -58,25 +50,25 @@ def finish_run(
 
     Parameters
     ----------
-    folder : str or Path
+    folder
         Folder for the results (the parameter `output_dir`); it is made if it is not there.
-    metrics : mapping
+    metrics
         Scores and facts by name. Flat: numbers (NumPy's too), strings, truth values, None. NaN
         becomes null.
-    slices : mapping, optional
+    slices
         Name of a file ending in ".h5ad" → AnnData, such as ``{"slice.h5ad": adata}``.
-    begin : float, optional
+    begin
         What ``time.perf_counter()`` said when the notebook began; default: when this Python process
         began, imports included.
-    packages : sequence of str
+    packages
         Distributions whose versions are printed; those that are not installed are passed over.
 
     Returns
     -------
     pathlib.Path
         `metrics.json` in that folder: `metrics`, then `seconds` (wall time since `begin`) and
-        `peak_memory_mb` (highest memory of this process, 10⁶ bytes), both measured before anything
-        is written. A value that `metrics` holds under these names is kept instead.
+        `peak_memory_mb` (10⁶ bytes), unless `metrics` holds them. They do not go into slices, so
+        the same run leaves the same slice.
 
     Raises
     ------
@@ -87,21 +79,19 @@ def finish_run(
     OSError
         If a file cannot be written. `metrics.json` is written last: where it is, all is.
 
-    Notes
-    -----
-    Times go into `metrics.json` and run.json, not into slices: the same run leaves the same slice.
-
     Examples
     --------
     >>> gh.finish_run(output_dir, {"ari": 0.61}, {"slice.h5ad": adata})  # doctest: +SKIP
-    written: encoder.png, metrics.json, slice.h5ad
-    versions: genot-helpers 0.2.0, anndata 0.12.1, ...
     """
     slices = dict(slices or {})
     for name in slices:
         if Path(name).name != name or not name.endswith(".h5ad"):
             raise ValueError(f"slices: {name!r} should be the name of a file ending in .h5ad.")
-    measured = {"seconds": _seconds_since(begin), "peak_memory_mb": peak_memory_mb()}
+    if begin is None:  # a clock may have been set back
+        seconds = max(0.0, time.time() - psutil.Process().create_time())
+    else:
+        seconds = time.perf_counter() - begin
+    measured = {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
     found = {name: _flat(name, value) for name, value in ({**measured, **metrics}).items()}
     ordered = {name: found[name] for name in (*metrics, *measured)}
     folder = check_output_dir(folder)
@@ -110,12 +100,6 @@ def finish_run(
     path = write_json(ordered, folder / "metrics.json")
     _tell(folder, packages)
     return path
-
-
-def _seconds_since(begin: float | None) -> float:
-    if begin is not None:
-        return time.perf_counter() - begin
-    return max(0.0, time.time() - psutil.Process().create_time())  # a clock may have been set back
 
 
 def _flat(name: str, value: Any) -> Any:
@@ -138,24 +122,11 @@ def _tell(folder: Path, packages: Sequence[str]) -> None:
 
 
 def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
-    """Return the versions of installed distributions.
-
-    Parameters
-    ----------
-    packages : sequence of str
-        Names as pip knows them.
-
-    Returns
-    -------
-    dict
-        Name → version, in the order given; None where a package is not installed.
-    """
-    versions: dict[str, str | None] = {}
-    for name in packages:
-        try:
+    """Return name → version of distributions, as pip knows them; None: not installed."""
+    versions: dict[str, str | None] = dict.fromkeys(packages)
+    for name in versions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
     return versions
 
 
@@ -165,14 +136,13 @@ def peak_memory_mb(process: psutil.Process | None = None) -> float:
 
     Parameters
     ----------
-    process : psutil.Process, optional
+    process
         Default: this one.
 
     Returns
     -------
     float
-        The true peak on Linux, Windows, and, for this process, macOS. Where a system does not say,
-        the memory in use now.
+        The true peak on Linux, Windows, and, for this process, macOS; else the memory in use now.
 
     Raises
     ------
@@ -205,12 +175,12 @@ def _peak_of_linux(pid: int) -> int:
 def real_scores(notebook: str) -> pd.DataFrame:
     """Return the scores of a notebook on measured tissue, which benchmarks have written.
 
-    Simulated tissue is easier than measured tissue: a notebook that runs on simulated tissue shows
-    these beside its own scores.
+    Simulated tissue is easier than measured tissue: a notebook that runs on it shows these beside
+    its own.
 
     Parameters
     ----------
-    notebook : str
+    notebook
         Its number: "01".
 
     Returns
@@ -223,10 +193,6 @@ def real_scores(notebook: str) -> pd.DataFrame:
     ------
     ValueError
         If there are no scores for this notebook; the message lists those there are.
-
-    Examples
-    --------
-    >>> gh.real_scores("01")[["slice", "method", "mean"]]  # doctest: +SKIP
     """
     import pandas as pd  # the command line starts without waiting for it
 
@@ -239,14 +205,7 @@ def real_scores(notebook: str) -> pd.DataFrame:
 
 
 def real_scores_table(notebook: str) -> pd.DataFrame:
-    """Return the scores of a notebook on measured tissue as a table to look at, and say from when.
-
-    Prints how the scores were made, one line for each date and command.
-
-    Parameters
-    ----------
-    notebook : str
-        Its number: "01".
+    """Return :func:`real_scores` as a table to look at, and print how they were made, and when.
 
     Returns
     -------
@@ -254,26 +213,16 @@ def real_scores_table(notebook: str) -> pd.DataFrame:
         Text: one row for each slice and method, one column for each score; mean ± standard
         deviation over seeds, the mean alone where there was one seed. Empty where a score is
         missing.
-
-    Raises
-    ------
-    ValueError
-        As :func:`real_scores`.
-
-    Examples
-    --------
-    >>> gh.real_scores_table("01")  # doctest: +SKIP
     """
     import pandas as pd  # the command line starts without waiting for it
 
     rows = real_scores(notebook)
-    made = rows.groupby(["date", "command", "seeds"], sort=True).size().index
-    for date, command, seeds in made:
+    for date, command, seeds in rows.groupby(["date", "command", "seeds"]).size().index:
         print(f"{date}: {command} ({seeds} seed{'s' if seeds > 1 else ''})")
-    spread = [
-        f" ± {sd:.3f}" if n > 1 else "" for sd, n in zip(rows["sd"], rows["seeds"], strict=True)
+    rows["value"] = [
+        f"{row.mean:.3f}" + (f" ± {row.sd:.3f}" if row.seeds > 1 else "")
+        for row in rows[["mean", "sd", "seeds"]].itertuples()
     ]
-    rows["value"] = [f"{mean:.3f}{tail}" for mean, tail in zip(rows["mean"], spread, strict=True)]
     table = rows.pivot(index=["slice", "method"], columns="score", values="value").fillna("")
     order = pd.MultiIndex.from_frame(rows[["slice", "method"]].drop_duplicates())
     return table.reindex(order)[list(rows["score"].unique())]

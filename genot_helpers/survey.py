@@ -1,13 +1,12 @@
 """A survey of a reader's own slices, for notebook 10: roles, placements, and the report in words.
 
-Nothing here computes domains or slices. It says which slices are asked for, which of them could be
+Nothing here computes domains or slices: it says which slices are asked for, which of them could be
 laid onto the left one, and puts what was found into one page (``report.py``).
-
-Top to bottom: the roles; the domains in words; the placements; the report.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,14 +22,6 @@ from .report import write_report
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = [
-    "Placed",
-    "Roles",
-    "describe_domains",
-    "place_slices",
-    "slice_roles",
-    "write_survey",
-]
 
 _DEMO = {"left": "151673", "right": "151675", "held out": "151674"}
 
@@ -169,10 +160,9 @@ def place_slices(left: AnnData, others: Mapping[str, AnnData], **options: Any) -
 
     Parameters
     ----------
-    left
-        The slice whose frame is taken.
-    others
-        Role → slice. The originals get ``obsm["spatial_aligned"]`` where a placement was found.
+    left, others
+        The slice whose frame is taken, and role → slice. They get ``obsm["spatial_aligned"]`` where
+        a placement was found.
     **options
         For :func:`genot_helpers.align`.
 
@@ -243,23 +233,17 @@ def write_survey(
     ----------
     folder
         With the figures (PNG) that the notebook has drawn; those that are not there are left out.
-    title
-        Heading.
-    roles
-        From :func:`slice_roles`.
-    adata
-        The slice with the domains.
+    title, roles, adata
+        Heading; from :func:`slice_roles`; the slice with the domains.
     tables
         "checklist", "domains" and "scores"; where there are two slices also "partners" and
         "verdicts", and "compared" where a generated slice was scored.
     facts
-        What goes into ``metrics.json``: ``n_domains``, ``ari_other_seed``, ``ari_of_both`` and
-        ``interpolated`` are used, ``asked`` (whether the number of domains was given) and
-        ``at_an_end`` (whether the suggestion is at an end of the range).
-    settings
-        Parameters of the run.
-    why
-        Which model of domains was taken, in a sentence.
+        Of ``metrics.json``: ``n_domains``, ``ari_other_seed``, ``ari_of_both``, ``interpolated``,
+        ``asked`` (whether the number of domains was given), ``at_an_end`` (whether the suggestion
+        is at an end of the range).
+    settings, why
+        Parameters of the run; which model of domains was taken, in a sentence.
 
     Returns
     -------
@@ -295,7 +279,8 @@ def _in_short(roles: Roles, adata: AnnData, tables, facts, why: str) -> list[str
         lines.append(f"Against the annotation: {found} (adjusted Rand index).")
     if "verdicts" in tables:
         for role, row in tables["verdicts"].iterrows():
-            lines.append(f"Alignment of the {role} slice is {_word(row)}: {row['says']}")
+            word = "good" if row["good"] else "POOR"
+            lines.append(f"Alignment of the {role} slice is {word}: {row['says']}")
     if not facts["interpolated"]:
         reason = "the alignment is not good enough" if roles.named else "one slice was given"
         lines.append(f"No slice was generated: {reason}.")
@@ -310,30 +295,28 @@ def _in_short(roles: Roles, adata: AnnData, tables, facts, why: str) -> list[str
     return lines
 
 
-def _word(row: pd.Series) -> str:
-    return "good" if row["good"] else "POOR"
+_ALWAYS = (
+    "The number of domains is a resolution that was chosen, not a property that was measured.",
+    "Markers are ranked by effect size; no test of significance would be valid here.",
+    "Confidence is agreement between partitions of one embedding, no probability of being right.",
+)
+_SOMETIMES = (
+    "There was no annotation: no domain was compared with a truth.",
+    "The number of domains is at an end of the range that was tried.",
+    "The generated slice was not scored: no measured slice lies in between.",
+    "The data are simulated.",
+)
 
 
 def _caveats(adata: AnnData, tables, facts) -> list[str]:
     """Say in sentences what the results cannot tell."""
-    lines = [
-        "The number of domains is a resolution that was chosen, not a property that was measured.",
-        "Markers are ranked by effect size; no test of significance would be valid here.",
-        "Confidence is agreement between partitions of one embedding, no probability of being "
-        "right.",
-    ]
-    conditions = {
-        "There was no annotation: no domain was compared with a truth.": "ari"
-        not in tables["scores"],
-        "The number of domains is at an end of the range that was tried.": facts["at_an_end"]
-        and not facts["asked"],
-        "The generated slice was not scored: no measured slice lies in between.": facts[
-            "interpolated"
-        ]
-        and "compared" not in tables,
-        "The data are simulated.": adata.uns.get("genot", {}).get("simulated", False),
-    }
-    lines += [sentence for sentence, holds in conditions.items() if holds]
+    holds = (
+        "ari" not in tables["scores"],
+        facts["at_an_end"] and not facts["asked"],
+        facts["interpolated"] and "compared" not in tables,
+        adata.uns.get("genot", {}).get("simulated", False),
+    )
+    lines = [*_ALWAYS, *itertools.compress(_SOMETIMES, holds)]
     checklist = tables["checklist"]
     left_open = checklist[
         (checklist["status"] != "ok") & ~checklist.index.isin(["image", "labels"])
@@ -343,11 +326,10 @@ def _caveats(adata: AnnData, tables, facts) -> list[str]:
 
 def _pages(folder: Path, roles: Roles, tables, short: list[str]) -> dict[str, list]:
     """Heading → what stands below it."""
-    there = {name: (folder / f"{name}.png", text) for name, text in _CAPTIONS.items()}
-    there = {name: one for name, one in there.items() if one[0].is_file()}
 
     def pictures(*names: str) -> list:
-        return [there[name] for name in names if name in there]
+        files = {name: folder / f"{name}.png" for name in names}
+        return [(file, _CAPTIONS[name]) for name, file in files.items() if file.is_file()]
 
     checklist = tables["checklist"][["status", "found"]]
     columns = [one for one in ("ari", "nmi", "macro_f1", "chaos", "pas") if one in tables["scores"]]

@@ -93,7 +93,7 @@ def test_the_wheel_carries_what_readers_need(wheel):
     assert "genot_helpers/data/registry.tsv" in names
     for scores in (CHECKOUT / "benchmarks" / "results").glob("real_*.json"):
         assert f"genot_helpers/scores/{scores.name}" in names
-    assert "genot_helpers/py.typed" in names
+    assert {"genot_helpers/py.typed", "genot_helpers/report.html"} <= set(names)
     for module in (CHECKOUT / "genot_helpers").rglob("*.py"):
         assert module.relative_to(CHECKOUT).as_posix() in names
     assert not {name.split("/")[0] for name in names} - {

@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from genot_helpers import check_slice, list_slices, load_slice, load_slices
 from genot_helpers.simulation import simulate_sagittal_brain
-from genot_helpers.simulation.sagittal import SAGITTAL
+from genot_helpers.simulation.visium_sections import SAGITTAL
 
 ONE_SIDE = {"Olfactory bulb": "anterior", "Striatum": "anterior", "Hindbrain": "posterior"}
 OVER_THE_CUT = ("Upper cortex", "Deep cortex", "Fibre tracts", "Hippocampus", "Thalamus")

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.stats import spearmanr
 
 import genot_helpers as gh
-from genot_helpers.evaluation.type_scores import compare_types, count_bands, soft_spearman
+from genot_helpers.evaluation.measures import compare_types, count_bands, soft_spearman
 from genot_helpers.slices.geometry import spot_side
 
 

@@ -19,11 +19,13 @@ import pandas as pd
 from anndata import AnnData
 
 from ..arguments import checked
-from ..simulation.brain_regions import simulate_hippocampus, simulate_olfactory_bulb
-from ..simulation.cortex import simulate_cortex
+from ..simulation.brain_regions import (
+    simulate_hippocampus,
+    simulate_hypothalamus,
+    simulate_olfactory_bulb,
+)
 from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
-from ..simulation.hypothalamus import simulate_hypothalamus
-from ..simulation.sagittal import simulate_sagittal_brain
+from ..simulation.visium_sections import simulate_cortex, simulate_sagittal_brain
 from ..slices.features import FEWEST_SHARED, match_genes, share_of_genes
 from ..slices.sections import split_sections
 from ..slices.slices import add_labels, as_labels, check_slice, find_labels, remark

@@ -2,14 +2,9 @@
 
 A carried gene is compared with the same gene as the target measured it, map against map
 (``gene_maps.py``), because spot against spot the counting noise of a bead hides everything else.
-The four scores are those of the benchmark of Li et al., Nature Methods 2022,
-doi 10.1038/s41592-022-01480-9 (correlation, structural similarity, error, Jensen-Shannon
-divergence).
-
-Top to bottom: scores of one carried slice (:func:`score_carried`) and its maps; several slices
-beside a floor (spots shuffled) and a ceiling (half of the measurement against the other half),
-with a verdict for each gene; correlation between and within squares (:func:`score_levels`);
-labels that were carried along.
+The scores are those of the benchmark of Li et al. 2022, doi 10.1038/s41592-022-01480-9. Top to
+bottom: one carried slice and its maps; several, with floor, ceiling and verdicts; levels; carried
+labels.
 """
 
 from __future__ import annotations
@@ -21,7 +16,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
-from scipy.spatial import cKDTree
 from sklearn.metrics import normalized_mutual_info_score
 
 from ..arguments import checked
@@ -30,25 +24,11 @@ from ..slices.geometry import squares
 from ..slices.slices import SliceError
 from .gene_maps import FLAT, MapPair, column_correlation, column_divergence, map_similarity
 from .generated_scores import halves
+from .measures import averaging
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "VERDICTS",
-    "CarriedMaps",
-    "carried_log_profiles",
-    "carried_maps",
-    "expression_around",
-    "flat_transfer",
-    "have_one_vocabulary",
-    "judge_genes",
-    "score_carried",
-    "score_carried_labels",
-    "score_levels",
-    "score_transfer",
-    "zeros_by_counting",
-]
 
 _FEWEST_SPOTS = 20
 
@@ -65,8 +45,7 @@ def score_carried(
     r"""Score every shared gene of a carried slice against the measured one.
 
     With a and b the smoothed maps of log expression of a gene, measured and carried, over the bins
-    that hold spots of both slices. Both are scaled to the same depth, see
-    :func:`genot_helpers.comparable.sparse_log_profiles`.
+    that hold spots of both slices, scaled to the same depth.
 
     Parameters
     ----------
@@ -74,49 +53,34 @@ def score_carried(
         From :func:`genot_helpers.interpolation.carry_expression` or
         :func:`genot_helpers.evaluation.nearest_expression`, or any slice in the frame of the
         measured one. Spots with ``obs["genot_covered"]`` False are left out. Nothing is written.
-    measured
+    measured, spatial_key
         The target as it was measured: counts or other plain values, or logarithms in both.
-    n_others
+    n_others, seed
         Other genes to compare with, drawn at random; all if there are fewer.
-    spatial_key
-        Slot of ``obsm`` with the coordinates, in both.
-    seed
-        Of that draw.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each shared gene, in the order of ``measured.var_names``:
+        One row for each shared gene, in the order of ``measured.var_names``. In the slices:
+        ``measured_mean``, ``carried_mean`` (of ``X``, each in its own unit), ``measured_share``,
+        ``carried_share`` (of spots with any of it), ``level`` (log2 of how much more of it the
+        carried slice holds, at the same depth). Of maps, NaN where the measured one is constant:
 
-        - ``measured_mean``, ``carried_mean``: mean of ``X`` over spots, each in its own unit,
-        - ``measured_share``, ``carried_share``: share of spots with any of it,
-        - ``level``: log2 of how much more of it the carried slice holds, at the same depth,
-        - ``map``: Pearson correlation of a and b; 0 if the carried map is constant,
-        - ``ssim``: structural similarity,
-        - ``rmse``: root mean square of b - a, in standard deviations of a; 1 is what the mean of a
-          everywhere would give. Unlike the correlation it counts a wrong level,
+        - ``map``: Pearson correlation of a and b, 0 if b is constant; ``ssim``: structural
+          similarity,
+        - ``rmse``: root mean square of b - a, in standard deviations of a; it counts a wrong level,
         - ``js``: Jensen-Shannon divergence in bits, 0 to 1, of both maps scaled to sum 1,
         - ``other_gene``: 95 % quantile of the correlation of b with the measured maps of other
-          genes, ``identity``: share of these genes that it resembles less than its own. Genes of
+          genes; ``identity``: share of these genes that it resembles less than its own. Genes of
           one programme have the same map, so a perfect gene may have a low identity.
-
-        Scores are NaN for a gene whose measured map is constant.
 
     Raises
     ------
     SliceError
         If no gene is shared, coordinates are missing, the slices do not overlap, fewer than 20
         spots are covered, or the values cannot be compared.
-
-    Examples
-    --------
-    >>> scores = score_carried(carry_expression(source, target), target)
-    >>> scores.sort_values("map", ascending=False).head()
     """
-    carried, points = _covered_and_places(carried, measured, spatial_key)
-    genes, real, ours = carried_log_profiles(carried, measured)
-    pair = MapPair(*points)
-    pair.check_overlap()
+    carried, pair, genes, real, ours = _compare(carried, measured, spatial_key)
     scores, maps = _score_maps(pair, real, ours)
     facts = _facts(measured[:, genes].X, carried[:, genes].X, real, ours)
     table = pd.DataFrame(facts | scores | _against_others(*maps, n_others, seed), index=genes)
@@ -126,12 +90,16 @@ def score_carried(
     return table.rename_axis("gene")
 
 
-def _covered_and_places(carried: AnnData, measured: AnnData, spatial_key: str):
-    """Return the covered part of the carried slice, and coordinates of both, measured first."""
+def _compare(carried: AnnData, measured: AnnData, spatial_key: str):
+    """Return the covered part, a MapPair, shared genes, and log expression, measured first."""
     if "genot_covered" in carried.obs:
         carried = carried[carried.obs["genot_covered"].to_numpy(dtype=bool)]
-    names, options = ("measured", "carried"), {"min_spots": _FEWEST_SPOTS}
-    return carried, comparable_places(measured, carried, names, spatial_key=spatial_key, **options)
+    options = {"spatial_key": spatial_key, "min_spots": _FEWEST_SPOTS}
+    places = comparable_places(measured, carried, ("measured", "carried"), **options)
+    profiles = carried_log_profiles(carried, measured)
+    pair = MapPair(*places)
+    pair.check_overlap()
+    return carried, pair, *profiles
 
 
 def carried_log_profiles(
@@ -165,16 +133,14 @@ def _score_maps(pair: MapPair, real, ours) -> tuple[dict[str, NDArray], tuple[ND
 
 def _facts(measured, carried, real, ours) -> dict[str, NDArray]:
     """Mean and share of spots of each gene in both slices, and the ratio of levels."""
-    facts = {}
-    for name, matrix in (("measured", measured), ("carried", carried)):
-        matrix = sparse.csc_matrix(matrix)
-        facts[f"{name}_mean"] = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
-        facts[f"{name}_share"] = matrix.getnnz(axis=0) / matrix.shape[0]
-    means = [np.asarray(matrix.expm1().mean(axis=0)).ravel() for matrix in (real, ours)]
+    both = [sparse.csc_matrix(matrix) for matrix in (measured, carried)]
+    means = [np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel() for matrix in both]
+    shares = [matrix.getnnz(axis=0) / matrix.shape[0] for matrix in both]
+    levels = [np.asarray(matrix.expm1().mean(axis=0)).ravel() for matrix in (real, ours)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        facts["level"] = np.log2(means[1] / means[0])
-    order = ["measured_mean", "carried_mean", "measured_share", "carried_share", "level"]
-    return {name: facts[name] for name in order}
+        level = np.log2(levels[1] / levels[0])
+    names = ("measured_mean", "carried_mean", "measured_share", "carried_share", "level")
+    return dict(zip(names, (*means, *shares, level), strict=True))
 
 
 def _against_others(real: NDArray, ours: NDArray, n_others: int, seed: int) -> dict[str, NDArray]:
@@ -210,7 +176,7 @@ class CarriedMaps(NamedTuple):
     measured, carried
         (bins in x, bins in y, genes) smoothed log expression; NaN in bins without spots of both.
     corner, side
-        Lower corner of the first bin, (2,), and side of a bin, in the unit of the coordinates.
+        Lower corner of the first bin, (2,), and side of a bin.
     correlation
         (genes,), the score ``map``.
     """
@@ -231,23 +197,20 @@ def carried_maps(
     Parameters
     ----------
     carried, measured, spatial_key
-        As in :func:`score_carried`.
+        As in :func:`score_carried`; errors too.
     genes
         Which genes, of those that both slices have.
 
     Raises
     ------
-    SliceError
-        As :func:`score_carried`.
     KeyError
         If a gene is not in both.
     """
-    carried, points = _covered_and_places(carried, measured, spatial_key)
-    shared, real, ours = carried_log_profiles(carried, measured)
+    _, pair, shared, real, ours = _compare(carried, measured, spatial_key)
     missing = [gene for gene in genes if gene not in shared]
     if missing:
         raise KeyError(f"Genes not in both slices: {', '.join(missing)}.")
-    columns, pair = shared.get_indexer(list(genes)), MapPair(*points)
+    columns = shared.get_indexer(list(genes))
     blocks = list(pair.blocks(real[:, columns], ours[:, columns]))
     maps = [np.concatenate([block[k] for block in blocks], axis=2) for k in (1, 2)]
     correlation = np.nan_to_num(column_correlation(*(one[pair.both] for one in maps)))
@@ -274,44 +237,36 @@ def score_transfer(
     """Score several carried slices, the floor and the ceiling, all against the same spots.
 
     Everything is scored against a random half of the measured spots; the other half is the ceiling.
-    Noise in the measurement limits every method (the attenuation of Spearman 1904,
-    doi 10.2307/1412159): if two halves correlate with r, a map free of noise can reach √r.
+    Noise in the measurement limits every method (Spearman 1904, doi 10.2307/1412159): if two halves
+    correlate with r, a map free of noise can reach √r.
 
     Parameters
     ----------
     rows
         Name → carried slice, for example of ``carry_expression`` and ``nearest_expression``.
-    measured
+    measured, spatial_key
         The target as it was measured. Nothing is written.
-    n_repeats
+    n_repeats, seed
         How often to halve anew; the table holds the means.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
-    seed
-        Of the halves.
 
     Returns
     -------
     pandas.DataFrame
         Genes that all slices have, by (row, score): the rows given, ``"other half"`` (the ceiling)
-        and ``"shuffled"`` (the other half with its spots shuffled: the floor). Scores are those of
-        ``score_carried``. ``table.xs("map", axis=1, level="score")`` has one column a row.
+        and ``"shuffled"`` (the other half with its spots shuffled: the floor); scores of
+        :func:`score_carried`.
 
     Raises
     ------
     ValueError
-        If no row is given, one has the name of the floor or the ceiling, or ``n_repeats`` is
-        below 1.
+        If no row is given, or one has the name of the floor or the ceiling.
     SliceError
-        As :func:`genot_helpers.evaluation.score_carried`.
+        As :func:`score_carried`.
     """
     taken = {"other half", "shuffled"} & set(rows)
-    if taken or not rows or n_repeats < 1:
-        raise ValueError(
-            f"{sorted(taken)} are names of other rows."
-            if taken
-            else f"n_repeats is {n_repeats} and there are {len(rows)} rows: give 1 of each or more."
-        )
+    if taken or not rows:
+        found = f"{sorted(taken)}, names of other rows" if taken else "empty"
+        raise ValueError(f"rows holds {found}: give one carried slice or more, by other names.")
     tables = []
     for number in range(seed, seed + n_repeats):
         first, second = (measured[half] for half in halves(measured.n_obs, number))
@@ -331,26 +286,19 @@ def judge_genes(table: pd.DataFrame, row: str, *, noise: float = 0.99) -> pd.Dat
 
     Parameters
     ----------
-    table
-        From :func:`score_transfer`.
-    row
-        Which carried slice.
+    table, row
+        From :func:`score_transfer`, and which carried slice of it.
     noise
         Quantile of the shuffled maps' correlations, over genes, that counts as noise.
 
     Returns
     -------
     pandas.DataFrame
-        Best first: ``map``, ``ceiling`` (the other half), ``bound`` (its root: what a carried map
-        free of noise could reach) and ``verdict``, an ordered categorical:
-
-        - ``as good as measured again``: the carried map agrees with the measured one above noise,
-          and at least as well as the other half of the measurement does (a source that sees more
-          molecules can do better than the target itself),
-        - ``in part``: above noise, but less than that,
-        - ``lost``: not above noise, though the two halves agree with each other,
-        - ``cannot tell``: neither the carried map nor the other half agrees above noise. The target
-          saw too little of this gene, or it has no pattern.
+        Best first: ``map``, ``ceiling`` (the other half), ``bound`` (its root: what a map free of
+        noise could reach) and ``verdict``, an ordered categorical: ``as good as measured again``
+        (above noise, and at least as good as the other half of the measurement), ``in part`` (above
+        noise, but less than that), ``lost`` (not above noise, though the two halves agree),
+        ``cannot tell`` (neither agrees).
 
     Raises
     ------
@@ -395,24 +343,18 @@ def score_levels(
         Same spots in the same order as the measured slice, as from
         :func:`genot_helpers.interpolation.carry_expression`. Spots with ``obs["genot_covered"]``
         False are left out of both.
-    measured
-        The target as it was measured.
+    measured, spatial_key
+        The target as it was measured, and the slot of its coordinates.
     side
-        Side of a square, in the unit of the coordinates: how coarse the source is.
-    spatial_key
-        Slot of ``obsm`` with the coordinates of the measured slice.
+        Side of a square, in their unit: how coarse the source is.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each shared gene:
-
-        - ``spots``: Pearson correlation over all spots; 0 if the carried gene is constant,
-        - ``between``: of the means of squares, each weighted by its number of spots,
-        - ``within``: of what is left,
-        - ``share_within``: share of the measured variance that lies within squares.
-
-        NaN for a gene that does not vary in the measured slice.
+        One row for each shared gene: ``spots``, Pearson correlation over all spots (0 if the
+        carried gene is constant); ``between``, of the means of squares, weighted by spots;
+        ``within``, of what is left; ``share_within``, share of the measured variance that lies
+        within squares. NaN for a gene that does not vary in the measured slice.
 
     Raises
     ------
@@ -449,14 +391,13 @@ def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64
     """Compute the share of spots without a molecule of a gene that counting alone explains.
 
     A gene with m molecules per spot on average has none in a spot of relative depth d with
-    probability exp(-m d), if molecules are caught at random (a Poisson distribution).
+    probability exp(-m d), if molecules are caught at random (Svensson 2020, doi
+    10.1038/s41587-019-0379-5).
 
     Parameters
     ----------
-    means : array_like of float
-        (n_genes,) Mean molecules per spot of each gene.
-    totals : array_like of float
-        (n_spots,) Molecules of each spot; a hundred quantiles of them are used.
+    means, totals
+        (n_genes,) mean molecules per spot of each gene; (n_spots,) molecules of each spot.
 
     Returns
     -------
@@ -467,11 +408,6 @@ def zeros_by_counting(means: ArrayLike, totals: ArrayLike) -> NDArray[np.float64
     ------
     ValueError
         If a mean is negative, or no spot has a molecule.
-
-    References
-    ----------
-    Svensson V. Droplet scRNA-seq is not zero-inflated. *Nature Biotechnology* 2020,
-    doi 10.1038/s41587-019-0379-5.
 
     Examples
     --------
@@ -497,14 +433,10 @@ def expression_around(
 
     Parameters
     ----------
-    measured
-        The slice as it was measured. Nothing is written.
-    side
-        Side of a square, in the unit of the coordinates.
+    measured, side, spatial_key
+        As for :func:`score_levels`. Nothing is written.
     n_neighbors
         Nearest spots, the spot itself among them, of which those in other squares count.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -515,21 +447,15 @@ def expression_around(
 
     Raises
     ------
-    SliceError
-        If coordinates are missing.
-    ValueError
-        If ``side`` is not a positive number.
+    SliceError, ValueError
+        If coordinates are missing, or ``side`` is not a positive number.
     """
     points = coordinates(measured, "measured", spatial_key)
     _, member = squares(points, side)
-    near = (
-        cKDTree(points).query(points, k=min(n_neighbors, len(points)))[1].reshape(len(points), -1)
-    )
-    rows, columns = np.repeat(np.arange(len(points)), near.shape[1]), near.ravel()
-    others = member[rows] != member[columns]
-    weights = sparse.csr_matrix(
-        (np.ones(others.sum()), (rows[others], columns[others])), (len(points), len(points))
-    )
+    weights = averaging(points, points, n_neighbors)
+    rows = np.repeat(np.arange(len(points)), np.diff(weights.indptr))
+    weights.data = (member[rows] != member[weights.indices]).astype(float)
+    weights.eliminate_zeros()
     values = sparse.csr_matrix(weights @ sparse.csr_matrix(measured.X), dtype=np.float32)
     around = AnnData(values, obs=measured.obs[[]].copy(), var=measured.var[[]].copy())
     around.obsm["spatial"] = points
@@ -545,17 +471,15 @@ def flat_transfer(
 
     Parameters
     ----------
-    scores
-        From :func:`score_transfer`, some of its genes.
-    levels
-        Means of :func:`score_levels`, a row for each carried slice.
+    scores, levels
+        From :func:`score_transfer`; means of :func:`score_levels`, a row for each carried slice.
     rows
         Short name → row of the tables; a row that a table lacks is passed over.
 
     Returns
     -------
     dict
-        ``"<short name>.<score>"`` → mean over genes, of map, ssim, rmse, js, spots, between and
+        ``"<short name>.<score>"`` → mean over genes, of map, ssim, rmse, js, spots, between,
         within.
     """
     mean, flat = scores.mean(), {}
@@ -589,19 +513,16 @@ def score_carried_labels(
         Name → carried slice with ``obs[key]`` and ``obs["genot_confidence"]``, as from
         ``carry_expression(..., label_key=...)``; slices without are left out. Same spots in the
         same order as ``measured``.
-    measured
-        The target, with ``obs[truth]``. Nothing is written.
-    key, truth
-        Columns of ``obs``.
+    measured, key, truth
+        The target, and the columns of ``obs`` of carried and own labels.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each slice: ``cells`` that have both labels; ``nmi``, the normalised mutual
-        information (0: neither label says anything of the other, 1: each determines the other);
-        ``right``, the share with the same label, ``right, surer half`` and ``right, other half``:
-        the same above the median confidence and not above it. The last three are NaN where most
-        labels of one side are unknown to the other, as different words cannot be compared.
+        One row for each slice: ``cells`` that have both labels; ``nmi``, normalised mutual
+        information; ``right``, the share with the same label, ``right, surer half`` and ``right,
+        other half``: above the median confidence and not above it. The last three are NaN where
+        most labels of one side are unknown to the other, as different words cannot be compared.
     """
     table = {}
     for name, one in rows.items():
@@ -615,12 +536,12 @@ def score_carried_labels(
         right = (ours == own).astype(float)
         if not have_one_vocabulary(ours, own):
             right[:] = np.nan
+        parts = {"right": right, "right, surer half": right[sure]}
+        parts["right, other half"] = right[~sure]
         table[name] = {
             "cells": int(both.sum()),
             "nmi": normalized_mutual_info_score(own, ours) if both.any() else np.nan,
-            "right": _mean(right),
-            "right, surer half": _mean(right[sure]),
-            "right, other half": _mean(right[~sure]),
+            **{name: float(part.mean()) if len(part) else np.nan for name, part in parts.items()},
         }
     return pd.DataFrame.from_dict(table, orient="index")
 
@@ -630,7 +551,3 @@ def have_one_vocabulary(one, other) -> bool:
     """Say whether more than half of the labels of two columns stand in both."""
     first, second = (set(pd.Series(labels).dropna().astype(str)) for labels in (one, other))
     return len(first & second) > 0.5 * max(len(first | second), 1)
-
-
-def _mean(values: NDArray) -> float:
-    return float(values.mean()) if len(values) else float("nan")

@@ -1,21 +1,15 @@
 """Scores of spatial domains, against an annotation (spots a pathologist labelled) or without one.
 
-Against an annotation:
-
-- ARI, adjusted Rand index: Hubert & Arabie, J. of Classification 1985, doi 10.1007/BF01908075.
-- NMI, normalised mutual information: Vinh, Epps & Bailey, J. of Machine Learning Research 2010.
-- Homogeneity, completeness: Rosenberg & Hirschberg, EMNLP-CoNLL 2007.
-- Macro F1: the mean F1 of the annotated domains, after found domains have been matched to annotated
-  ones one to one (Kuhn, Naval Research Logistics 1955, doi 10.1002/nav.3800020109). A thin layer
-  counts as much as a thick one, whereas ARI is dominated by the large domains.
-
-Without: CHAOS and PAS, the coherence of domains in space (Shang & Zhou, Nature Communications 2022,
-doi 10.1038/s41467-022-34879-1; used by Yuan et al., Nature Methods 2024,
-doi 10.1038/s41592-024-02215-8). Smaller is smoother, and smooth is not the same as right: one
-single domain for the whole slice has a perfect PAS.
+ARI: Hubert & Arabie 1985, doi 10.1007/BF01908075. NMI: Vinh, Epps & Bailey, JMLR 2010. Homogeneity,
+completeness: Rosenberg & Hirschberg, EMNLP-CoNLL 2007. Macro F1: mean over annotated domains,
+matched to found ones one to one (Kuhn 1955, doi 10.1002/nav.3800020109), so that a thin layer
+counts as much as a thick one. CHAOS, PAS: Shang & Zhou 2022, doi 10.1038/s41467-022-34879-1. They
+need no annotation; smooth is not the same as right, and one single domain has a perfect PAS.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,25 +17,12 @@ from anndata import AnnData
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
+from scipy.stats import theilslopes
 from sklearn import metrics
 
 from ..arguments import checked
+from ..slices.geometry import nearest_distance
 from ..slices.slices import SliceError
-
-__all__ = [
-    "complete_domains",
-    "confidence_by_correctness",
-    "domain_means",
-    "found_domains",
-    "majority_domains",
-    "match_domains",
-    "match_overlap",
-    "membership",
-    "recall_per_domain",
-    "reliability",
-    "score_coherence",
-    "score_domains",
-]
 
 
 @checked
@@ -54,19 +35,15 @@ def score_domains(
 ) -> dict[str, float]:
     """Score found domains against annotated ones, and their coherence in space.
 
-    Spots without an annotation (NaN in ``obs[truth]``) are left out of the comparison with it;
-    ``n_spots``, ``n_domains``, ``chaos`` and ``pas`` use all spots.
+    Spots without an annotation (NaN) are left out; ``n_spots``, ``n_domains``, ``chaos`` and
+    ``pas`` use all spots.
 
     Parameters
     ----------
     adata
         A slice. Nothing is written.
-    truth
-        Column of ``obs`` with the annotated domains.
-    predicted
-        Column of ``obs`` with the found domains, one for every spot.
-    spatial_key
-        Key of ``obsm`` with the coordinates, shape (n, 2).
+    truth, predicted, spatial_key
+        Columns of ``obs`` with annotated and found domains; slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -75,8 +52,7 @@ def score_domains(
     - ``n_spots``, ``n_scored`` (annotated spots), ``n_domains`` (found domains),
     - ``ari``, ``nmi``, ``homogeneity``, ``completeness``: 1 is perfect, 0 is chance,
     - ``macro_f1``, ``macro_recall``: means over annotated domains; 0 for one that was not found,
-    - ``chaos``, ``pas``: see :func:`genot_helpers.evaluation.score_coherence`; smaller is
-      smoother.
+    - ``chaos``, ``pas``: see :func:`genot_helpers.evaluation.score_coherence`; smaller is smoother.
 
     Raises
     ------
@@ -108,19 +84,14 @@ def recall_per_domain(
 ) -> pd.DataFrame:
     """Measure for each annotated domain how much of it was found.
 
-    A good ARI can hide that a thin layer (Layer 4 of the cortex, often) is missing altogether:
-    here such a layer shows as a row with recall 0. Parameters as in :func:`score_domains`; spots
-    without an annotation are left out.
+    A good ARI can hide that a thin layer is missing altogether: here it shows as a row with recall
+    0. Parameters and errors as for :func:`score_domains`.
 
     Returns
     -------
-    One row for each annotated domain, in the order of the categories:
-
-    - ``n_spots``: annotated spots of this domain,
-    - ``recall``: share of them that lie in the matched found domain,
-    - ``precision``: share of the matched found domain's annotated spots that belong here,
-    - ``f1``: harmonic mean of the two,
-    - ``matched_domain``: the found domain matched one to one (see :func:`match_domains`), or None.
+    One row for each annotated domain, in the order of the categories: ``n_spots``; ``recall``, the
+    share of them in the matched found domain; ``precision``, the share of that domain's annotated
+    spots that belong here; ``f1``; ``matched_domain`` (see :func:`match_domains`), or None.
     """
     return _score_each_domain(*_annotated_and_found(adata, truth, predicted))
 
@@ -131,13 +102,13 @@ def match_domains(
 ) -> dict[object, object]:
     """Match found domains to annotated ones, one to one, so that both can share a colour.
 
-    Of all one-to-one assignments the one with the largest number of spots in common is taken.
-    Parameters as in :func:`score_domains`; spots without an annotation are left out.
+    Of all one-to-one assignments the one with the most spots in common is taken. Parameters and
+    errors as for :func:`score_domains`.
 
     Returns
     -------
-    ``{found domain: annotated domain}`` with every found domain as a key. The value is None where
-    no annotated domain is left (more domains found than annotated) or no spot is shared.
+    ``{found domain: annotated domain}``, every found domain once; None where no annotated domain is
+    left or no spot is shared.
     """
     annotated, found = _annotated_and_found(adata, truth, predicted)
     pairs = match_overlap(pd.crosstab(annotated, found))
@@ -155,14 +126,14 @@ def confidence_by_correctness(
 ) -> dict[str, float]:
     """Measure whether confident spots are more often in the right domain.
 
-    A spot is right when its found domain is the one matched to its annotated domain. Parameters
-    as in :func:`score_domains`, and the column of ``obs`` with the confidence.
+    A spot is right when its found domain is the one matched to its annotated domain. Parameters and
+    errors as for :func:`reliability`.
 
     Returns
     -------
-    ``right`` and ``wrong``, the mean confidence of the right and of the wrong spots, and ``auc``,
-    the chance that a right spot is more confident than a wrong one (0.5: no information; NaN if
-    all spots are right or all are wrong).
+    ``right`` and ``wrong``, mean confidence of the right and of the wrong spots, and ``auc``, the
+    chance that a right spot is more confident than a wrong one (0.5: no information; NaN if all are
+    alike).
     """
     right, sure = _right_and_sure(adata, truth, predicted, confidence)
     mixed = right.any() and not right.all()
@@ -173,7 +144,7 @@ def confidence_by_correctness(
     }
 
 
-@checked
+@checked(n_bins=(1, 10_000))
 def reliability(
     adata: AnnData,
     *,
@@ -184,8 +155,8 @@ def reliability(
 ) -> pd.DataFrame:
     """Compare confidence with how often it is right: the reliability curve, as a table.
 
-    A spot is right when its found domain is the one matched to its annotated domain. Spots are
-    sorted by confidence and cut into groups of equal width of confidence between 0 and 1.
+    Spots are cut into groups of equal width of confidence between 0 and 1. Right: as in
+    :func:`confidence_by_correctness`.
 
     Parameters
     ----------
@@ -206,18 +177,11 @@ def reliability(
     ------
     SliceError
         If a column is missing, no spot is annotated, or a spot has no found domain.
-    ValueError
-        If `n_bins` is less than 1.
     """
-    if n_bins < 1:
-        raise ValueError(f"n_bins is {n_bins}; give 1 or more.")
     right, sure = _right_and_sure(adata, truth, predicted, confidence)
     group = np.minimum((sure * n_bins).astype(int), n_bins - 1)
-    table = pd.DataFrame({"confidence": sure, "right": right.astype(float), "n_spots": 1.0})
-    of = table.groupby(group)
-    found = of[["confidence", "right"]].mean()
-    found["n_spots"] = of["n_spots"].sum().astype(int)
-    return found.reset_index(drop=True)
+    of = pd.DataFrame({"confidence": sure, "right": right.astype(float)}).groupby(group)
+    return of.mean().assign(n_spots=of.size()).reset_index(drop=True)
 
 
 def _right_and_sure(
@@ -239,8 +203,7 @@ def majority_domains(
 ) -> dict[object, object]:
     """Name found domains after the annotated one that more than half of their spots lie in.
 
-    Parameters as in :func:`score_domains`; spots without an annotation are left out. Two found
-    domains may get one name.
+    Parameters and errors as for :func:`score_domains`. Two found domains may get one name.
 
     Returns
     -------
@@ -272,16 +235,13 @@ def _score_each_domain(annotated: pd.Series, found: pd.Series) -> pd.DataFrame:
     matched = [partner.get(name) for name in table.index]
     pairs = list(zip(table.index, matched, strict=True))
     shared = np.array([0 if ours is None else table.at[theirs, ours] for theirs, ours in pairs])
-    matched_size = np.array([0 if ours is None else table[ours].sum() for ours in matched])
+    matched_size = table.sum().reindex(matched, fill_value=0).to_numpy()
     size = table.sum(axis=1).to_numpy()
-    columns = {
-        "n_spots": size,
-        "recall": shared / size,
-        "precision": shared / np.maximum(matched_size, 1),
-        "f1": 2 * shared / (size + matched_size),
-        "matched_domain": pd.array(matched, dtype=object),
-    }
-    return pd.DataFrame(columns, index=pd.Index(table.index.astype(object), name=annotated.name))
+    scores = {"n_spots": size, "recall": shared / size}
+    scores["precision"] = shared / np.maximum(matched_size, 1)
+    scores["f1"] = 2 * shared / (size + matched_size)
+    scores["matched_domain"] = pd.array(matched, dtype=object)
+    return pd.DataFrame(scores, index=pd.Index(table.index.astype(object), name=annotated.name))
 
 
 def _annotated_and_found(adata: AnnData, truth: str, predicted: str) -> tuple[pd.Series, pd.Series]:
@@ -316,28 +276,18 @@ def score_coherence(
 ) -> dict[str, float]:
     r"""Score how coherent domains are in space. No annotation is needed.
 
-    With coordinates scaled to unit variance along each axis, and :math:`d_i` the distance from
-    spot :math:`i` to the nearest other spot *of its own domain*,
+    With coordinates scaled to unit variance along each axis, and :math:`d_i` the distance from spot
+    :math:`i` to the nearest other spot *of its own domain*,
 
     .. math:: \mathrm{CHAOS} = \frac{1}{n} \sum_i d_i .
 
-    PAS (percentage of abnormal spots, here a share between 0 and 1) is the share of spots that
-    have more than half of their nearest neighbours, so at least 6 of 10, in other domains.
-    By k-d trees, in time O(n log n) and memory O(n).
-
-    Parameters
-    ----------
-    adata
-        A slice. Nothing is written.
-    predicted
-        Column of ``obs`` with the found domains, one for every spot.
-    spatial_key
-        Key of ``obsm`` with the coordinates, shape (n, 2).
+    PAS (percentage of abnormal spots, here from 0 to 1) is the share of spots that have more than
+    half of their 10 nearest neighbours in other domains. Parameters as for :func:`score_domains`.
 
     Returns
     -------
-    ``{"chaos": ..., "pas": ...}``. A spot alone in its domain has no :math:`d_i` and is left out
-    of the mean (if all spots are alone, ``chaos`` is NaN).
+    ``{"chaos": ..., "pas": ...}``. A spot alone in its domain is left out of the mean (NaN if all
+    are).
 
     Raises
     ------
@@ -377,6 +327,180 @@ def _pas(coords: np.ndarray, codes: np.ndarray, n_neighbors: int = 10) -> float:
     # Each spot is among its own k + 1 results and never in another domain than itself.
     n_other = (codes[neighbors] != codes[:, None]).sum(axis=1)
     return float((n_other > k / 2).mean())
+
+
+# -------------------------------------------------------------------------------------------------
+# Two halves of one tissue on two slides, along their cut, where domains should meet. Coordinates of
+# the slides are unrelated, so height is relative: 0 at the upper end of the cut, 1 at the lower.
+
+_REACH = 8.0  # spots: rows whose tissue ends further from the outermost one are left out
+
+
+class CutAgreement(NamedTuple):
+    """How well two halves agree along their cut.
+
+    Attributes
+    ----------
+    agreement
+        Share of the strips, height by height, that carry the same domain: 0 to 1.
+    shuffled, upside_down
+        The same with the heights of one half shuffled (mean over shuffles), or upside down.
+    """
+
+    agreement: float
+    shuffled: float
+    upside_down: float
+
+
+@checked
+def cut_agreement(
+    left: AnnData,
+    right: AnnData,
+    *,
+    key: str = "genot_domain",
+    sides: tuple[str, str] = ("right", "left"),
+    width: float = 3.0,
+    n_bins: int = 20,
+    n_shuffles: int = 200,
+    seed: int = 0,
+) -> CutAgreement:
+    r"""Compare the domains of two halves along their cut.
+
+    With :math:`p_b, q_b` the shares of the domains at height b in the two strips, the agreement is
+
+    .. math:: \frac{1}{B} \sum_b \sum_d \min(p_{bd}, q_{bd}).
+
+    Parameters
+    ----------
+    left, right, key
+        The halves, and the column of ``obs``; equal names mean the same domain in both.
+    sides
+        Where the cut is in each. The same side twice compares two sections of one half: as good as
+        agreement can be expected to get.
+    width, n_bins
+        See :func:`cut_strip`; heights that are told apart.
+    n_shuffles, seed
+        Of the shuffled baseline.
+
+    Returns
+    -------
+    CutAgreement
+
+    Raises
+    ------
+    SliceError
+        If the column is missing, or no height has spots with a domain in both halves.
+    """
+    shares = [
+        domains_by_height(half, key, side, width, n_bins)
+        for half, side in zip((left, right), sides, strict=True)
+    ]
+    names = sorted(set(shares[0].columns) | set(shares[1].columns))
+    one, other = (share.reindex(columns=names, fill_value=0.0).to_numpy() for share in shares)
+
+    def agreement(one, other):
+        both = (one.sum(axis=1) > 0) & (other.sum(axis=1) > 0)
+        return float(np.minimum(one, other)[both].sum() / both.sum()) if both.any() else np.nan
+
+    found = agreement(one, other)
+    if np.isnan(found):
+        raise SliceError(f"No height along the cut has spots with obs[{key!r}] in both halves.")
+    rng = np.random.default_rng(seed)
+    shuffled = [agreement(one, rng.permutation(other)) for _ in range(n_shuffles)]
+    return CutAgreement(found, float(np.nanmean(shuffled)), agreement(one, other[::-1]))
+
+
+@checked
+def cut_offset(
+    left: AnnData,
+    right: AnnData,
+    *,
+    use_rep: str = "X_pca",
+    sides: tuple[str, str] = ("right", "left"),
+    width: float = 3.0,
+    n_bins: int = 20,
+) -> float:
+    """Measure the jump of an embedding at the cut, in units of its variation along the cut.
+
+    Expression should not change where the knife went: a mean difference between facing pieces is a
+    shift that only the slides can explain.
+
+    Parameters
+    ----------
+    left, right, sides, width, n_bins
+        As in :func:`cut_agreement`.
+    use_rep
+        Embedding in ``obsm``.
+
+    Returns
+    -------
+    float
+        Length of the mean difference over heights, divided by the root mean square distance of the
+        heights of a strip from their mean. 0: no jump; 1: as large as the tissue's own variation.
+    """
+    means = []
+    for half, side in zip((left, right), sides, strict=True):
+        height = cut_strip(half, side, width=width)
+        bins = np.minimum((height * n_bins).astype(int), n_bins - 1).to_numpy()
+        values = pd.DataFrame(half.obsm[use_rep], index=half.obs_names).loc[height.index]
+        means.append(values.groupby(bins).mean().reindex(range(n_bins)).to_numpy(dtype=float))
+    both = np.isfinite(np.hstack(means)).all(axis=1)
+    one, other = (part[both] for part in means)
+    spread = np.sqrt(np.mean([((part - part.mean(0)) ** 2).sum(1).mean() for part in (one, other)]))
+    return float(np.linalg.norm((one - other).mean(axis=0)) / spread)
+
+
+@checked
+def cut_strip(adata: AnnData, side: str, *, width: float = 3.0) -> pd.Series:
+    """Find the spots along a cut, and how high each lies.
+
+    Rows of the tissue are followed to their last spot on that side; spots within ``width`` of it
+    belong to the strip. Rows that end away from the straight line through the others are left out.
+
+    Parameters
+    ----------
+    adata, side
+        A slice, y downwards; ``"left"`` or ``"right"``: where the cut is.
+    width
+        Of the strip, in distances between neighbouring spots.
+
+    Returns
+    -------
+    pandas.Series
+        Height from 0 (top) to 1 (bottom) of the spots in the strip, by spot name.
+
+    Raises
+    ------
+    ValueError
+        If the side is neither.
+    """
+    if side not in ("left", "right"):
+        raise ValueError(f"side is {side!r}: give 'left' or 'right', where the cut is.")
+    xy = np.asarray(adata.obsm["spatial"], dtype=float)
+    spacing = nearest_distance(xy)
+    outwards = xy[:, 0] if side == "right" else -xy[:, 0]
+    row = np.floor((xy[:, 1] - xy[:, 1].min()) / spacing).astype(int)
+    end = pd.Series(outwards).groupby(row).max()
+    end = end[end > end.max() - _REACH * spacing]
+    slope, intercept, *_ = theilslopes(end, end.index)  # the cut is straight, and may be tilted
+    end = end[np.abs(end - intercept - slope * end.index) < 2 * spacing]
+    strip = outwards > end.reindex(row).to_numpy() - (width - 0.5) * spacing  # NaN: not in it
+    height = xy[strip, 1]
+    height = (height - height.min()) / max(np.ptp(height), np.finfo(float).tiny)
+    return pd.Series(height, index=adata.obs_names[strip], name="height")
+
+
+def domains_by_height(
+    adata: AnnData, key: str, side: str, width: float, n_bins: int
+) -> pd.DataFrame:
+    """Return the share of each domain (columns) at each height (n_bins rows) along the cut."""
+    found_domains(adata, key)
+    height = cut_strip(adata, side, width=width)
+    bins = np.minimum((height * n_bins).astype(int), n_bins - 1)
+    names = adata.obs.loc[height.index, key].astype(object)
+    table = pd.crosstab(bins, names).reindex(range(n_bins), fill_value=0)
+    table.columns = table.columns.astype(str)
+    return table.div(table.sum(axis=1).clip(lower=1), axis=0)
 
 
 # -------------------------------------------------------------------------------------------------

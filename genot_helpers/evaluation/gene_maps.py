@@ -1,16 +1,10 @@
 """Expression maps of two slices on one grid, and how alike they are, gene by gene.
 
-Spots of two slices never sit in the same places, so expression is compared after averaging it in
-square bins of about four spots. Sums and numbers of spots are smoothed with the same Gaussian
-before one is divided by the other (normalised convolution: Knutsson & Westin, CVPR 1993,
-doi 10.1109/CVPR.1993.341081), so that the empty outside does not bleed into the tissue.
-
-Top to bottom: the grid, scores of whole slices (:func:`compare_maps`), measures of one map
-(structural similarity: Wang et al., IEEE Transactions on Image Processing 2004,
-doi 10.1109/TIP.2003.819861; divergence: Lin, IEEE Transactions on Information Theory 1991,
-doi 10.1109/18.61115), and the tables with one row per gene. The code published with GenOT compares
-principal components computed for each slice alone; their signs and order are arbitrary between
-slices, whereas places are not.
+Spots of two slices never sit in the same places, so expression is averaged in square bins of about
+four spots. Sums and numbers of spots are smoothed alike before one is divided by the other
+(normalised convolution: Knutsson & Westin 1993, doi 10.1109/CVPR.1993.341081). The code published
+with GenOT compares principal components computed for each slice alone, whose signs and order are
+arbitrary; places are not.
 """
 
 from __future__ import annotations
@@ -35,17 +29,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-__all__ = [
-    "FLAT",
-    "MapPair",
-    "column_correlation",
-    "column_divergence",
-    "compare_maps",
-    "gene_similarity",
-    "gene_similarity_by_domain",
-    "make_grid",
-    "map_similarity",
-]
 
 FLAT = 1e-9
 """A map that varies less counts as constant."""
@@ -69,6 +52,11 @@ class _Grid(NamedTuple):
         place = np.floor((points - self.corner) / self.side)
         place = np.clip(place, 0, np.array(self.shape) - 1).astype(int)
         return np.ravel_multi_index(tuple(place.T), self.shape)
+
+    def summing(self, points: NDArray) -> sparse.csr_matrix:
+        """Return the operator that adds up over the points in each bin, (bins, n)."""
+        entries = np.ones(len(points)), (self.bins(points), np.arange(len(points)))
+        return sparse.csr_matrix(entries, shape=(int(np.prod(self.shape)), len(points)))
 
 
 def make_grid(points: NDArray, *, spots_per_bin: float = SPOTS_PER_BIN) -> _Grid:
@@ -135,12 +123,8 @@ class _Side:
     """One of the two slices, binned."""
 
     def __init__(self, grid: _Grid, points: NDArray):
-        n, self.shape = len(points), grid.shape
-        bins = grid.bins(points)
-        self.binning = sparse.csr_matrix(
-            (np.ones(n), (bins, np.arange(n))), shape=(np.prod(grid.shape), n)
-        )
-        self.counts = np.bincount(bins, minlength=np.prod(grid.shape)).reshape(grid.shape)
+        self.shape, self.binning = grid.shape, grid.summing(points)
+        self.counts = self.binning.sum(axis=1).A1.reshape(grid.shape)
         self.weight = gaussian_filter(self.counts.astype(float), SMOOTHING, mode="constant")
 
     def mean_map(self, profiles: NDArray) -> NDArray:
@@ -210,42 +194,33 @@ def gene_similarity(
 
     Parameters
     ----------
-    generated, real
-        Two slices in one frame and unit, with the same kind of values in ``X``: a generated one
-        and the held-out one, or two sections. Nothing is written.
+    generated, real, spatial_key
+        Two slices in one frame and unit, with the same kind of values in ``X``. Nothing is written.
     layer
         Layer of ``generated`` to take in place of its ``X``: ``"mean"`` for the denoised product.
-    spatial_key
-        Slot of ``obsm`` with the coordinates, (n, 2).
     max_genes
         Of more shared genes, those that vary most in ``real``; None: all.
 
     Returns
     -------
     pandas.DataFrame
-        One row for each gene that both slices have and ``real`` expresses, sorted by ``pearson``,
-        the most similar first. With x and y the maps as vectors over bins:
+        One row for each gene that both have and ``real`` expresses, the most similar first. With x
+        and y the maps as vectors over bins:
 
-        - ``pearson``: correlation. Level and size of the pattern do not count,
-        - ``cosine``: x · y over the product of their lengths, high for genes found everywhere,
+        - ``pearson``: correlation; ``cosine``: x · y over the product of their lengths,
         - ``rmse``: root mean square difference of log expression; small for rare genes,
-        - ``jensen_shannon``: divergence of x / Σx and y / Σy, in bits, 0 to 1,
-        - ``ssim``: structural similarity of the two maps,
+        - ``jensen_shannon``: divergence of x / Σx and y / Σy, in bits (Lin 1991, doi
+          10.1109/18.61115),
+        - ``ssim``: structural similarity (Wang et al. 2004, doi 10.1109/TIP.2003.819861),
         - ``mean``: mean log expression in ``real`` over these bins.
 
-        NaN where a measure is undefined: ``pearson`` of a constant map, ``cosine`` and
-        ``jensen_shannon`` of an empty one, ``ssim`` below 7 × 7 bins.
+        NaN where undefined: a constant or empty map; ``ssim`` below 7 × 7 bins.
 
     Raises
     ------
     SliceError
-        If the slices share no gene, hold different kinds of values, have fewer than 20 spots, do
-        not overlap, or share fewer than three bins.
-
-    Examples
-    --------
-    >>> table = gene_similarity(generated, held_out)
-    >>> table.nsmallest(10, "pearson")
+        If the slices share no gene, hold different kinds of values, have fewer than 20 spots, or
+        share fewer than three bins.
     """
     options = {"spatial_key": spatial_key, "min_spots": _FEWEST_SPOTS}
     places = comparable_places(real, generated, ("real", "generated"), **options)
@@ -265,16 +240,11 @@ def gene_similarity(
 
 @checked
 def gene_similarity_by_domain(
-    one: AnnData,
-    other: AnnData,
-    *,
-    key: str = "genot_domain",
-    other_key: str | None = None,
+    one: AnnData, other: AnnData, *, key: str = "genot_domain", other_key: str | None = None
 ) -> pd.DataFrame:
     """Compare two slices gene by gene, each gene as its mean in every domain.
 
-    Needs no common frame, only domains of the same name in both: annotated ones, or found ones that
-    were clustered together or matched
+    Needs no common frame, only domains of the same name in both
     (:func:`genot_helpers.evaluation.match_domains_by_markers`).
 
     Parameters
@@ -296,20 +266,15 @@ def gene_similarity_by_domain(
         values are of different kinds.
     """
     found = sparse_log_profiles(one, other).most_variable()
-    means = [
-        domain_means(adata, profiles, column)
-        for adata, profiles, column in (
-            (one, found.generated, key),
-            (other, found.real, other_key or key),
-        )
-    ]
-    shared = means[1].index[means[1].index.isin(means[0].index)]
+    ours = domain_means(one, found.generated, key)
+    theirs = domain_means(other, found.real, other_key or key)
+    shared = theirs.index[theirs.index.isin(ours.index)]
     if len(shared) < 3:
         raise SliceError(
             f"{len(shared)} domains have the same name in both slices; at least 3 are needed. "
             "Match them first: match_domains_by_markers."
         )
-    y, x = (table.loc[shared].to_numpy() for table in means)
+    y, x = (table.loc[shared].to_numpy() for table in (ours, theirs))
     table = _measures(x, y).set_axis(found.genes.rename("gene"))
     return table.sort_values("pearson", ascending=False, kind="stable")
 
@@ -320,12 +285,7 @@ def _measures(x: NDArray, y: NDArray) -> pd.DataFrame:
     empty = (x.sum(axis=0) <= 0) | (y.sum(axis=0) <= 0)
     columns = [np.asfortranarray(values) for values in (x, y)]  # contiguous: more exact sums
     divergence = np.where(empty, np.nan, column_divergence(*columns))
-    return pd.DataFrame(
-        {
-            "pearson": column_correlation(x, y),
-            "cosine": np.where(empty, np.nan, (x * y).sum(axis=0) / np.where(empty, 1.0, sizes)),
-            "rmse": np.sqrt(((x - y) ** 2).mean(axis=0)),
-            "jensen_shannon": divergence,
-            "mean": x.mean(axis=0),
-        }
-    )
+    measures = {"pearson": column_correlation(x, y)}
+    measures["cosine"] = np.where(empty, np.nan, (x * y).sum(axis=0) / np.where(empty, 1.0, sizes))
+    measures["rmse"] = np.sqrt(((x - y) ** 2).mean(axis=0))
+    return pd.DataFrame(measures | {"jensen_shannon": divergence, "mean": x.mean(axis=0)})

@@ -1,17 +1,15 @@
 """Score a generated slice against a real one that was held out, beside baselines and a ceiling.
 
-One number is not enough: an average over neighbours has the best correlations and has lost all
-variance; a copy of a neighbouring slice has perfect variance and the wrong tissue, and often scores
-well. So :func:`score_generated` returns many scores, and :func:`score_table` puts baselines and a
-ceiling beside them, all compared at the same number of spots, because every score depends on it.
-The measures are in ``gene_maps.py`` and ``measures.py``.
-
-Top to bottom: the scores of one slice, the table, and the baselines; ``reading_scores.py`` reads a
-table.
+An average over neighbours has the best correlations and has lost all variance; a copy of a
+neighbouring slice has perfect variance and the wrong tissue. So :func:`score_generated` returns
+many scores, and :func:`score_table` puts baselines and a ceiling beside them, all at the same
+number of spots. Top to bottom: one slice, the table, a whole stack, the baselines.
+``reading_scores.py`` reads a table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -28,30 +26,17 @@ from ..comparable import (
     log_profiles,
     shared_genes,
 )
+from ..interpolation.stack import PATHS, depths_of_stack, interpolate_stack
 from ..slices.slices import SliceError, find_labels
 from ..slices.values import plain_matrix
 from . import measures
 from .gene_maps import compare_maps
-from .measures import averaging, classifier_auc, compare_genes
-from .type_scores import compare_types, excess_bands, soft_spearman
+from .measures import averaging
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-__all__ = [
-    "baseline_slices",
-    "by_name",
-    "draw_spots",
-    "halves",
-    "halves_of",
-    "largest_union",
-    "nearest_expression",
-    "score_generated",
-    "score_table",
-    "subset",
-    "subset_of",
-]
 
 _FEWEST_SPOTS = 20
 _OF_PLACE = ("density", "sliced_wasserstein", "spacing")  # scores that need no expression
@@ -73,30 +58,29 @@ def score_generated(
 ) -> dict[str, float]:
     """Score a generated slice against a held-out real one.
 
-    Both are first thinned at random to the same number of spots, their coordinates taken as they
-    are: bring them into one frame and unit before. Expression is that of the genes both have,
-    without control probes (named Blank...). Counts and other non-negative values are scaled to the
-    depth of the held-out slice's median spot and log(1 + x) is taken; values with fractions that
-    all stay below 20 are taken for logarithms and left alone.
+    Both are first thinned at random, by the names of their spots, to the same number; coordinates
+    are taken as they are. Expression is that of the genes both have, without control probes (named
+    Blank...). Counts and other non-negative values are scaled to the depth of the held-out slice's
+    median spot and log(1 + x) is taken; values with fractions that all stay below 20 are taken for
+    logarithms.
 
     Parameters
     ----------
-    generated, held_out
-        Slices; ``X`` of the same kind in both, ``obsm[spatial_key]`` (n, 2). Nothing is written.
+    generated, held_out, spatial_key
+        Slices in one frame and unit; ``X`` of the same kind in both. Nothing is written.
     label_key, generated_label_key
         Columns of ``obs`` with the real and the carried labels; NaN for spots without one. If
         either is missing, the scores that need them are NaN.
     niche_key
-        Column of ``obs`` in both slices (a cell type, say) for the score ``niche``; if not given,
-        the labels above.
+        Column of ``obs`` in both slices (a cell type, say) for the scores of kinds of spots; if not
+        given, the labels above.
     layer
-        Score this layer of the generated slice in place of its ``X``, in the unit of the held-out
+        Layer of the generated slice to score in place of its ``X``, in the unit of the held-out
         ``X``: ``"mean"`` for the denoised product.
     n_spots
         Spots to compare; the smaller of both slices if not given, or if there are fewer.
     max_genes
-        Of more genes, the most variable ones in the held-out slice (variance of the log values) are
-        used: most genes of a whole transcriptome are nearly all zeros, and mostly noise.
+        Of more genes, the most variable ones in the held-out slice (variance of the log values).
     seed
         Of the random draws; the same seed gives the same scores.
 
@@ -113,22 +97,15 @@ def score_generated(
     - ``sliced_wasserstein`` [low], ``spacing`` [1]: :func:`.measures.compare_points`,
     - ``moran``, ``moran_correlation`` [1]: :func:`.measures.compare_autocorrelation`,
     - ``soft_accuracy`` [high], ``grid_l1``, ``grid_kl``, ``type_abundance`` [low]:
-      :func:`.type_scores.compare_types`, of the column ``niche_key``, or of the labels,
-    - ``soft_spearman`` [high]: :func:`.type_scores.soft_spearman`,
-    - ``ghosts`` [0]: bands of labels beyond those of the held-out slice,
-      :func:`.type_scores.excess_bands`.
-
-    The order of the rows of either slice has no influence: spots are drawn by their names.
+      :func:`.measures.compare_types`,
+    - ``soft_spearman`` [high]: :func:`.measures.soft_spearman`,
+    - ``ghosts`` [0]: :func:`.measures.excess_bands`.
 
     Raises
     ------
     SliceError
         If the slices share no gene, hold different kinds of values or unusable ones, have too few
         spots, or their coordinates are missing, not finite, or do not overlap.
-
-    Examples
-    --------
-    >>> score_generated(generated, held_out)["map"]
     """
     q = coordinates(generated, "generated", spatial_key)
     p = coordinates(held_out, "held-out", spatial_key)
@@ -151,13 +128,13 @@ def score_generated(
         **measures.compare_nearest(p, q, x, y),
         **measures.compare_labels(p, q, *labels),
         "niche": measures.compare_niches(p, q, *kinds),
-        **compare_genes(x, y),
-        "c2st": classifier_auc(x, y, seed=seed),
+        **measures.compare_genes(x, y),
+        "c2st": measures.classifier_auc(x, y, seed=seed),
         **measures.compare_points(p, q, seed=seed),
         **measures.compare_autocorrelation(p, q, x, y),
-        **compare_types(p, q, *kinds),
-        "soft_spearman": soft_spearman(p, q, x, y),
-        "ghosts": excess_bands(p, q, *labels),
+        **measures.compare_types(p, q, *kinds),
+        "soft_spearman": measures.soft_spearman(p, q, x, y),
+        "ghosts": measures.excess_bands(p, q, *labels),
     }
 
 
@@ -182,13 +159,9 @@ def score_table(
 
     Every row is scored against the same random half of the held-out slice, with as many spots as
     that half has, or fewer if a slice has fewer; the ceiling is the other half. Genes are those
-    that all four slices have. The order of the rows of the slices has no influence.
-
-    Two halves of one section never share a place: on a grid, one has its holes where the other has
-    its spots, which no sample of the tissue would. So the ceiling of the scores of place
-    (``density``, ``sliced_wasserstein``, ``spacing``) is that of two independent draws from the
-    whole held-out slice, thinned alike. A quarter of its spots is in both, so no method can do
-    better.
+    that all four slices have. Two halves never share a place, as no two samples would: the ceiling
+    of the scores of place (``density``, ``sliced_wasserstein``, ``spacing``) is that of two
+    independent draws from the whole held-out slice.
 
     Parameters
     ----------
@@ -197,32 +170,27 @@ def score_table(
     left, right, held_out, t
         See :func:`baseline_slices`. Nothing is written.
     niche_key
-        As in :func:`score_generated`; a column of ``left``, ``right`` and ``held_out``. If the
-        generated slice does not have it, its spots take the values of the real spots that they come
-        from (``obs["genot_source"]``, ``obs["genot_source_spot"]``).
+        As in :func:`score_generated`. If the generated slice does not have it, its spots take the
+        values of the real spots that they come from (``obs["genot_source"]``,
+        ``obs["genot_source_spot"]``).
     n_repeats
-        How often to halve and draw anew, with seeds ``seed``, ``seed + 1``, ...; the table holds
-        the means and the standard deviations; ``with_spread`` shows both.
+        How often to halve and draw anew, with seeds ``seed``, ``seed + 1``, ...
     label_key, generated_label_key, spatial_key, n_spots, max_genes, seed
         As in :func:`score_generated`.
 
     Returns
     -------
-    One row each for ``genot``, ``genot_mean`` (if there is ``layers["mean"]``), ``copy_left``,
-    ``copy_right``, ``union``, ``neighbour_mean``, ``ceiling``; columns as in
-    :func:`score_generated`. ``attrs["n_repeats"]``, and ``attrs["spread"]``: score -> row ->
-    standard deviation over the repetitions (divisor n - 1; NaN for one). Repetitions differ in
-    the half of the held-out slice that is scored against and in all random draws of spots; the
-    generated slice is the same. So it measures the noise of scoring, for telling rows apart, and
-    not what another seed of the interpolation or another tissue would change.
+    Means over the repetitions, one row each for ``genot``, ``genot_mean`` (if there is
+    ``layers["mean"]``), ``copy_left``, ``copy_right``, ``union``, ``neighbour_mean``, ``ceiling``;
+    columns as in :func:`score_generated`. ``attrs["n_repeats"]``, and ``attrs["spread"]``: score ->
+    row -> standard deviation over the repetitions (divisor n - 1; NaN for one), the noise of
+    scoring. It is not what another seed of the interpolation or another tissue would change.
 
     Raises
     ------
     SliceError
         As :func:`score_generated`.
     """
-    if n_repeats < 1:
-        raise ValueError(f"n_repeats is {n_repeats}; give 1 or more.")
     genes = shared_genes(
         {"generated": generated, "left": left, "right": right, "held-out": held_out}
     )
@@ -293,6 +261,74 @@ def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: 
     return generated
 
 
+@checked
+def score_stack(
+    sections: Sequence[AnnData],
+    *,
+    depths: Sequence[float] | None = None,
+    paths: Sequence[str] = PATHS,
+    n_repeats: int = 3,
+    seed: int = 0,
+    niche_key: str | None = None,
+    spatial_key: str = "spatial",
+    **options,
+) -> pd.DataFrame:
+    """Generate every inner section of a stack from the others, by each path, and score it.
+
+    Parameters
+    ----------
+    sections, depths, spatial_key
+        As for :func:`genot_helpers.interpolation.interpolate_stack`; three sections at least.
+    paths
+        Which ways through the gap to compare.
+    n_repeats, niche_key, seed
+        As for :func:`score_table`.
+    **options
+        Of :func:`genot_helpers.interpolation.prepare_interpolation`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows: number of the section left out (in the order given), and row: each of ``paths``,
+        ``copy`` (the one with the higher ``map``), ``union`` and ``ceiling``. Columns as in
+        :func:`score_generated`. ``attrs["spread"]``: largest standard deviation of each score over
+        the repetitions.
+
+    Raises
+    ------
+    SliceError
+        If there are fewer than three sections, or as for both functions above.
+    """
+    sections = list(sections)
+    if len(sections) < 3:
+        raise SliceError(f"sections has {len(sections)} slices: three are needed to leave one out.")
+    at = depths_of_stack(sections, depths)
+    order, rows, spread = np.argsort(at), {}, {}
+    for place in range(1, len(order) - 1):
+        number, sides = order[place], (order[place - 1], order[place + 1])
+        others = np.delete(np.arange(len(sections)), number)
+        left, right = (sections[side] for side in sides)
+        t = float((at[number] - at[sides[0]]) / (at[sides[1]] - at[sides[0]]))
+        for path in paths:
+            generated = interpolate_stack(
+                [sections[i] for i in others], [float(at[number])], depths=at[others], path=path,
+                seed=seed, spatial_key=spatial_key, **options,
+            )[0]  # fmt: skip
+            table = score_table(
+                generated, left, right, sections[number], t=t, niche_key=niche_key,
+                spatial_key=spatial_key, n_repeats=n_repeats, seed=seed,
+            )  # fmt: skip
+            rows[number, path] = table.loc["genot"]
+            for row, values in pd.DataFrame(table.attrs["spread"]).items():
+                spread[row] = max(spread.get(row, 0.0), np.nan_to_num(values["genot"]))
+        better = table.loc[["copy_left", "copy_right"], "map"].idxmax()
+        rows |= {(number, "copy"): table.loc[better]}
+        rows |= {(number, row): table.loc[row] for row in ("union", "ceiling")}
+    result = pd.DataFrame(rows).T.rename_axis(index=["left_out", "row"])
+    result.attrs["spread"] = {score: float(value) for score, value in spread.items()}
+    return result
+
+
 # -------------------------------------------------------------------------------------------------
 # Baselines: the left or the right slice as it is, a random mixture of both, the mean of the nearest
 # spots of both; and as a ceiling a fresh sample of the held-out tissue itself.
@@ -319,10 +355,9 @@ def baseline_slices(
         Three slices in one coordinate frame. They are not changed.
     t
         Position of the held-out slice between left (0) and right (1).
-    label_key
-        Column of ``obs`` with the annotation; may be missing.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+    label_key, spatial_key
+        Column of ``obs`` with the annotation (may be missing), slot of ``obsm`` with the
+        coordinates.
     n_neighbors
         Spots of each slice in the mean of neighbours.
     n_spots
@@ -336,36 +371,26 @@ def baseline_slices(
     Dictionary of new slices, each with the annotation in ``obs["genot_domain"]``:
 
     - ``copy_left``, ``copy_right``: the neighbours as they are,
-    - ``union``: spots drawn from both, a share of 1 - t from the left; which one is in
-      ``obs["genot_source"]``,
+    - ``union``: spots of both, a share of 1 - t from the left (``obs["genot_source"]``),
     - ``neighbour_mean``: the places of the union; ``X`` and ``layers["mean"]`` are (1 - t) times
-      the mean over the nearest left spots plus t times that over the nearest right ones. No counts
-      any more: score it with ``layer="mean"``,
-    - ``ceiling``: half of the held-out slice. Score it against the other half, as
-      :func:`score_table` does, never against the whole.
+      the mean over the nearest left spots plus t times that over the nearest right ones. No counts:
+      score it with ``layer="mean"``,
+    - ``ceiling``: half of the held-out slice, to be scored against the other half.
 
     Raises
     ------
     SliceError
         If left and right share no gene, or coordinates are missing.
-    ValueError
-        If ``t`` is outside [0, 1].
     """
-    if not 0 <= t <= 1:
-        raise ValueError(f"t is {t}; it lies between 0 (left) and 1 (right).")
-    for name, adata in (("left", left), ("right", right), ("held-out", held_out)):
-        if spatial_key not in adata.obsm:
-            raise SliceError(f"the {name} slice has no obsm[{spatial_key!r}] with coordinates.")
-    genes = left.var_names[left.var_names.isin(right.var_names)]
-    if not len(genes):
-        raise SliceError("the left and the right slice have no gene in common.")
+    genes = shared_genes({"left": left, "right": right})
+    half = halves_of(held_out, seed)[1]
     union = _union(left[:, genes], right[:, genes], t, spatial_key, n_spots, seed)
     slices = {
         "copy_left": left[draw_spots(left, n_spots, seed)].copy(),
         "copy_right": right[draw_spots(right, n_spots, seed + 1)].copy(),
         "union": union,
         "neighbour_mean": union.copy(),
-        "ceiling": held_out[subset_of(halves_of(held_out, seed)[1], n_spots)].copy(),
+        "ceiling": held_out[half[subset(len(half), n_spots, 0)]].copy(),
     }
     mean = sum(
         share * (averaging(s.obsm[spatial_key], union.obsm[spatial_key], n_neighbors) @ s.X)
@@ -381,7 +406,7 @@ def baseline_slices(
     return slices
 
 
-@checked
+@checked(n_neighbors=(1, 100_000))
 def nearest_expression(
     source: AnnData, target: AnnData, *, n_neighbors: int = 1, spatial_key: str = "spatial"
 ) -> AnnData:
@@ -391,12 +416,10 @@ def nearest_expression(
 
     Parameters
     ----------
-    source, target
+    source, target, spatial_key
         Slices in one frame and unit. Neither is changed.
     n_neighbors
-        Source spots to average; 1 copies the nearest one, counts and all.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+        Source spots to average, 1 or more; 1 copies the nearest one, counts and all.
 
     Returns
     -------
@@ -407,11 +430,7 @@ def nearest_expression(
     ------
     SliceError
         If coordinates are missing or the slices do not overlap.
-    ValueError
-        If ``n_neighbors`` is below 1.
     """
-    if n_neighbors < 1:
-        raise ValueError(f"n_neighbors is {n_neighbors}; give 1 or more.")
     at, points = comparable_places(target, source, ("target", "source"), spatial_key=spatial_key)
     values = averaging(points, at, n_neighbors) @ sparse.csr_matrix(plain_matrix(source.X))
     carried = ad.AnnData(
@@ -437,11 +456,6 @@ def subset(n: int, n_spots: int | None, seed: int | list[int]) -> NDArray:
     if n_spots is None or n_spots >= n:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).permutation(n)[:n_spots])
-
-
-def subset_of(numbers: NDArray, n_spots: int | None) -> NDArray:
-    """Draw ``n_spots`` of the given numbers, sorted; all of them if there are not more."""
-    return numbers[subset(len(numbers), n_spots, 0)]
 
 
 def by_name(adata: AnnData) -> NDArray:

@@ -1,15 +1,15 @@
 """Domains of two slices: matched, named alike, compared, and described by their genes.
 
 Domains are numbered by size, so "3" is not the same tissue in two slices that were clustered each
-on its own. Expression can say which domains correspond without annotation or common frame: a
-cortical layer keeps its genes. The code published with GenOT counts how many of the first twenty
-markers two groups share; here all markers count, with their sizes, as a correlation.
-
-Top to bottom: matching by markers; common names; agreement place by place; the marker genes.
+on its own. Expression can say which correspond: a cortical layer keeps its genes. The code
+published with GenOT counts how many of the first twenty markers two groups share; here all markers
+count, as a correlation. Top to bottom: matching; names; agreement in place; marker genes; along a
+cut.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -25,29 +25,11 @@ from ..arguments import checked
 from ..comparable import comparable_places, coordinates, label_codes, sparse_log_profiles
 from ..slices.geometry import spot_spacing
 from ..slices.slices import SliceError, as_labels
-from .evaluation import (
-    domain_means,
-    found_domains,
-    match_overlap,
-    membership,
-    score_domains,
-)
+from .evaluation import domain_means, found_domains, match_overlap, membership, score_domains
 from .measures import compare_labels
 
 if TYPE_CHECKING:
     from typing import Any
-
-__all__ = [
-    "agreement_in_place",
-    "domain_agreement",
-    "domain_markers",
-    "domain_similarity",
-    "marker_matches",
-    "match_domains_by_markers",
-    "name_domains_like",
-    "rename_domains",
-    "score_joint_domains",
-]
 
 
 @checked
@@ -63,10 +45,8 @@ def domain_similarity(
     """Correlate the mean expression of the domains of two slices, over their markers.
 
     Log expression of the shared genes at one depth is averaged over each domain. In each slice the
-    mean over its domains is taken off gene by gene, which removes a batch effect that is the same
-    everywhere, and genes are divided by their spread between domains. Compared are the genes that
-    are among the ``n_markers`` highest of a domain, in either slice. Places and other labels
-    are not used.
+    mean over its domains is taken off gene by gene, which removes a batch effect, and genes are
+    divided by their spread between domains. Places and other labels are not used.
 
     Parameters
     ----------
@@ -74,10 +54,9 @@ def domain_similarity(
         Slices with genes in common and the same kind of values in ``X``. Nothing is written.
     key, other_key
         Columns of ``obs`` with the domains; of ``other`` the same as of ``reference`` if not given.
-    n_markers
-        Genes for each domain.
-    max_genes
-        Of more shared genes, those that vary most in the reference are considered.
+    n_markers, max_genes
+        Compared are the ``n_markers`` highest genes of each domain, in either slice, of the
+        ``max_genes`` shared ones that vary most in the reference.
 
     Returns
     -------
@@ -91,11 +70,9 @@ def domain_similarity(
         of different kinds.
     """
     found = sparse_log_profiles(other, reference).most_variable(max_genes)
+    sides = (other, found.generated, other_key or key), (reference, found.real, key)
     tables = []
-    for adata, profiles, column in (
-        (other, found.generated, other_key or key),
-        (reference, found.real, key),
-    ):
+    for adata, profiles, column in sides:
         means = domain_means(adata, profiles, column)
         if len(means) < 2:
             raise SliceError(f"obs[{column!r}] names {len(means)} domain: at least 2 are needed.")
@@ -104,8 +81,7 @@ def domain_similarity(
         tables.append(means / spread.where(spread > 1e-9, np.inf))
     marks = np.zeros(len(found.genes), dtype=bool)
     for table in tables:
-        for row in table.to_numpy():
-            marks[np.argsort(-row, kind="stable")[:n_markers]] = True
+        marks[np.argsort(-table.to_numpy(), axis=1, kind="stable")[:, :n_markers]] = True
     ours, theirs = (table.to_numpy()[:, marks] for table in tables)
     values = np.corrcoef(ours, theirs)[: len(ours), len(ours) :]
     return pd.DataFrame(values, index=tables[0].index, columns=tables[1].index)
@@ -123,27 +99,23 @@ def marker_matches(
 ) -> pd.DataFrame:
     """Match the domains of two slices one to one by their marker genes, with correlations.
 
-    For slices that were clustered each on its own, without annotation and in any frame. Of all
-    one-to-one assignments the one with the largest sum of Fisher's z (the inverse hyperbolic
-    tangent of the correlation) is taken (Kuhn 1955, doi 10.1002/nav.3800020109): one strong pair
-    counts more than two middling ones.
+    For slices clustered each on its own, in any frame. Of all one-to-one assignments the one with
+    the largest sum of Fisher's z (inverse hyperbolic tangent of the correlation) is taken: one
+    strong pair counts more than two middling ones.
 
     Parameters
     ----------
-    reference, other, key, other_key
-        As for :func:`domain_similarity`.
+    reference, other, key, other_key, **options
+        As for :func:`domain_similarity`; errors too.
     min_similarity
-        Pairs that correlate less are not matched, because a slice may have domains that the other
-        does not have.
-    **options
-        ``n_markers`` and ``max_genes`` of :func:`domain_similarity`.
+        Pairs that correlate less are not matched: a slice may have domains that the other lacks.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each domain of ``other``: ``match`` (domain of the reference, None if there is
-        none), ``correlation`` with it, and ``next_best``, the highest correlation with another one.
-        Where that is as high, the match is a guess.
+        A row for each domain of ``other``: ``match`` (domain of the reference, or None),
+        ``correlation`` with it, and ``next_best``, the highest one with another. Where that is as
+        high, the match is a guess.
     """
     table = domain_similarity(reference, other, key=key, other_key=other_key, **options)
     values = np.nan_to_num(table.to_numpy(), nan=-1.0)
@@ -153,10 +125,10 @@ def marker_matches(
     pairs = dict(zip(*linear_sum_assignment(strength, maximize=True), strict=True))
     for i, ours in enumerate(values):
         j = pairs.get(i)
-        j = j if j is not None and ours[j] > min_similarity else None
-        others = np.delete(ours, j) if j is not None else ours
-        name, correlation = (None, np.nan) if j is None else (table.columns[j], ours[j])
-        rows.append((name, correlation, others.max(initial=-1.0)))
+        if j is None or not ours[j] > min_similarity:
+            rows.append((None, np.nan, ours.max(initial=-1.0)))
+        else:
+            rows.append((table.columns[j], ours[j], np.delete(ours, j).max(initial=-1.0)))
     columns = ["match", "correlation", "next_best"]
     found = pd.DataFrame(rows, index=table.index.rename("domain"), columns=columns)
     return found.astype({"match": object})
@@ -166,22 +138,11 @@ def marker_matches(
 def match_domains_by_markers(
     reference: AnnData, other: AnnData, **options: Any
 ) -> dict[str, str | None]:
-    """Match the domains of two slices by their marker genes; see :func:`marker_matches`.
-
-    Parameters
-    ----------
-    reference, other, **options
-        As for :func:`marker_matches`.
+    """Match the domains of two slices by their marker genes; parameters of :func:`marker_matches`.
 
     Returns
     -------
-    ``{domain of other: domain of reference}``, every domain of ``other`` once; None where there is
-    no match. :func:`genot_helpers.evaluation.rename_domains` gives them the names of the reference,
-    and with the names the colours.
-
-    Examples
-    --------
-    >>> rename_domains(other, match_domains_by_markers(reference, other), like=reference)
+    ``{domain of other: domain of reference}``, every domain of ``other`` once; None: no match.
     """
     found = marker_matches(reference, other, **options)["match"]
     return {name: None if match is None else str(match) for name, match in found.items()}
@@ -193,27 +154,19 @@ def match_domains_by_markers(
 
 @checked
 def name_domains_like(
-    reference: AnnData,
-    other: AnnData,
-    *,
-    key: str = "genot_domain",
-    spatial_key: str = "spatial",
+    reference: AnnData, other: AnnData, *, key: str = "genot_domain", spatial_key: str = "spatial"
 ) -> dict[str, str]:
     """Give the domains of a slice the names of the domains they lie on in another slice.
 
-    Domains are matched one to one, by the number of reference spots whose nearest spot in ``other``
-    has them (:func:`genot_helpers.evaluation.match_domains`). No annotation is looked at.
+    Matched one to one, by the number of reference spots whose nearest spot in ``other`` has them.
 
     Parameters
     ----------
-    reference
-        Slice whose names are taken. It is not changed.
-    other
-        Slice in the same frame. ``obs[key]`` is written anew: the same partition under other names.
-    key
-        Column of ``obs``, in both.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+    reference, other
+        Slices in one frame. ``obs[key]`` of the second is written anew, under the names of the
+        first.
+    key, spatial_key
+        Column of ``obs`` and slot of ``obsm`` with the coordinates, in both.
 
     Returns
     -------
@@ -229,11 +182,9 @@ def name_domains_like(
     found = other.obs[key].astype("category")
     theirs = pd.Series(reference.obs[key].to_numpy()).astype("category")
     ours = pd.Series(found.array[cKDTree(q).query(p)[1]])
-    pairs = match_overlap(pd.crosstab(theirs, ours))
-    partner = {ours: theirs for theirs, ours in pairs.items()}
+    partner = {b: a for a, b in match_overlap(pd.crosstab(theirs, ours)).items()}
     taken = {str(name) for name in theirs.dropna().unique()}
-    spare = (str(n) for n in range(1, len(taken) + len(found.cat.categories) + 1))
-    free = (name for name in spare if name not in taken)
+    free = (str(n) for n in itertools.count(1) if str(n) not in taken)
     names = {
         str(name): str(partner[name]) if name in partner else next(free)
         for name in found.cat.categories
@@ -258,15 +209,13 @@ def rename_domains(
     Parameters
     ----------
     adata
-        The slice to rename in. Writes ``obs[key_added]``: categorical with the categories of the
-        reference, in its order, then those without a match, named "new ..." after their old name.
-    matched
-        From :func:`match_domains_by_markers`.
-    like
-        The reference.
+        Writes ``obs[key_added]``: categorical with the categories of the reference, in its order,
+        then those without a match, named "new ..." after their old name.
+    matched, like
+        From :func:`match_domains_by_markers`; the reference.
     key, like_key, key_added
-        Column that is read; column of the reference (the same if not given); column that is written
-        (``key`` if not given). Colours kept in ``uns`` for the old names are dropped.
+        Column that is read; column of the reference, and column that is written (``key`` if not
+        given). Colours kept in ``uns`` for the old names are dropped.
 
     Raises
     ------
@@ -305,24 +254,22 @@ def domain_agreement(
 ) -> float:
     """Compare the domains of two slices of the same tissue, place by place.
 
+    Two technologies do not share their errors, so a border that both find is probably in the
+    tissue.
+
     Parameters
     ----------
-    one, other
-        Slices in one frame and unit. Names of domains do not matter. Nothing is written.
-    key
-        Column of ``obs``, in both.
+    one, other, key, spatial_key
+        Slices in one frame and unit, column of the domains (names do not matter), coordinates.
     n_neighbors
         Nearest spots of the other slice that vote.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
 
     Returns
     -------
     float
-        Adjusted Rand index (Hubert & Arabie 1985, doi 10.1007/BF01908075) of the domain of each
-        spot and the vote of its nearest spots in the other slice, mean over both directions: 1 for
-        the same borders, about 0 for unrelated ones. Annotations by one hand do not reach 1
-        either, because spots lie in different places: compute theirs too, as a ceiling.
+        Adjusted Rand index of the domain of each spot and the vote of its nearest spots in the
+        other slice, mean over both directions: 1 for the same borders, about 0 for unrelated ones.
+        Two annotations by one hand do not reach 1 either: compute theirs too, as a ceiling.
 
     Raises
     ------
@@ -347,25 +294,21 @@ def agreement_in_place(
 ) -> dict[str, float]:
     """Measure how often spots that lie on each other are in domains of the same name.
 
-    Unlike :func:`domain_agreement` it compares names: an independent check of domains that were
-    matched by markers, which do not use places.
+    An independent check of domains that were matched by markers, which do not use places.
 
     Parameters
     ----------
-    reference, other
-        Slices in one frame with ``obs[key]``. Nothing is written.
-    key, spatial_key
-        Column of the domains, and slot of the coordinates.
+    reference, other, key, spatial_key
+        As for :func:`domain_agreement`.
     max_distance
         How far the nearest spot of the reference may be, in its spot spacings.
 
     Returns
     -------
     dict of str to float
-        ``covered``, the share of the spots of ``other`` that have a spot of the reference near
-        enough; of these, ``share``, that of spots in a domain of the same name as the nearest spot
-        of the reference, and ``by_chance``, that share if places were shuffled. The two are NaN if
-        no spot is near enough.
+        ``covered``, the share of the spots of ``other`` with a spot of the reference near enough;
+        of these, ``share``, in a domain of the same name as that spot, and ``by_chance``, that
+        share if places were shuffled. The two are NaN if no spot is near enough.
 
     Raises
     ------
@@ -413,28 +356,22 @@ def domain_markers(
     .. math:: d = \frac{\bar x_{in} - \bar x_{out}}
               {\sqrt{(n_{in} s_{in}^2 + n_{out} s_{out}^2) / n}}
 
-    There is no p-value on purpose. The domains were made from these very numbers, so a test of
-    whether expression differs between them is passed by construction, even where there are no
-    domains at all (Gao, Bien & Witten, JASA 2022, doi 10.1080/01621459.2022.2116331).
+    There is no p-value on purpose: the domains were made from these very numbers, so a test is
+    passed by construction (Gao, Bien & Witten, JASA 2022, doi 10.1080/01621459.2022.2116331).
 
     Parameters
     ----------
-    adata
-        A slice with ``layers[layer]``, log expression. Nothing is written.
-    key
-        Column of ``obs`` with the domains; spots without one (NaN) are left out.
-    layer
-        As :func:`genot_helpers.preprocessing.normalise` writes it.
-    n_genes
-        Genes for each domain.
-    min_share
-        Genes that fewer spots of the domain express are passed over.
+    adata, key, layer
+        A slice; the column of ``obs`` with the domains (spots without one are left out); log
+        expression, as :func:`genot_helpers.preprocessing.normalise` writes it.
+    n_genes, min_share
+        Genes for each domain; those that fewer of its spots express are passed over.
 
     Returns
     -------
     pandas.DataFrame
-        Index: domain and gene, strongest first. Columns: ``effect`` (d), ``mean_inside`` and
-        ``mean_outside`` (log expression), ``share_inside`` and ``share_outside`` (of spots that
+        Index: domain and gene, strongest first. Columns: ``effect`` (d), ``mean_inside``,
+        ``mean_outside`` (log expression), ``share_inside``, ``share_outside`` (of spots that
         express the gene). A domain with no gene higher inside than outside has no row.
 
     Raises
@@ -450,26 +387,24 @@ def domain_markers(
     X = sparse.csr_matrix(adata.layers[layer], dtype=np.float64)
     inside = membership(domains)
     size = np.asarray(inside.sum(axis=1))
-    n = size.sum()
+    n, n_out = size.sum(), size.sum() - size
     sums, squares, filled = (
         (inside @ values).toarray() for values in (X, X.multiply(X).tocsr(), (X > 0).astype(float))
     )
+    mean, mean_out = sums / size, (sums.sum(axis=0) - sums) / n_out
+    share, share_out = filled / size, (filled.sum(axis=0) - filled) / n_out
+    within = squares.sum(axis=0) - size * mean**2 - n_out * mean_out**2
+    spread = np.sqrt(np.maximum(within / n, 0.0))
+    effect = np.divide(mean - mean_out, spread, out=np.zeros_like(spread), where=spread > 1e-9)
+    effect[share < min_share] = 0.0
+    columns = {"effect": effect, "mean_inside": mean, "mean_outside": mean_out}
+    columns |= {"share_inside": share, "share_outside": share_out}
     rows = []
     for i, name in enumerate(domains.cat.categories):
-        n_in, n_out = float(size[i, 0]), float(n - size[i, 0])
-        mean = sums[i] / n_in, (sums.sum(axis=0) - sums[i]) / n_out
-        within = squares.sum(axis=0) - n_in * mean[0] ** 2 - n_out * mean[1] ** 2
-        spread = np.sqrt(np.maximum(within / n, 0.0))
-        difference = mean[0] - mean[1]
-        effect = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 1e-9)
-        share = filled[i] / n_in, (filled.sum(axis=0) - filled[i]) / n_out
-        effect[share[0] < min_share] = 0.0
-        best = np.argsort(-effect, kind="stable")[:n_genes]
-        best = best[effect[best] > 0]
-        columns = {"effect": effect, "mean_inside": mean[0], "mean_outside": mean[1]}
-        columns |= {"share_inside": share[0], "share_outside": share[1]}
+        best = np.argsort(-effect[i], kind="stable")[:n_genes]
+        best = best[effect[i, best] > 0]
         index = pd.MultiIndex.from_product([[str(name)], adata.var_names[best]])
-        rows.append(pd.DataFrame({k: v[best] for k, v in columns.items()}, index=index))
+        rows.append(pd.DataFrame({k: v[i, best] for k, v in columns.items()}, index=index))
     return pd.concat(rows).rename_axis(["domain", "gene"])
 
 
@@ -484,21 +419,17 @@ def score_joint_domains(
     slices
         The two, in one frame, with the columns. Nothing is written.
     annotated
-        Slice, or both joined, whose ``obs["domain_truth"]`` the domains are compared with; without
-        that column they are not.
+        Slice, or both joined, whose ``obs["domain_truth"]``, where it has it, domains are compared
+        with.
     columns
         Name of a way → column of ``obs`` with its domains.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each way: ``place by place`` (:func:`domain_agreement` of the two slices), and the
-        scores of :func:`genot_helpers.evaluation.score_domains` where there is an annotation.
-
-    Raises
-    ------
-    SliceError
-        If a column or coordinates are missing, or the slices do not overlap.
+        A row for each way: ``place by place`` (:func:`domain_agreement` of the two slices), and
+        :func:`genot_helpers.evaluation.score_domains` where there is an annotation; errors as
+        theirs.
     """
     one, other = slices.values()
     table = {}

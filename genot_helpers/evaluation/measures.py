@@ -1,19 +1,14 @@
 """Measures of how alike two slices are: plain arrays in, numbers out.
 
-In space: agreement of nearest spots, of carried labels, of the composition of neighbourhoods, of
-spatial autocorrelation (Moran, Biometrika 1950, doi 10.1093/biomet/37.1-2.17), and of coordinates
-alone (sliced Wasserstein distance: Bonneel et al. 2015, doi 10.1007/s10851-014-0506-3).
-Regardless of place: how much genes vary, how they vary together, and whether a classifier can tell
-generated from real profiles (Lopez-Paz & Oquab, ICLR 2017, arXiv:1610.06545).
-
 *real* is the held-out slice and *generated* the one under test; points are (n, 2) in one frame,
 profiles (n, p) log expression of the same genes, labels (n,) integer codes with -1 for a spot
-without annotation. Comparisons on a grid are in ``gene_maps.py``.
+without annotation. Top to bottom: in space; regardless of place; kinds of spots, and layers that
+double (:func:`ghost_layers`). Comparisons on a grid are in ``gene_maps.py``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import ot
@@ -21,37 +16,23 @@ import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import theilslopes
+from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
 from ..arguments import checked
+from ..comparable import coordinates
 from ..slices.geometry import nearest_distance, spot_side
 from ..slices.slices import SliceError
-from .gene_maps import column_correlation
+from .gene_maps import column_correlation, make_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "CutAgreement",
-    "averaging",
-    "classifier_auc",
-    "compare_autocorrelation",
-    "compare_genes",
-    "compare_labels",
-    "compare_nearest",
-    "compare_niches",
-    "compare_points",
-    "cut_agreement",
-    "cut_offset",
-    "cut_strip",
-    "domains_by_height",
-    "morans_i",
-]
 
 _FLAT = 1e-9  # a smaller standard deviation counts as constant
 _NO_PATTERN = 0.005  # a smaller mean Moran's I counts as noise
@@ -159,11 +140,10 @@ def compare_autocorrelation(
 ) -> dict[str, float]:
     """Compare Moran's I of all genes."""
     a, b = morans_i(real, real_profiles), morans_i(generated, generated_profiles)
+    both = column_correlation(a[:, None], b[:, None])
     return {
         "moran": float(b.mean() / a.mean()) if a.mean() > _NO_PATTERN else float("nan"),
-        "moran_correlation": float(column_correlation(a[:, None], b[:, None])[0])
-        if len(a) > 2
-        else float("nan"),
+        "moran_correlation": float(both[0]) if len(a) > 2 else float("nan"),
     }
 
 
@@ -240,193 +220,151 @@ def classifier_auc(
 
 
 # -------------------------------------------------------------------------------------------------
-# Two halves of one tissue on two slides, compared along the cut. No annotation is needed.
-#
-# Tissue that was cut in two continues beyond the cut, so the domains found in the two halves
-# should meet there. The strip of spots along the cut is taken in both halves, and the domains at
-# each height are compared (:func:`cut_agreement`), or the embedding (:func:`cut_offset`).
-# Coordinates of the two slides are unrelated, so height is relative: 0 at the upper end of the
-# cut, 1 at the lower. The figures are :func:`genot_helpers.plotting.plot_cut` and
-# :func:`genot_helpers.plotting.join_halves`.
+# Kinds of spots in place. Soft accuracy and soft Spearman correlation after MIMYR (Deshpande et al.
+# 2025, doi 10.1101/2025.11.24.690239), so that numbers can stand beside those of other methods.
+# Radius and squares follow the spot spacing of the real slice: compare within one table only.
 
-_REACH = 8.0  # spots: rows whose tissue ends further from the outermost one are left out
+_RADIUS = 2.5  # spot sides around a place: about 20 spots
+_SPOTS_PER_SQUARE = 25.0
+_PSEUDO = 0.5  # of a spot, added to each type in a square: the divergence stays finite
+_LINK = 2.5  # spot sides from one spot of a layer to the next
+_SMALLEST_BAND = 0.1  # of the spots of a label ...
+_FEWEST_IN_BAND = 4  # ... and no fewer than so many
 
 
-class CutAgreement(NamedTuple):
-    """How well two halves agree along their cut.
+def compare_types(
+    real: NDArray, generated: NDArray, truth: NDArray, kinds: NDArray
+) -> dict[str, float]:
+    """Compare the mixture of kinds of spots, around every place, in squares and over the slice."""
+    # soft_accuracy: cosine of the shares of labels within 2.5 spot sides of a real spot; 1 is best.
+    # grid_l1: summed absolute difference of shares in squares of about 25 spots (2 where only the
+    # real slice has spots); grid_kl: their Kullback-Leibler divergence, in bits; both weighted by
+    # real spots. type_abundance: the difference of shares over the slice.
+    names = ("soft_accuracy", "grid_l1", "grid_kl", "type_abundance")
+    known, usable = truth >= 0, kinds >= 0
+    if not known.any() or not usable.any():
+        return dict.fromkeys(names, float("nan"))
+    side, grid = spot_side(real), make_grid(real, spots_per_bin=_SPOTS_PER_SQUARE)
+    p, q = real[known], generated[usable]
+    codes = np.arange(max(truth.max(), kinds.max()) + 1)
+    one, other = ((c[:, None] == codes).astype(float) for c in (truth[known], kinds[usable]))
+    around = [
+        _within(points, p, _RADIUS * side) @ values for points, values in ((p, one), (q, other))
+    ]
+    size = np.linalg.norm(around[0], axis=1) * np.linalg.norm(around[1], axis=1)
+    cosine = (around[0] * around[1]).sum(axis=1) / np.maximum(size, 1e-12)
+    counts = [grid.summing(points) @ values for points, values in ((p, one), (q, other))]
+    weight = counts[0].sum(axis=1)
+    shares = [c / np.maximum(c.sum(axis=1, keepdims=True), 1.0) for c in counts]
+    l1 = np.where(counts[1].sum(axis=1) > 0, np.abs(shares[0] - shares[1]).sum(axis=1), 2.0)
+    filled = [(c + _PSEUDO) / (c + _PSEUDO).sum(axis=1, keepdims=True) for c in counts]
+    kl = (filled[0] * np.log2(filled[0] / filled[1])).sum(axis=1)
+    total = np.abs(one.mean(axis=0) - other.mean(axis=0)).sum()
+    values = cosine.mean(), np.average(l1, weights=weight), np.average(kl, weights=weight), total
+    return dict(zip(names, map(float, values), strict=True))
 
-    Attributes
-    ----------
-    agreement
-        Share of the strips, height by height, that carry the same domain: 0 to 1.
-    shuffled
-        The same after the heights of one half were shuffled: what the mere shares of the domains
-        give. Mean over shuffles.
-    upside_down
-        The same with one half upside down.
-    """
 
-    agreement: float
-    shuffled: float
-    upside_down: float
+def soft_spearman(
+    real: NDArray, generated: NDArray, real_profiles: NDArray, generated_profiles: NDArray
+) -> float:
+    """Correlate, over genes, ranks of mean profiles around every real spot; mean over spots."""
+    # Genes are measured from their mean in the real slice: else all places agree on which genes are
+    # high everywhere. A spot without generated ones near by counts as 0.
+    reach = _RADIUS * spot_side(real)
+    centre = real_profiles.mean(axis=0)
+    found = []
+    for start in range(0, len(real), _ROWS_AT_ONCE):
+        places = real[start : start + _ROWS_AT_ONCE]
+        ranks = []
+        for points, profiles in ((real, real_profiles), (generated, generated_profiles)):
+            near = _within(points, places, reach)
+            number = np.asarray(near.sum(axis=1)).reshape(-1, 1)
+            mean = (near @ profiles) / np.maximum(number, 1.0) - centre
+            ranks.append(rankdata(np.where(number > 0, mean, 0.0), axis=1))
+        found.append(np.nan_to_num(column_correlation(ranks[0].T, ranks[1].T)))
+    return float(np.concatenate(found).mean())
+
+
+def count_bands(points: NDArray, labels: NDArray) -> NDArray[np.int64]:
+    """Count the connected bands of each label, (largest label + 1,); see :func:`ghost_layers`."""
+    reach, counts = _LINK * spot_side(points), []
+    for label in range(int(labels.max()) + 1 if len(labels) else 0):
+        own = points[labels == label]
+        pairs = cKDTree(own).query_pairs(reach, output_type="ndarray") if len(own) else []
+        links = np.asarray(pairs, dtype=int).reshape(-1, 2)
+        graph = sparse.csr_matrix((np.ones(len(links)), links.T), shape=(len(own),) * 2)
+        sizes = np.bincount(connected_components(graph, directed=False)[1]) if len(own) else []
+        enough = max(_SMALLEST_BAND * len(own), _FEWEST_IN_BAND)
+        counts.append(int((np.asarray(sizes) >= enough).sum()))
+    return np.array(counts, dtype=np.int64)
 
 
 @checked
-def cut_agreement(
+def ghost_layers(
+    generated: AnnData,
     left: AnnData,
     right: AnnData,
     *,
-    key: str = "genot_domain",
-    sides: tuple[str, str] = ("right", "left"),
-    width: float = 3.0,
-    n_bins: int = 20,
-    n_shuffles: int = 200,
-    seed: int = 0,
-) -> CutAgreement:
-    r"""Compare the domains of two halves along their cut.
+    label_key: str = "domain_truth",
+    generated_label_key: str = "genot_domain",
+    spatial_key: str = "spatial",
+) -> pd.DataFrame:
+    """Count, for each label, the connected bands in a generated slice and in its two neighbours.
 
-    With :math:`p_b, q_b` the shares of the domains at height b in the two strips, the agreement is
-
-    .. math:: \frac{1}{B} \sum_b \sum_d \min(p_{bd}, q_{bd}),
-
-    one minus the mean total variation distance.
+    Spots of a label are connected if they lie within 2.5 spot sides; a band holds a tenth of the
+    spots of its label at least, and four. A layer that was copied from different places in left and
+    right is one band in each and two in the generated slice: a ghost. Some structures do have two
+    bands, so bands are compared.
 
     Parameters
     ----------
-    left, right
-        The halves; nothing is written.
-    key
-        Column of ``obs``; the same names must mean the same domains in both.
-    sides
-        Where the cut is in the first and in the second half. Two sections of the same half can be
-        compared too, by giving the same side twice: as good as agreement can be expected to get.
-    width
-        See :func:`cut_strip`.
-    n_bins
-        Heights that are told apart.
-    n_shuffles, seed
-        Of the shuffled baseline.
+    generated, left, right, spatial_key
+        Slices, and the slot of ``obsm`` with their coordinates. Nothing is written.
+    label_key, generated_label_key
+        Columns of ``obs`` with the labels of the neighbours and of the generated slice.
 
     Returns
     -------
-    CutAgreement
+    pandas.DataFrame
+        One row per label that any of the slices has; columns ``generated``, ``left``, ``right``
+        (bands), and ``ghosts``: bands of the generated slice beyond those of the neighbour with
+        more of them.
 
     Raises
     ------
     SliceError
-        If the column is missing, or no height has spots with a domain in both halves.
+        If coordinates are missing, or a slice has no label in its column.
     """
-    shares = [
-        domains_by_height(half, key, side, width, n_bins)
-        for half, side in zip((left, right), sides, strict=True)
-    ]
-    names = sorted(set(shares[0].columns) | set(shares[1].columns))
-    one, other = (share.reindex(columns=names, fill_value=0.0).to_numpy() for share in shares)
-
-    def agreement(one, other):
-        both = (one.sum(axis=1) > 0) & (other.sum(axis=1) > 0)
-        return float(np.minimum(one, other)[both].sum() / both.sum()) if both.any() else np.nan
-
-    found = agreement(one, other)
-    if np.isnan(found):
-        raise SliceError(f"No height along the cut has spots with obs[{key!r}] in both halves.")
-    rng = np.random.default_rng(seed)
-    shuffled = [agreement(one, rng.permutation(other)) for _ in range(n_shuffles)]
-    return CutAgreement(found, float(np.nanmean(shuffled)), agreement(one, other[::-1]))
-
-
-@checked
-def cut_offset(
-    left: AnnData,
-    right: AnnData,
-    *,
-    use_rep: str = "X_pca",
-    sides: tuple[str, str] = ("right", "left"),
-    width: float = 3.0,
-    n_bins: int = 20,
-) -> float:
-    """Measure the jump of an embedding at the cut, in units of its variation along the cut.
-
-    Expression should not change where the knife went. The mean difference between facing pieces of
-    the two strips is a shift that only the slides can explain.
-
-    Parameters
-    ----------
-    left, right, sides, width, n_bins
-        As in :func:`cut_agreement`.
-    use_rep
-        Embedding in ``obsm``.
-
-    Returns
-    -------
-    float
-        Length of the mean difference over heights, divided by the root mean square distance of the
-        heights of a strip from their mean. 0: no jump; 1: as large as the tissue's own variation.
-    """
-    means = []
-    for half, side in zip((left, right), sides, strict=True):
-        height = cut_strip(half, side, width=width)
-        bins = np.minimum((height * n_bins).astype(int), n_bins - 1).to_numpy()
-        values = pd.DataFrame(half.obsm[use_rep], index=half.obs_names).loc[height.index]
-        means.append(values.groupby(bins).mean().reindex(range(n_bins)).to_numpy(dtype=float))
-    both = np.isfinite(means[0]).all(axis=1) & np.isfinite(means[1]).all(axis=1)
-    one, other = means[0][both], means[1][both]
-    spread = np.sqrt(np.mean([((part - part.mean(0)) ** 2).sum(1).mean() for part in (one, other)]))
-    return float(np.linalg.norm((one - other).mean(axis=0)) / spread)
+    slices = {"generated": generated, "left": left, "right": right}
+    keys = {"generated": generated_label_key, "left": label_key, "right": label_key}
+    names = pd.Index([])
+    for name, adata in slices.items():
+        if keys[name] not in adata.obs or adata.obs[keys[name]].isna().all():
+            found = ", ".join(map(str, adata.obs.columns[:8])) or "nothing"
+            raise SliceError(
+                f"obs[{keys[name]!r}] of the {name} slice names no spot. Name another column; "
+                f"found: {found}."
+            )
+        names = names.union(adata.obs[keys[name]].dropna().astype(str).unique())
+    bands = pd.DataFrame(0, index=names, columns=list(slices), dtype=int)
+    for name, adata in slices.items():
+        labels = adata.obs[keys[name]].astype(object).map(str, na_action="ignore")
+        found = count_bands(coordinates(adata, name, spatial_key), names.get_indexer(labels))
+        bands.loc[names[: len(found)], name] = found
+    beyond = bands["generated"] - bands[["left", "right"]].max(axis=1)
+    return bands.assign(ghosts=beyond.clip(lower=0))
 
 
-@checked
-def cut_strip(adata: AnnData, side: str, *, width: float = 3.0) -> pd.Series:
-    """Find the spots along a cut, and how high each lies.
-
-    Rows of the tissue (as high as the spots are apart) are followed to their last spot on that
-    side; spots within ``width`` of it belong to the strip. Rows that end away from the straight
-    line through the others, because the outline recedes there, are left out.
-
-    Parameters
-    ----------
-    adata
-        A slice, with y downwards in ``obsm["spatial"]``.
-    side
-        ``"left"`` or ``"right"``: where the cut is.
-    width
-        Width of the strip, in distances between neighbouring spots.
-
-    Returns
-    -------
-    pandas.Series
-        Height from 0 (top) to 1 (bottom) of the spots in the strip, by spot name.
-
-    Raises
-    ------
-    ValueError
-        If the side is neither.
-    """
-    if side not in ("left", "right"):
-        raise ValueError(f"side is {side!r}: give 'left' or 'right', where the cut is.")
-    xy = np.asarray(adata.obsm["spatial"], dtype=float)
-    spacing = nearest_distance(xy)
-    outwards = xy[:, 0] if side == "right" else -xy[:, 0]
-    row = np.floor((xy[:, 1] - xy[:, 1].min()) / spacing).astype(int)
-    end = pd.Series(outwards).groupby(row).max()
-    end = end[end > end.max() - _REACH * spacing]
-    slope, intercept, *_ = theilslopes(end, end.index)  # the cut is straight, and may be tilted
-    end = end[np.abs(end - intercept - slope * end.index) < 2 * spacing]
-    strip = outwards > end.reindex(row).to_numpy() - (width - 0.5) * spacing  # NaN: not in it
-    height = xy[strip, 1]
-    height = (height - height.min()) / max(np.ptp(height), np.finfo(float).tiny)
-    return pd.Series(height, index=adata.obs_names[strip], name="height")
+def excess_bands(real: NDArray, generated: NDArray, truth: NDArray, kinds: NDArray) -> float:
+    """Bands of labels beyond those of the real slice, summed over labels; NaN without labels."""
+    if not (truth >= 0).any() or not (kinds >= 0).any():
+        return float("nan")
+    bands = pd.Series(count_bands(generated, kinds))
+    return float(bands.sub(pd.Series(count_bands(real, truth)), fill_value=0).clip(lower=0).sum())
 
 
-def domains_by_height(
-    adata: AnnData, key: str, side: str, width: float, n_bins: int
-) -> pd.DataFrame:
-    """Return the share of each domain (columns) at each height (n_bins rows) along the cut."""
-    if key not in adata.obs:
-        raise SliceError(f"obs[{key!r}] is missing. Columns found: {list(adata.obs.columns)}.")
-    height = cut_strip(adata, side, width=width)
-    bins = np.minimum((height * n_bins).astype(int), n_bins - 1)
-    names = adata.obs.loc[height.index, key].astype(object)
-    table = pd.crosstab(bins, names).reindex(range(n_bins), fill_value=0)
-    table.columns = table.columns.astype(str)
-    return table.div(table.sum(axis=1).clip(lower=1), axis=0)
+def _within(points: NDArray, places: NDArray, reach: float) -> sparse.csr_matrix:
+    """Return the operator that adds up over the points within reach of places, (m, n) CSR."""
+    near = cKDTree(places).sparse_distance_matrix(cKDTree(points), reach, output_type="coo_matrix")
+    ones = np.ones(len(near.row))
+    return sparse.csr_matrix((ones, (near.row, near.col)), shape=(len(places), len(points)))

@@ -1,28 +1,30 @@
-"""Read a table of scores: means with their spread, the gap that is closed, rivals.
+"""Read a table of :func:`.score_table`: means with their spread, the gap that is closed, rivals.
 
 A single draw of spots moves every score a little, so differences are compared with the standard
-deviation over repetitions (``score_table(..., n_repeats=3)``) before they are called differences.
-Tables come from :func:`genot_helpers.evaluation.score_table`, called ``score_table`` below.
+deviation over repetitions (``n_repeats=3``) before they are called differences.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ..arguments import checked
 
-__all__ = [
-    "above_ceiling",
-    "beside_rivals",
-    "flat_scores",
-    "gap_closed",
-    "gap_in_words",
-    "with_spread",
-]
+# Distance of a score to its best value: the highest, the lowest, a ratio of 1 (half is as far as
+# twice), or chance.
+_DISTANCES: dict[str, Callable[[float], float]] = {
+    "high": lambda value: -value,
+    "low": lambda value: value,
+    "one": lambda value: abs(math.log(value)) if value > 0 else math.inf,
+    "half": lambda value: abs(value - 0.5),
+}
+_BEST = dict.fromkeys(("map", "ssim", "knn", "ari", "accuracy"), "high")
+_BEST |= dict.fromkeys(("niche", "gene_gene", "sliced_wasserstein"), "low")
+_BEST |= dict.fromkeys(("variance", "moran", "spacing"), "one") | {"c2st": "half"}
 
 
 @checked
@@ -31,15 +33,14 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
     Parameters
     ----------
-    table
-        From ``score_table``, or some of its rows and columns.
-    digits
-        Decimal places. Numbers of spots and genes have none.
+    table, digits
+        From ``score_table``, or a part of it; decimal places (numbers of spots and genes have
+        none).
 
     Returns
     -------
     Text in the same rows and columns. Means alone if there was only one repetition, or the table
-    has lost its ``attrs["spread"]``. ``score_table`` says which draws the repetitions vary.
+    has lost its ``attrs["spread"]``.
     """
     spread = pd.DataFrame(table.attrs.get("spread", {})).reindex_like(table)
     text = table.astype(object)
@@ -60,15 +61,12 @@ def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
 
     Parameters
     ----------
-    table
-        From ``score_table``.
-    score
-        A column in which more is better.
+    table, score
+        From ``score_table``, and a column of it in which more is better.
 
     Returns
     -------
-    NaN if the ceiling is less than 0.01 above the better copy, where the ratio would be noise, as
-    for sections of the cortex that are 10 µm apart.
+    NaN if the ceiling is less than 0.01 above the better copy, where the ratio would be noise.
     """
     copy = table.loc[["copy_left", "copy_right"], score].max()
     gap = table.loc["ceiling", score] - copy
@@ -81,18 +79,16 @@ def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        From ``score_table``, better with ``n_repeats`` of 3 or more: then differences are
-        compared with the noise of scoring.
-    score : str
-        A column in which more is better.
+    table, score
+        As for :func:`gap_closed`; with ``n_repeats`` of 3 or more differences are compared with
+        noise.
 
     Returns
     -------
     str
-        A sentence or two, chosen by the numbers: the share of the gap (:func:`gap_closed`); that
-        a copy is the better answer; that there is no room above a copy; or that the ceiling lies
-        below a copy, so that it is none.
+        A sentence or two, chosen by the numbers: the share of the gap; that a copy is the better
+        answer; that there is no room above a copy; or that the ceiling lies below a copy, so that
+        it is none.
 
     Examples
     --------
@@ -107,18 +103,19 @@ def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     start = (
         f"{score}: better copy {best:.3f} ({copy}), generated {ours:.3f}, ceiling {ceiling:.3f}."
     )
-    if ceiling < best - max(noise, 0.01):
+    noise = max(noise, 0.01)
+    if ceiling < best - noise:
         end = (
             "Here the ceiling, half of the held-out slice, lies below a whole copy: it bounds "
             "nothing, and no share of a gap can be given."
         )
-    elif ceiling - best < max(noise, 0.01):
+    elif ceiling - best < noise:
         end = "Here a copy is level with the ceiling: there is no room for any method to gain."
     else:
         end = f"{gap_closed(table, score):.2f} of the gap is closed."
         if ours < best:
             end += " Below 0: a copy is the better answer."
-    if ceiling - best < max(noise, 0.01):
+    if ceiling - best < noise:
         way = "above" if ours > best else "below"
         end += f" The generated slice is {abs(ours - best):.3f} {way} the better copy."
     return f"{start} {end}"
@@ -149,7 +146,7 @@ def beside_rivals(
     """
     found = {}
     for score in (one for one in _BEST if one in table and table[one].notna().all()):
-        distance = table[score].map(_BEST[score])
+        distance = table[score].map(_DISTANCES[_BEST[score]])
         rival = distance[list(rivals)].idxmin()
         noise = _noise(table, score, "genot", rival)
         gain = distance[rival] - distance["genot"]
@@ -168,20 +165,19 @@ def beside_rivals(
 def above_ceiling(table: pd.DataFrame) -> dict[str, list[str]]:
     """Say for which scores the ceiling is none, because other rows do better.
 
-    The ceiling is the other half of the held-out slice. It bounds what *spots of another sample*
-    can reach where only tissue and noise count; a smooth map, more annotated spots in a vote, or a
-    slice of other density can score higher.
+    The ceiling bounds what *spots of another sample* can reach where only tissue and noise count; a
+    smooth map, more annotated spots in a vote, or a slice of other density can score higher.
 
     Parameters
     ----------
-    table : pandas.DataFrame
+    table
         From ``score_table``, better with ``n_repeats`` of 3 or more.
 
     Returns
     -------
     dict of str to list of str
-        Score → rows that are nearer to its best value than the ceiling, by more than the root of
-        the summed squares of both standard deviations. Scores whose ceiling holds are left out.
+        Score → rows that are nearer to its best value than the ceiling, by more than the noise.
+        Scores whose ceiling holds are left out.
 
     Examples
     --------
@@ -189,39 +185,14 @@ def above_ceiling(table: pd.DataFrame) -> dict[str, list[str]]:
     >>> above_ceiling(pd.DataFrame({"ari": rows}))
     {'ari': ['copy_left']}
     """
-    best = {**_BEST, "density": _most}
+    best = {**_BEST, "density": "high"}
     found = {}
     for score in (one for one in best if one in table and pd.notna(table.loc["ceiling", one])):
-        distance = table[score].map(best[score])
+        distance = table[score].map(_DISTANCES[best[score]])
         gain = distance["ceiling"] - distance
         over = [row for row in table.index if gain[row] > _noise(table, score, row, "ceiling")]
         found |= {score: over} if over else {}
     return found
-
-
-def _most(value: float) -> float:
-    """Distance to the best value where more is better."""
-    return -value
-
-
-def _least(value: float) -> float:
-    """Distance to the best value where less is better."""
-    return value
-
-
-def _one(value: float) -> float:
-    """Distance of a ratio to 1; half is as far as twice."""
-    return abs(math.log(value)) if value > 0 else math.inf
-
-
-def _half(value: float) -> float:
-    """Distance of a classifier to chance."""
-    return abs(value - 0.5)
-
-
-_BEST = dict.fromkeys(("map", "ssim", "knn", "ari", "accuracy"), _most)
-_BEST |= dict.fromkeys(("niche", "gene_gene", "sliced_wasserstein"), _least)
-_BEST |= dict.fromkeys(("variance", "moran", "spacing"), _one) | {"c2st": _half}
 
 
 def _noise(table: pd.DataFrame, score: str, *rows: str) -> float:
@@ -233,12 +204,7 @@ def _noise(table: pd.DataFrame, score: str, *rows: str) -> float:
 
 @checked
 def flat_scores(table: pd.DataFrame) -> dict[str, float]:
-    """Return a table as one flat dictionary for ``metrics.json``.
-
-    Parameters
-    ----------
-    table
-        From ``score_table``.
+    """Return a table of ``score_table`` as one flat dictionary for ``metrics.json``.
 
     Returns
     -------

@@ -1,11 +1,8 @@
 """Figures of generated slices: beside the real ones, where their spots are from, how they arose.
 
-Panels share axes, orientation (``uns["genot"]["y_axis"]`` of the left slice), scale bar, and one
-colour per label or one scale per gene, so that all differences are differences of the tissue. Left
-is blue, right vermilion. Spots of the alignment and the coupling are discs that touch.
-
-Top to bottom: slices side by side; sources of spots; alignment, coupling and warp. Figures of
-scores are in ``score_plots.py``.
+Panels share axes, orientation and scale bar of the left slice, and one colour per label or one
+scale per gene, so that all differences are differences of the tissue. Left is blue, right
+vermilion. Top to bottom: slices side by side; sources of spots; alignment, coupling and warp.
 """
 
 from __future__ import annotations
@@ -36,7 +33,12 @@ from .plotting import (
     UNANNOTATED,
     draw_slice,
     frame_tissue,
+    grows_upwards,
+    is_simulated,
+    legend_dots,
     make_panels,
+    positions,
+    say_simulated,
 )
 
 if TYPE_CHECKING:
@@ -46,15 +48,6 @@ if TYPE_CHECKING:
     from ..interpolation.warp import SmoothWarp
     from ..transport.transport import Coupling
 
-__all__ = [
-    "expression_of",
-    "plot_alignment",
-    "plot_coupling",
-    "plot_generated",
-    "plot_series",
-    "plot_sources",
-    "plot_warp",
-]
 
 LEFT, RIGHT = PALETTE[0], PALETTE[5]
 """Blue and vermilion: what comes from the left and from the right slice."""
@@ -73,21 +66,18 @@ def plot_series(
 ) -> Figure:
     """Draw slices of one frame side by side, one row for each label column or gene.
 
-    More than four slices take several lines, so that each stays large enough to be read.
-
     Parameters
     ----------
     slices
-        Title → slice. The first says what the frame is: unit, orientation, depth of a spot.
+        Title → slice; more than four take several lines. The first says what the frame is: unit,
+        orientation, depth of a spot.
     color
         A column of ``obs`` with labels (generated slices show ``obs["genot_domain"]`` for it), or a
-        gene, or several. Genes are drawn as log(1 + expression scaled to one depth), with one
-        colour scale for a row.
+        gene, or several. Genes are drawn as log(1 + expression scaled to one depth).
     layer
         Read genes from this layer of every slice, not from ``X``.
     colours
-        Label → colour, where labels were drawn before and should keep theirs; labels that it does
-        not name get the next free ones.
+        Label → colour; labels that it does not name get the next free ones.
 
     Raises
     ------
@@ -112,10 +102,8 @@ def plot_generated(
 
     Parameters
     ----------
-    left, generated, right
-        Slices in one frame.
-    held_out
-        The real slice at that position, if there is one.
+    left, generated, right, held_out
+        Slices in one frame; the last, if there is one, is the real slice at that position.
     color, colours
         As in :func:`plot_series`.
     mean
@@ -202,11 +190,13 @@ def _label_row(
     for panel, values, ax in zip(row, columns, axes, strict=False):
         values = values.cat.set_categories(labels)
         _draw_panel(panel, values, ax, frame, every, colours=colours, legend_loc=None)
-    handles = [Line2D([], [], ls="", marker="o", color=colours[one], label=one) for one in labels]
+    named = {label: colours[label] for label in labels}
     if any(values.isna().any() for values in columns):
-        handles.append(Line2D([], [], ls="", marker="o", color=UNANNOTATED, label="unannotated"))
+        named["unannotated"] = UNANNOTATED
     where = (1.0, 0.5) if len(axes) == len(row) else (0.0, 0.5)  # beside, or where no slice is
-    axes[-1].legend(handles=handles, loc="center left", bbox_to_anchor=where, frameon=False)
+    axes[-1].legend(
+        handles=legend_dots(named), loc="center left", bbox_to_anchor=where, frameon=False
+    )
 
 
 def _gene_row(name: str, row: list[_Panel], axes: Sequence[plt.Axes], frame, every) -> None:
@@ -232,13 +222,12 @@ def _draw_panel(panel: _Panel, values: pd.Series, ax, frame: AnnData, every, **o
     scale = micrometres_per_unit(frame)
     if scale is not None:
         facts["micrometres_per_unit"] = scale
-    own = panel.adata.uns.get("genot", {})
-    facts["simulated"] = bool(own.get("simulated", False))
-    spatial = np.asarray(panel.adata.obsm["spatial"], dtype=float)[:, :2]
-    shown = ad.AnnData(obs=values.to_frame(), obsm={"spatial": spatial}, uns={"genot": facts})
+    facts["simulated"] = is_simulated(panel.adata)
+    obsm = {"spatial": positions(panel.adata)}
+    shown = ad.AnnData(obs=values.to_frame(), obsm=obsm, uns={"genot": facts})
     draw_slice(shown, values, ax, title=panel.title, **options)
     strip = 0.1 if facts["simulated"] or scale is not None else 0.0
-    frame_tissue(ax, every, strip, upwards=facts.get("y_axis") == "up")
+    frame_tissue(ax, every, strip, upwards=grows_upwards(frame))
 
 
 def _median_total(adata: AnnData) -> float:
@@ -305,12 +294,10 @@ def plot_alignment(
     Parameters
     ----------
     left, right
-        The slices; the right one with ``obsm[aligned_key]`` of
-        :func:`genot_helpers.alignment.apply_alignment`.
+        The slices; the right one after :func:`genot_helpers.alignment.apply_alignment`.
     gene
-        Gene whose contour lines are drawn for both slices: around the 40 % and the 15 % of the
-        spots that express it most, after averaging over 40 spots. The lines of a good alignment
-        lie on each other.
+        Gene whose contour lines are drawn for both: around the 40 % and the 15 % of the spots that
+        express it most, after averaging over 40 spots. Those of a good alignment lie on each other.
     spatial_key, aligned_key
         Slots of ``obsm``: coordinates before and after.
 
@@ -321,8 +308,8 @@ def plot_alignment(
     """
     if aligned_key not in right.obsm:
         raise KeyError(f"There is no obsm[{aligned_key!r}] in the right slice: align it first.")
-    still = _points(left, spatial_key)
-    moved = [_points(right, key) for key in (spatial_key, aligned_key)]
+    still = positions(left, spatial_key)
+    moved = [positions(right, key) for key in (spatial_key, aligned_key)]
     titles = "Before: as on the slides", "After alignment"
     figure, axes = _axes(left, titles, [still, *moved])
     for ax, places in zip(axes, moved, strict=True):
@@ -352,25 +339,19 @@ def plot_coupling(
 
     Parameters
     ----------
-    left, right
-        Slices in one frame.
-    coupling
-        Of these two.
-    n_arrows
+    left, right, coupling, spatial_key
+        Slices in one frame, and the coupling of these two.
+    n_arrows, seed
         Pairs drawn on the whole tissue, chosen at random by their mass.
     zoom
         Side of the window, in spot spacings; in it all pairs are drawn, wider for more mass.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
-    seed
-        Of the choice of arrows.
 
     Raises
     ------
     ValueError
         If the coupling is of other slices.
     """
-    points = [_points(adata, spatial_key) for adata in (left, right)]
+    points = [positions(adata, spatial_key) for adata in (left, right)]
     if coupling.plan.shape != (len(points[0]), len(points[1])):
         raise ValueError(
             "The coupling is of {} and {} spots, ".format(*coupling.plan.shape)
@@ -415,21 +396,16 @@ def plot_warp(warp: SmoothWarp, left: AnnData, *, spatial_key: str = "spatial") 
 
     Parameters
     ----------
-    warp
-        From :func:`genot_helpers.interpolation.warp.fit_warp`, or ``prepared.warp`` of an
-        interpolation.
-    left
-        The left slice.
-    spatial_key
-        Slot of ``obsm`` with its coordinates.
+    warp, left, spatial_key
+        ``prepared.warp`` of an interpolation, its left slice, and the slot of its coordinates.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A straight grid on the left slice, the same grid moved all the way into the right slice,
-        and the length of the way in spot spacings.
+        A straight grid on the left slice, the same grid moved all the way into the right slice, and
+        the length of the way in spot spacings.
     """
-    points = _points(left, spatial_key)
+    points = positions(left, spatial_key)
     tree, spacing = cKDTree(points), spot_spacing(points)
     moved = warp.move_left(points, 1.0)
     titles = "A straight grid, and bent", "How far"
@@ -456,26 +432,21 @@ def plot_warp(warp: SmoothWarp, left: AnnData, *, spatial_key: str = "spatial") 
 _OUTSIDE = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
 
 
-def _points(adata: AnnData, key: str) -> NDArray[np.float64]:
-    return np.asarray(adata.obsm[key], dtype=float)[:, :2]
-
-
 def _axes(
     left: AnnData, titles: Sequence[str], points: Sequence[NDArray]
 ) -> tuple[Figure, list[plt.Axes]]:
     """Make panels of one frame, as plotting makes them: orientation, scale bar, no axes."""
     figure, axes = make_panels(len(titles), left)
-    facts, scale = left.uns.get("genot", {}), micrometres_per_unit(left)
+    scale = micrometres_per_unit(left)
     for title, ax in zip(titles, axes, strict=True):
         ax.set_title(title)
         ax.set_aspect("equal")
         ax.set_axis_off()
         if scale is not None:
             ax.add_artist(ScaleBar(scale, "um", **SCALE_BAR))
-        frame_tissue(ax, np.vstack(points), 0.1, upwards=facts.get("y_axis") == "up")
-    if facts.get("simulated", False):
-        place = {"ha": "right", "va": "bottom", "transform": axes[0].transAxes}
-        axes[0].text(1.0, 0.01, "simulated tissue", fontsize=8, color="0.35", **place)
+        frame_tissue(ax, np.vstack(points), 0.1, upwards=grows_upwards(left))
+    if is_simulated(left):
+        say_simulated(axes[0])
     return figure, axes
 
 

@@ -1,4 +1,4 @@
-"""Figures of numbers: scores of generated slices, a first look at a slice, genes after a transfer.
+"""Figures of numbers: scores of generated slices, quantities along t, genes after a transfer.
 
 The scores are explained in ``evaluation/generated_scores.py`` and ``evaluation/carried_scores.py``.
 """
@@ -13,26 +13,12 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 
 from ..arguments import checked
 from ..evaluation.carried_scores import VERDICTS, carried_maps
-from ..slices.geometry import micrometres_per_unit, own_pictures
-from .plotting import PALETTE, SCALE_BAR, draw_slice, make_panels
-
-__all__ = [
-    "plot_by_depth",
-    "plot_depth",
-    "plot_gene_levels",
-    "plot_gene_maps",
-    "plot_gene_similarity",
-    "plot_markers",
-    "plot_n_domains",
-    "plot_scores",
-    "plot_survival",
-    "plot_trend",
-]
+from ..slices.geometry import micrometres_per_unit
+from .plotting import PALETTE, SCALE_BAR, grows_upwards, is_simulated, plain_axes, say_simulated
 
 SHOWN = ("map", "knn", "ari", "niche", "variance", "gene_gene", "c2st", "moran")
 """Scores that are drawn if none are named: each catches what others miss."""
@@ -93,17 +79,14 @@ def plot_trend(
     ----------
     table
         Positions t in the index, one quantity (the area of a domain, the level of a gene) a column.
-    real
-        The same of real slices, where there are some: open circles.
+    real, real_name
+        The same of real slices, where there are some: open circles, and what the legend calls them.
     ylabel
         What is drawn, with its unit.
     colours
-        Column → colour, where the same domains were drawn before; a column that it does not name
-        gets the colour of its number.
-    real_name
-        What the legend calls the circles; "simulated slice" where the tissue is simulated.
+        Column → colour; a column that it does not name gets the colour of its number.
     """
-    figure, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, ax = plain_axes(6.4, 3.6)
     for number, name in enumerate(table):
         colour = (colours or {}).get(name, PALETTE[number % len(PALETTE)])
         ax.plot(table.index, table[name], color=colour, marker=".", label=str(name))
@@ -114,23 +97,13 @@ def plot_trend(
     ax.set(xlabel="t (0: left, 1: right)", ylabel=ylabel)
     ax.set_ylim(bottom=0.0)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 @checked
 def plot_scores(
     table: pd.DataFrame,
-    scores: Sequence[str] = (
-        "map",
-        "knn",
-        "ari",
-        "niche",
-        "variance",
-        "gene_gene",
-        "c2st",
-        "moran",
-    ),
+    scores: Sequence[str] = SHOWN,
     *,
     n_columns: int = 4,
 ) -> Figure:
@@ -141,8 +114,8 @@ def plot_scores(
     table
         From :func:`genot_helpers.evaluation.generated_scores.score_table`.
     scores
-        Its columns to draw; those without any value (no labels) are left out. A dotted line marks
-        the ideal where that is not simply the highest or lowest value. Ratios have log axes.
+        Its columns to draw; those without any value are left out. A dotted line marks an ideal that
+        is not simply the highest or lowest value. Ratios have log axes.
     n_columns
         Panels in a row.
     """
@@ -193,7 +166,7 @@ def _limits(ax: plt.Axes, ratio: bool) -> tuple[float, float]:
 
 
 # -------------------------------------------------------------------------------------------------
-# A first look at a slice: depth, number of domains, markers, genes.
+# How alike genes are in two slices.
 
 _SIMILARITY_MEASURES = {
     "pearson": "correlation (1: same pattern)",
@@ -202,123 +175,6 @@ _SIMILARITY_MEASURES = {
     "jensen_shannon": "Jensen-Shannon, bits (0: same places)",
     "ssim": "structural similarity (1: same map)",
 }
-_LARGEST_DOT = 130.0  # points squared, where all spots of a domain express the gene
-
-
-@checked
-def plot_depth(adata: AnnData, *, image: bool = True) -> Figure:
-    """Draw how much was measured where: the total and the number of genes of each spot.
-
-    Parameters
-    ----------
-    adata
-        A slice; ``X`` counts or other values that are not negative. Where the slice has an image of
-        the tissue, it is drawn too, with spots on it.
-    image
-        False: never draw the image.
-    """
-    total = pd.Series(np.asarray(adata.X.sum(axis=1), float).ravel(), adata.obs_names)
-    n_genes = pd.Series(np.asarray((adata.X > 0).sum(axis=1), float).ravel(), adata.obs_names)
-    with_image = image and any(one.get("images") for one in own_pictures(adata).values())
-    figure, axes = make_panels(2 + with_image, adata)
-    if with_image:
-        place = pd.Series(pd.Categorical(["spot"] * adata.n_obs), adata.obs_names)
-        draw_slice(
-            adata, place, axes[0], title="Spots on the image", image=True, alpha=0.35,
-            colours={"spot": PALETTE[0]}, legend_loc=None,
-        )  # fmt: skip
-    for ax, values, title in zip(
-        axes[with_image:],
-        (total, n_genes),
-        ("Total of a spot", "Genes found in a spot"),
-        strict=True,
-    ):
-        norm = plt.Normalize(0.0, max(float(values.quantile(0.99)), 1e-9))
-        draw_slice(adata, values, ax, title=title, cmap="viridis", norm=norm)
-    return figure
-
-
-@checked
-def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
-    """Draw the information criterion by number of domains, scaled to run from 0 to 1.
-
-    Parameters
-    ----------
-    table
-        From :func:`genot_helpers.choose_n_domains`, or from
-        :func:`genot_helpers.choose_n_compositions` (then its evidence, turned round).
-    chosen
-        The number that is used: a vertical line.
-    """
-    figure, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    curves = {"bic": "neighbours counted as alike", "bic_independent": "every spot counted in full"}
-    if "evidence" in table:
-        table = table.assign(bic=-table["evidence"])
-        curves = {"bic": "evidence, turned round"}
-    elif np.allclose(table["bic"], table["bic_independent"]):
-        del curves["bic"]
-    for number, (column, words) in enumerate(curves.items()):
-        values = table[column].replace(np.inf, np.nan)
-        scaled = (values - values.min()) / max(values.max() - values.min(), 1e-9)
-        ax.plot(table.index, scaled, "o-", ms=4, color=PALETTE[number], label=words)
-        best = values.idxmin()
-        ax.plot(best, scaled[best], "o", ms=11, mfc="none", mec=PALETTE[number], mew=1.5)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.axvline(chosen, color="0.3", ls=":", lw=1.2, label=f"used: {chosen}")
-    ax.set(xlabel="number of domains", ylabel="criterion, 0: lowest", ylim=(-0.06, 1.04))
-    ax.set_title("How many domains? (circles: lowest of a curve)")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    ax.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-@checked
-def plot_markers(
-    adata: AnnData,
-    genes: Sequence[str],
-    *,
-    key: str = "genot_domain",
-    layer: str = "log1p",
-) -> Figure:
-    """Draw genes by domain: colour for the mean, size of the dot for the share of spots with it.
-
-    Parameters
-    ----------
-    adata
-        With ``layers[layer]`` and ``obs[key]``.
-    genes
-        In the order wanted; those that are not measured are left out.
-    key, layer
-        Column of ``obs`` with the domains, and the expression that is averaged.
-
-    Raises
-    ------
-    ValueError
-        If none of the genes is measured.
-    """
-    genes = [gene for gene in dict.fromkeys(genes) if gene in adata.var_names]
-    if not genes:
-        raise ValueError("None of the genes is in var_names.")
-    values = adata[:, genes].to_df(layer)
-    groups = adata.obs[key]
-    mean = values.groupby(groups, observed=True).mean()
-    share = (values > 0).groupby(groups, observed=True).mean()
-    # Each gene on its own scale: the question is where it is high, not which gene is higher.
-    scaled = (mean - mean.min()) / (mean.max() - mean.min()).replace(0.0, 1.0)
-    size = (0.27 * len(genes) + 2.6, 0.32 * len(mean) + 1.5)
-    figure, ax = plt.subplots(figsize=size, layout="constrained")
-    x, y = np.meshgrid(range(len(genes)), range(len(mean)))
-    area = _LARGEST_DOT * share.to_numpy().ravel()
-    dots = ax.scatter(x.ravel(), y.ravel(), s=area, c=scaled.to_numpy().ravel(), cmap="viridis_r")
-    ax.set_xticks(range(len(genes)), genes, rotation=90, fontsize=8)
-    ax.set_yticks(range(len(mean)), [str(name) for name in mean.index])
-    ax.set(xlim=(-0.7, len(genes) - 0.3), ylim=(len(mean) - 0.4, -0.6), ylabel="domain")
-    ax.set_title("Markers of the domains (dot: share of spots with the gene)", fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
-    bar = figure.colorbar(dots, ax=ax, shrink=0.9, aspect=12)
-    bar.set_ticks([0, 1], labels=["lowest\ndomain", "highest"], fontsize=8)
-    bar.set_label("mean log expression", fontsize=8)
-    return figure
 
 
 @checked
@@ -403,32 +259,30 @@ def plot_gene_levels(
     Parameters
     ----------
     source, target
-        Slices with these genes: counts or other plain values. Nothing is written.
+        Slices with these genes: counts or other plain values.
     genes
-        Which to draw.
+        Which to draw; those without any value in one of the slices are left out.
     names
         What to call a spot of each, such as ``("bin", "cell")``; default: ("source", "target").
 
     Returns
     -------
     matplotlib.figure.Figure
-        Logarithmic axes; genes without any value in one of the slices are left out. The line is
-        where all genes would lie if the slices differed in depth alone.
+        Logarithmic axes, and the line of slices that differ in depth alone.
     """
     names = names or ("source", "target")
     level = [np.asarray(one[:, list(genes)].X.mean(axis=0)).ravel() for one in (source, target)]
     seen = (level[0] > 0) & (level[1] > 0)
     level = [one[seen] for one in level]
-    figure, ax = plt.subplots(figsize=(5.2, 3.9), layout="constrained")
+    figure, ax = plain_axes(5.2, 3.9)
     ax.scatter(*level, s=10, color=PALETTE[0], label="a shared gene")
     ends = np.array([level[0].min(), level[0].max()])
     ax.plot(ends, ends * level[1].sum() / level[0].sum(), color="0.3", label="depth alone")
     ax.set(xscale="log", yscale="log")
     ax.set(xlabel=f"mean per {names[0]}", ylabel=f"mean per {names[1]}")
-    made = any(one.uns.get("genot", {}).get("simulated", False) for one in (source, target))
-    ax.set_title("The same genes, two instruments" + (" (simulated)" if made else ""))
+    made = " (simulated)" if is_simulated(source) or is_simulated(target) else ""
+    ax.set_title(f"The same genes, two instruments{made}")
     ax.legend(frameon=False)
-    ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -443,7 +297,7 @@ def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     named
         Genes to name in the figure; those that are not in the table are left out.
     """
-    figure, ax = plt.subplots(figsize=(6.6, 5.0), layout="constrained")
+    figure, ax = plain_axes(6.6, 5.0)
     counts = judged["verdict"].value_counts()
     for verdict in reversed(VERDICTS):  # what cannot be told lies below the rest
         here = judged[judged["verdict"] == verdict]
@@ -473,7 +327,6 @@ def plot_survival(judged: pd.DataFrame, *, named: Sequence[str] = ()) -> Figure:
     order = [3, 2, 1, 0, *range(4, len(handles))]
     legend = {"frameon": False, "loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 9}
     ax.legend([handles[k] for k in order], [labels[k] for k in order], **legend)
-    ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -489,10 +342,8 @@ def plot_by_depth(
 
     Parameters
     ----------
-    table
-        From :func:`genot_helpers.evaluation.score_transfer`.
-    score
-        Which score.
+    table, score
+        From :func:`genot_helpers.evaluation.score_transfer`, and which score of it.
     against
         Scores of the first row to draw along x (logarithmic); a mapping names the axes.
     n_groups
@@ -532,12 +383,10 @@ def plot_gene_maps(
     ----------
     rows
         Name → carried slice, in the frame of the measured one.
-    measured
-        The target as it was measured.
+    measured, name
+        The target as it was measured, and what to call it.
     genes
         Genes that all slices have.
-    name
-        What to call the measured slice.
     """
     maps = {row: carried_maps(carried, measured, genes) for row, carried in rows.items()}
     first = next(iter(maps.values()))
@@ -563,11 +412,10 @@ def plot_gene_maps(
 def _dress(ax: plt.Axes, adata: AnnData) -> None:
     """Add what a map of tissue needs: orientation, scale bar, and whether it is simulated."""
     ax.set_axis_off()
-    facts, scale = adata.uns.get("genot", {}), micrometres_per_unit(adata)
-    if facts.get("y_axis") != "up":
+    scale = micrometres_per_unit(adata)
+    if not grows_upwards(adata):
         ax.invert_yaxis()
     if scale is not None:
         ax.add_artist(ScaleBar(scale, "um", **SCALE_BAR))
-    if facts.get("simulated"):
-        place = {"ha": "right", "va": "bottom", "transform": ax.transAxes, "fontsize": 7}
-        ax.text(1.0, 0.0, "simulated tissue", color="0.35", **place)
+    if is_simulated(adata):
+        say_simulated(ax, 0.0, 7)

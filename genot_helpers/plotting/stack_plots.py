@@ -1,17 +1,16 @@
-"""Slices on top of each other: a stack to turn in the browser, and lines through it, by plotly.
+"""Slices on top of each other: a stack to turn in the browser, lines through it, and a film.
 
-Each slice lies at its depth in the tissue (``uns["genot"]["position_um"]``). Sections are far apart
-compared with spots but close compared with the width of a tissue, so a stack drawn to scale is
-flat: the depth is exaggerated, and the axis says by how much. A film through the same slices is in
-``stack_film.py``.
-
-Plotly reads some HTML in every text. Names of genes, labels and slices come from files: they are
-escaped here, so that they are shown as they are and never run.
+Each slice lies at its depth in the tissue (``uns["genot"]["position_um"]``). Drawn to scale a stack
+is flat: the depth is exaggerated, and the axis says by how much. Plotly reads some HTML in every
+text, and names come from files: they are escaped here, so that they are shown as they are and never
+run. Top to bottom: figures; their axes; names, depths and colours; the film.
 """
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,16 +22,27 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import EllipseCollection
+from matplotlib.figure import Figure
+from PIL import Image
 from scipy.spatial import ConvexHull, cKDTree
 
 from ..arguments import checked
 from ..files import atomic_path
-from ..slices.geometry import micrometres_per_unit
+from ..slices.geometry import micrometres_per_unit, spot_spacing
 from ..slices.slices import as_labels
 from ..slices.structure import check_drawable
 from ..transport.transport import coupling_pairs
 from .generated_plots import expression_of
-from .plotting import PALETTE, UNANNOTATED
+from .plotting import (
+    PALETTE,
+    UNANNOTATED,
+    grows_upwards,
+    is_simulated,
+    legend_dots,
+    positions,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,17 +50,6 @@ if TYPE_CHECKING:
 
     from ..interpolation.interpolation import Interpolation
 
-__all__ = [
-    "ColourAxis",
-    "as_stack",
-    "embed_plotly",
-    "gene_along_stack",
-    "gene_flow_figure",
-    "slice_depths",
-    "stack_figure",
-    "stack_values",
-    "write_page",
-]
 
 _HEIGHT = 0.7  # of the stack, as a share of the wider side of the tissue, by default
 _BUTTONS = {"displaylogo": False, "showSendToCloud": False}
@@ -80,12 +79,11 @@ def stack_figure(
     slices
         In the order of the stack; names are shown where a pointer rests. Nothing is written.
     color
-        A gene, or a column of ``obs``: see :func:`genot_helpers.plotting.stack_plots.stack_values`.
+        A gene, or a column of ``obs``.
     n_smooth
         Average the gene over a spot and its nearest ones in the same slice, so many together.
-    max_spots
-        Draw at most so many spots of a slice, taken at random. Ten slices of 1,500 make a file of
-        half a megabyte, and turn smoothly without a graphics card.
+    max_spots, seed
+        Draw at most so many spots of a slice, taken at random.
     marker_size, opacity
         Of the spots, in pixels, and from 0 to 1.
     exaggeration
@@ -93,8 +91,6 @@ def stack_figure(
         the stack about two thirds as high as the tissue is wide.
     layer
         Read genes from this layer where a slice has it.
-    seed
-        Of the choice of spots.
 
     Returns
     -------
@@ -108,11 +104,6 @@ def stack_figure(
         If positions of a slice are missing or not finite.
     ValueError
         If there is no slice, or a number is out of range.
-
-    Examples
-    --------
-    >>> figure = stack_figure([left, *generated, right], "Baiap2", n_smooth=20)
-    >>> write_page(figure, "stack.html")
     """
     if max_spots < 3 or not 0 < opacity <= 1:
         raise ValueError("max_spots must be 3 or more, and opacity above 0 and at most 1.")
@@ -123,7 +114,7 @@ def stack_figure(
     depths, rng = slice_depths(stack.values()), np.random.default_rng(seed)
     figure, in_legend = go.Figure(), set()
     for (name, adata), shown, depth in zip(stack.items(), values, depths, strict=True):
-        points = np.asarray(adata.obsm["spatial"], dtype=float)[:, :2]
+        points = positions(adata)
         rows = np.sort(rng.permutation(adata.n_obs)[:max_spots])
         kind, line = _kind(adata)
         texts = {}
@@ -169,10 +160,14 @@ def gene_flow_figure(
     gene
         Colour; along a line it runs evenly from the value at one end to that at the other.
     n_lines
-        Spots of the first slice from which lines start: taken at random, more of them where the
-        gene is high, as the others would hide these.
+        Spots of the first slice from which lines start: at random, more where the gene is high.
     n_smooth, exaggeration, seed
         As in :func:`stack_figure`.
+
+    Raises
+    ------
+    ValueError
+        If the interpolations are no chain.
     """
     chain = list(interpolations) if isinstance(interpolations, Sequence) else [interpolations]
     slices = [chain[0].left, *(prepared.right for prepared in chain)]
@@ -216,9 +211,7 @@ def gene_flow_figure(
 
 @checked
 def write_page(figure: go.Figure, path: str | Path) -> Path:
-    """Write a plotly figure as a page that works without network, completely or not at all.
-
-    The page holds plotly itself, about 5 MB.
+    """Write a plotly figure as a page that works without network (5 MB), completely or not at all.
 
     Parameters
     ----------
@@ -261,8 +254,10 @@ def _kind(adata: AnnData) -> tuple[str, dict]:
     """Say in words what a slice is, and how its outline is drawn."""
     if "genot_source" in adata.obs:
         return "generated slice", {"color": "grey", "width": 2, "dash": "dash"}
-    simulated = adata.uns.get("genot", {}).get("simulated", False)
-    return f"{'simulated' if simulated else 'real'} section", {"color": "black", "width": 4}
+    return f"{'simulated' if is_simulated(adata) else 'real'} section", {
+        "color": "black",
+        "width": 4,
+    }
 
 
 def _partners(prepared: Interpolation) -> NDArray[np.int64]:
@@ -282,11 +277,10 @@ def _place(points: NDArray, depth: float) -> dict[str, NDArray]:
 
 def _furnish(figure, slices, depths, axis: ColourAxis, exaggeration) -> go.Figure:
     """Add axes, proportions, the colour scale, and whether the tissue is simulated."""
-    every = np.vstack([np.asarray(adata.obsm["spatial"], dtype=float)[:, :2] for adata in slices])
-    facts = slices[0].uns.get("genot", {})
+    every = np.vstack([positions(adata) for adata in slices])
     unit = micrometres_per_unit(slices[0])
     given = np.array(["genot_source" not in adata.obs for adata in slices])
-    known = all("position_um" in adata.uns.get("genot", {}) for adata in slices)
+    known = _depths_known(slices)
     sides = np.ptp(every, axis=0) * (unit or 1.0)
     thick = max(float(np.ptp(depths)), 1e-9)
     if exaggeration == "auto" or not known:
@@ -294,14 +288,14 @@ def _furnish(figure, slices, depths, axis: ColourAxis, exaggeration) -> go.Figur
     ratio = np.array([*sides, thick * float(exaggeration)]) / sides.max()
     label = f"depth, µm (drawn {exaggeration:g} ×)" if known else "number in the stack"
     flat = {"title": f"in the slice, {'µm' if unit == 1.0 else 'units'}"}
-    down = {} if facts.get("y_axis") == "up" else {"autorange": "reversed"}
+    down = {} if grows_upwards(slices[0]) else {"autorange": "reversed"}
     scene = {
         "xaxis": flat, "yaxis": flat | down,
         "zaxis": {"title": label, "tickvals": np.unique(depths[given])},
         "aspectmode": "manual", "aspectratio": dict(zip("xyz", ratio, strict=True)),
         "camera": {"eye": {"x": 1.05, "y": -1.3, "z": 0.85}, "center": {"z": -0.12}},
     }  # fmt: skip
-    note = "simulated tissue" if facts.get("simulated", False) else ""
+    note = "simulated tissue" if is_simulated(slices[0]) else ""
     figure.update_layout(
         scene=scene, coloraxis=_colour_bar(axis), template="plotly_white",
         height=650, margin={"l": 0, "r": 0, "t": 30, "b": 0}, title={"text": note, "font_size": 13},
@@ -375,6 +369,11 @@ def slice_depths(slices: Iterable[AnnData]) -> NDArray[np.float64]:
     return np.arange(float(len(found))) if None in found else np.array(found, dtype=float)
 
 
+def _depths_known(slices: Iterable[AnnData]) -> bool:
+    """Whether every slice says how deep it lies."""
+    return all("position_um" in adata.uns.get("genot", {}) for adata in slices)
+
+
 def stack_values(
     stack: Mapping[str, AnnData], color: str, *, n_smooth: int = 1, layer: str | None = None
 ) -> tuple[list[NDArray[np.float64]], ColourAxis]:
@@ -382,14 +381,11 @@ def stack_values(
     slices = list(stack.values())
     if not any(color in adata.obs for adata in slices):
         depth = float(np.median(np.asarray(slices[0].X.sum(axis=1))))
-        values = [
-            _smooth(
-                adata,
-                expression_of(adata, color, layer=_layer(adata, layer), depth=depth),
-                n_smooth,
-            )
-            for adata in slices
-        ]
+        values = []
+        for adata in slices:
+            own = layer if layer in adata.layers else None
+            found = expression_of(adata, color, layer=own, depth=depth)
+            values.append(_smooth(adata, found, n_smooth))
         high = max(float(np.quantile(np.concatenate(values), 0.995)), 1e-6)
         return values, ColourAxis(f"{color}\nlog(1 + x)", 0.0, high)
     columns = [_column(name, adata, color) for name, adata in stack.items()]
@@ -416,18 +412,15 @@ def gene_along_stack(
 
     Parameters
     ----------
-    slices
-        In the order of the stack.
-    gene
-        As log(1 + expression scaled to one depth).
+    slices, gene
+        In the order of the stack; as log(1 + expression scaled to one depth).
     by
         Column of ``obs`` with labels (``obs["genot_domain"]`` for it in generated slices).
 
     Returns
     -------
     pandas.DataFrame
-        Depths in the index (twice, if two slices have one), a column for each label; NaN where a
-        slice has no spot of a label.
+        Depths in the index, a column for each label; NaN where a slice has no spot of a label.
     """
     stack = as_stack(slices)
     values, _ = stack_values(stack, gene)
@@ -446,13 +439,161 @@ def _column(name: str, adata: AnnData, color: str) -> pd.Series:
     return adata.obs[key]
 
 
-def _layer(adata: AnnData, layer: str | None) -> str | None:
-    return layer if layer in adata.layers else None
-
-
 def _smooth(adata: AnnData, values: NDArray, n: int) -> NDArray[np.float64]:
     """Average over the n nearest spots, the spot itself among them."""
     if n <= 1:
         return values
-    points = np.asarray(adata.obsm["spatial"], dtype=float)[:, :2]
+    points = positions(adata)
     return values[cKDTree(points).query(points, min(n, len(points)))[1]].mean(axis=1)
+
+
+# -------------------------------------------------------------------------------------------------
+# A film through a stack: one picture for each slice, in a GIF that plays anywhere.
+
+_REAL_PAUSE = 3.0  # a real section is shown so many times longer than a generated slice
+
+
+@checked(width=(16, 10_000))
+def film(
+    slices: Mapping[str, AnnData] | Sequence[AnnData],
+    color: str,
+    path: str | Path,
+    *,
+    n_smooth: int = 1,
+    layer: str | None = None,
+    seconds_per_slice: float = 0.25,
+    width: int = 560,
+    max_megabytes: float = 2.0,
+) -> Path:
+    """Write a film that goes through slices of one frame and back again.
+
+    Sections that were given are held longer than generated slices. The rail at the side has a large
+    dot for each of them, a small one for each generated slice, and a square around what is shown.
+
+    Parameters
+    ----------
+    slices, color, n_smooth, layer
+        As in :func:`stack_figure`.
+    path
+        File to write, ending in ``.gif``; written completely or not at all.
+    seconds_per_slice
+        For how long a generated slice is shown.
+    width, max_megabytes
+        Of the film, in pixels; a film that would be larger in megabytes gets smaller pictures.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    KeyError, SliceError
+        As :func:`stack_figure`.
+    ValueError
+        If ``path`` does not end in ``.gif``, or there is no slice.
+    """
+    path = Path(path)
+    if path.suffix != ".gif":
+        raise ValueError(f"{path.name} should end in .gif, the format of the film.")
+    stack = as_stack(slices)
+    for adata in stack.values():
+        check_drawable(adata)
+    values, axis = stack_values(stack, color, n_smooth=n_smooth, layer=layer)
+    pictures = [_film_picture(stack, place, values, axis, width) for place in range(len(stack))]
+    pauses = [
+        round(1000 * seconds_per_slice * (1.0 if "genot_source" in adata.obs else _REAL_PAUSE))
+        for adata in stack.values()
+    ]
+    data = _as_gif(pictures, pauses)
+    while len(data) > 1e6 * max_megabytes and pictures[0].width > 100:
+        smaller = round(0.8 * pictures[0].width), round(0.8 * pictures[0].height)
+        pictures = [picture.resize(smaller, Image.Resampling.LANCZOS) for picture in pictures]
+        data = _as_gif(pictures, pauses)
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(data)
+    return path
+
+
+def _as_gif(pictures: list[Image.Image], pauses: list[int]) -> bytes:
+    """Encode pictures there and back, each shown for its milliseconds, on repeat."""
+    order = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
+    palette = pictures[len(pictures) // 2].quantize(128, dither=Image.Dither.NONE)
+    frames = [pictures[n].quantize(palette=palette, dither=Image.Dither.NONE) for n in order]
+    options = {"save_all": True, "append_images": frames[1:], "loop": 0}
+    image = io.BytesIO()
+    frames[0].save(image, format="GIF", duration=[pauses[n] for n in order], **options)
+    return image.getvalue()
+
+
+@checked
+def film_as_html(path: str | Path, description: str = "film through the slices"):
+    """Return a film for a notebook to show, inside the page, so that it plays without the file.
+
+    Parameters
+    ----------
+    path, description
+        The film, a GIF; what readers hear who cannot see it (markup in it is shown).
+
+    Returns
+    -------
+    IPython.display.HTML
+        An image with the film in it.
+    """
+    from IPython.display import HTML
+
+    data = base64.b64encode(Path(path).read_bytes()).decode("ascii")
+    said = html.escape(description)
+    return HTML(f'<img alt="{said}" src="data:image/gif;base64,{data}">')
+
+
+def _film_picture(stack, place: int, values, axis: ColourAxis, width: int) -> Image.Image:
+    """Draw one slice, and beside it where in the stack it is."""
+    name, adata = list(stack.items())[place]
+    first = next(iter(stack.values()))
+    every = np.vstack([positions(one) for one in stack.values()])
+    low, high = every.min(axis=0), every.max(axis=0)
+    shape = float(np.clip((high - low)[1] / (high - low)[0], 0.5, 1.5))
+    figure = Figure(figsize=(7.0, 5.2 * shape + 0.6), dpi=width / 7.0, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    rail, ax = figure.subplots(1, 2, width_ratios=(1, 14))
+    points = positions(adata)
+    wide = np.full(len(points), 1.15 * spot_spacing(points))  # close the gaps
+    norm = mpl.colors.Normalize(axis.low, axis.high)
+    cmap = (
+        mpl.colormaps["magma"] if axis.labels is None else mpl.colors.ListedColormap(axis.colours)
+    )
+    spots = EllipseCollection(
+        wide, wide, np.zeros(len(points)), units="xy", offsets=points, linewidths=0,
+        offset_transform=ax.transData, cmap=cmap, norm=norm, array=values[place],
+    )  # fmt: skip
+    ax.add_collection(spots, autolim=False)
+    across, down = zip(low, high, strict=True)
+    ax.set(xlim=across, ylim=down if grows_upwards(first) else down[::-1])
+    unit = "µm" if micrometres_per_unit(first) == 1.0 else "units of the coordinates"
+    ax.set(aspect="equal", xlabel=unit, title=name)
+    ax.spines[:].set_visible(False)
+    if axis.labels is None:
+        figure.colorbar(spots, ax=ax, shrink=0.6, label=axis.title.replace("\n", ", "))
+    else:
+        named = dict(zip(axis.labels, axis.colours, strict=True))
+        figure.legend(handles=legend_dots(named), loc="outside right center", frameon=False)
+    if is_simulated(first):
+        ax.set_xlabel(f"{unit} (simulated tissue)")
+    _draw_rail(rail, stack, place)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _draw_rail(ax, stack, place: int) -> None:
+    """Draw the depths of all slices on a line, and mark the one that is shown."""
+    depths = slice_depths(stack.values())
+    real = np.array(["genot_source" not in adata.obs for adata in stack.values()])
+    ax.plot(np.zeros(len(depths)), depths, color="0.6", lw=1, zorder=0)
+    ax.plot(np.zeros(real.sum()), depths[real], "o", color="black", ms=6)
+    ax.plot(np.zeros((~real).sum()), depths[~real], "o", color="0.6", ms=3)
+    ax.plot(0, depths[place], "s", mfc="none", mec=PALETTE[5], mew=2.5, ms=12)
+    label = "depth, µm" if _depths_known(stack.values()) else "number in the stack"
+    ax.set(xticks=[], yticks=depths[real], ylabel=label)
+    ax.margins(y=0.06)
+    ax.spines[:].set_visible(False)

@@ -1,19 +1,5 @@
 """Simulated tissues with known truth: cortex, embryo, hippocampus, olfactory bulb, brain."""
 
-from .brain_regions import simulate_hippocampus, simulate_olfactory_bulb
-from .cortex import simulate_cortex
-from .embryo import simulate_embryo, simulate_embryo_cells
-from .high_resolution import simulate_high_resolution
-from .hypothalamus import simulate_hypothalamus
-from .sagittal import simulate_sagittal_brain
+import lazy_loader
 
-__all__ = [
-    "simulate_cortex",
-    "simulate_embryo",
-    "simulate_embryo_cells",
-    "simulate_high_resolution",
-    "simulate_hippocampus",
-    "simulate_hypothalamus",
-    "simulate_olfactory_bulb",
-    "simulate_sagittal_brain",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,8 @@
-"""Simulated mouse hippocampus (beads of Slide-seqV2) and olfactory bulb (bins and beads).
+"""Simulated regions of the mouse brain: hippocampus, olfactory bulb, preoptic hypothalamus.
 
-For each tissue: the function that simulates it, its shape, and what it is made of. The hippocampus
-has thin, curved cell layers; the bulb has concentric layers and is seen by two technologies.
+For each: the function that simulates it, its shape, and what it is made of. The hippocampus has
+thin, curved cell layers; the bulb has concentric layers and is seen by two technologies; nuclei of
+the hypothalamus are mixtures of cell types.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ from .simulation import (
     Assay,
     Recipe,
     Shape,
-    check_whole,
-    draw_fields,
-    draw_genes,
+    draw_tissue,
     generator,
     label,
     measure,
@@ -29,36 +28,29 @@ from .simulation import (
     square_grid,
 )
 
-__all__ = [
-    "simulate_hippocampus",
-    "simulate_olfactory_bulb",
-]
 
-
-@checked
+@checked(n_beads=(500, 30_000))
 def simulate_hippocampus(
     *, n_beads: int = 8000, n_genes: int = 900, seed: int = 0
 ) -> dict[str, ad.AnnData]:
     """Simulate mouse hippocampus on Slide-seqV2 beads: thin, curved domains and few UMIs.
 
     Beads of 10 µm lie at irregular positions on a disc 3 mm wide. A bead holds one cell or two, so
-    ``obs["cell_type"]`` scatters (astrocytes lie in every domain) while the domains are regions.
-    A real disc (Stickels et al. 2021 [1]_) holds some five times as many beads as the default.
+    ``obs["cell_type"]`` scatters while the domains are regions. A real disc (Stickels et al. 2021
+    [1]_) holds some five times as many beads as the default.
 
     Parameters
     ----------
     n_beads
         Number of beads, 500 to 30000.
-    n_genes
-        Number of genes; the named ones come first.
-    seed
-        The same seed gives a bit-identical slice.
+    n_genes, seed
+        As in :func:`genot_helpers.simulation.simulate_cortex`.
 
     Returns
     -------
     dict of str to AnnData
-        One slice, ``"hippocampus"``; slots as in
-        :func:`genot_helpers.simulation.simulate_cortex`, without array positions.
+        One slice, ``"hippocampus"``; slots as in :func:`genot_helpers.simulation.simulate_cortex`,
+        without array positions.
 
     Raises
     ------
@@ -69,19 +61,10 @@ def simulate_hippocampus(
     ----------
     .. [1] Stickels et al. (2021), Highly sensitive spatial transcriptomics at near-cellular
        resolution with Slide-seqV2. https://doi.org/10.1038/s41587-020-0739-1
-
-    Examples
-    --------
-    >>> simulate_hippocampus(n_beads=500)["hippocampus"].n_obs
-    500
     """
-    check_whole(n_beads=(n_beads, 500), n_genes=(n_genes, 1), seed=(seed, 0))
-    if n_beads > 30000:
-        raise ValueError(f"n_beads is {n_beads}: the disc has room for at most 30000.")
     assay = Assay(depth=300, cells=1.5, spread=0.5, dropout=0.2)
-    genes = draw_genes(generator(seed, 1), HIPPOCAMPUS, n_genes, n_beads * assay.depth)
+    genes, fields = draw_tissue(seed, HIPPOCAMPUS, n_genes, n_beads * assay.depth)
     shape = _hippocampus_shape(generator(seed, 3), n_beads=n_beads)
-    fields = draw_fields(generator(seed, 2))
     adata = measure(generator(seed, 5), shape, HIPPOCAMPUS, genes, fields, assay)
     parameters = {"n_beads": n_beads, "n_genes": n_genes}
     return {"hippocampus": label(adata, "hippocampus", seed, parameters)}
@@ -133,7 +116,6 @@ HIPPOCAMPUS = Recipe(
     strength={"neuron": 1.5, "myelin": 2.0, "ependyma": 2.0, "astroglia": 1.5},
     own=0.6,
 )
-"""What the tissue is made of; the codes of its shape follow the order of its domains."""
 
 # Points the thin cell layers run through, in a frame where the bead disc has radius 1 (y down).
 _CA_LAYER = ((-0.74, 0.00), (-0.50, -0.27), (-0.10, -0.40), (0.32, -0.36), (0.62, -0.10))
@@ -154,7 +136,7 @@ def _along(curve: tuple, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # The olfactory bulb.
 
 
-@checked
+@checked(n_bins=(500, 10**7), n_beads=(500, 10**8))
 def simulate_olfactory_bulb(
     *, n_bins: int = 4000, n_beads: int = 6000, n_genes: int = 1000, seed: int = 0
 ) -> dict[str, ad.AnnData]:
@@ -186,23 +168,15 @@ def simulate_olfactory_bulb(
     ------
     ValueError
         If an argument is out of range.
-
-    Examples
-    --------
-    >>> bulb = simulate_olfactory_bulb(n_bins=500, n_beads=600)
-    >>> bulb["slideseqv2"].n_obs
-    600
     """
-    check_whole(n_bins=(n_bins, 500), n_beads=(n_beads, 500), n_genes=(n_genes, 1), seed=(seed, 0))
     if n_beads > 3 * n_bins:
         raise ValueError(f"n_beads is {n_beads}: there is room for at most {3 * n_bins} (3 a bin).")
     assays = {
         "stereoseq": Assay(depth=600, cells=3, spread=0.35, dropout=0.1, batch=0.4),
         "slideseqv2": Assay(depth=220, cells=1.5, spread=0.5, dropout=0.2, batch=0.4),
     }
-    genes = draw_genes(generator(seed, 1), BULB, n_genes, min(300 * n_bins, 100 * n_beads))
+    genes, fields = draw_tissue(seed, BULB, n_genes, min(300 * n_bins, 100 * n_beads))
     missed = generator(seed, 6).permutation(n_genes)
-    fields = draw_fields(generator(seed, 2))
     slices = {}
     for i, (name, assay) in enumerate(assays.items()):
         shape = _bulb_shape(
@@ -268,8 +242,139 @@ BULB = Recipe(
     strength={"inhibitory": 2.0, "excitatory": 2.0, "neuroblast": 2.0, "glia": 1.5, "myelin": 1.5},
     own=0.6,
 )
-"""What the tissue is made of; the codes of its shape follow the order of its domains."""
 
 # Outer border of each layer as a share of the radius, outside in: nerve layer, glomeruli, external
 # plexiform layer, mitral cells (thin), internal plexiform layer, granule cells, migratory stream.
 _BORDERS = (1.0, 0.90, 0.76, 0.55, 0.505, 0.45, 0.16)
+
+
+# -------------------------------------------------------------------------------------------------
+# The preoptic hypothalamus, in single cells.
+
+
+@checked(n_cells=(300, 12_000), section_gap_um=(0, 10**9))
+def simulate_hypothalamus(
+    n_sections: int = 3,
+    *,
+    n_cells: int = 5500,
+    n_genes: int = 155,
+    section_gap_um: float = 50.0,
+    seed: int = 0,
+) -> dict[str, ad.AnnData]:
+    """Simulate consecutive sections of a mouse hypothalamus, measured cell by cell (MERFISH).
+
+    Eight regions stand in for those annotated by Moffitt et al. 2018 [1]_: nuclei, the fornix (fx)
+    and the third ventricle (V3). Nuclei differ by the *proportions* of fifteen cell types, as
+    neurons of most types lie nearly everywhere: a test of models of composition.
+
+    Parameters
+    ----------
+    n_sections
+        Number of sections. Section k is the same however many there are.
+    n_cells
+        Cells in a section, 300 to 12,000.
+    n_genes, section_gap_um, seed
+        As in :func:`genot_helpers.simulation.simulate_cortex`.
+
+    Returns
+    -------
+    dict of str to AnnData
+        ``"hypothalamus_1"``, …; slots as in :func:`genot_helpers.simulation.simulate_cortex`,
+        without array positions. y grows from ventral to dorsal (``uns["genot"]["y_axis"]``: "up").
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    References
+    ----------
+    .. [1] Moffitt et al. (2018), Molecular, spatial, and functional single-cell profiling of the
+       hypothalamic preoptic region. https://doi.org/10.1126/science.aau5324
+    """
+    # A cell is one cell, not a mixture: .35 leaves a little of the neighbours' transcripts in it.
+    assay = Assay(depth=350, cells=0.35, spread=0.45, patches=0.15, dropout=0.1)
+    genes, fields = draw_tissue(seed, HYPOTHALAMUS, n_genes, n_cells * assay.depth)
+    placing = [generator(seed, 3, i) for i in range(n_sections)]
+    shapes = _hypothalamus_shape(
+        generator(seed, 4), placing, n_cells=n_cells, gap_um=section_gap_um
+    )
+    given = {"n_sections": n_sections, "n_cells": n_cells, "n_genes": n_genes}
+    sections = {}
+    for i, shape in enumerate(shapes):
+        name, position = f"hypothalamus_{i + 1}", i * float(section_gap_um)
+        adata = measure(
+            generator(seed, 5, i), shape, HYPOTHALAMUS, genes, fields, assay, z=position / 2000
+        )
+        facts = {**given, "section_gap_um": float(section_gap_um), "position_um": position}
+        sections[name] = label(adata, name, seed, facts)
+        sections[name].uns["genot"]["y_axis"] = "up"  # as in the measured sections
+    return sections
+
+
+def _hypothalamus_shape(
+    block_rng: np.random.Generator, section_rngs: list, *, n_cells: int, gap_um: float
+) -> list[Shape]:
+    """Cut sections of one block; ``gradient`` runs from ventral to dorsal, and so does y."""
+    bend = [smooth_field(block_rng, 0.6, 3) for _ in range(2)]
+    shapes = []
+    for i, rng in enumerate(section_rngs):
+        common = scatter_beads(
+            rng, n_cells, lambda p: np.abs(p).max(axis=1) < _HALF_WIDTH_UM, _HALF_WIDTH_UM
+        )
+        unit = common / _HALF_WIDTH_UM
+        depth = np.full(len(unit), i * gap_um / 500)
+        points = unit + 0.045 * np.column_stack([f(np.c_[unit, depth]) for f in bend])
+        spatial = rotate(common, rng.uniform(-3, 3))
+        spatial -= spatial.min(axis=0)
+        shapes.append(Shape(spatial, common, _nuclei(points), (unit[:, 1] + 1) / 2))
+    return shapes
+
+
+def _nuclei(points: np.ndarray) -> np.ndarray:
+    """Return the code of the nucleus at points (n, 2) in a frame from -1 to 1, dorsal at y = 1."""
+    side, height = np.abs(points[:, 0]), points[:, 1]
+
+    def ellipse(x: float, y: float, width: float, tall: float) -> np.ndarray:
+        return ((side - x) / width) ** 2 + ((height - y) / tall) ** 2 < 1
+
+    code = np.zeros(len(points), dtype=int)
+    code[(side > 0.30 + 0.15 * height) & (height > -0.12) & (height < 0.66)] = 2
+    code[ellipse(0.32, -0.45, 0.28, 0.32)] = 1
+    code[ellipse(0.17, 0.36, 0.27, 0.32)] = 3
+    code[(side < 0.14) & (height < -0.05) & (height > -0.86)] = 4
+    code[ellipse(0.0, 0.88, 0.36, 0.17)] = 5
+    code[ellipse(0.56, 0.82, 0.20, 0.15)] = 6
+    code[(side < 0.06 + 0.02 * (height > 0.3)) & (height > -0.62) & (height < 0.72)] = 7
+    return code
+
+
+HYPOTHALAMUS = Recipe(
+    domains={
+        **{"MPA": 1.0, "MPN": 1.1, "BST": 1.05, "PVH": 1.0, "PV": 1.0, "PVT": 1.0},
+        **{"fx": 0.8, "V3": 0.9},
+    },
+    cell_types="""
+    Inhibitory Gal | inhibitory | MPN 26, MPA 8.3, PV 13, BST 6.9, elsewhere 1.5 | Gal Esr1 Moxd1
+    Inhibitory Sst | inhibitory | BST 30, MPA 12, PVH 9.8, elsewhere 2.1 | Sst Npy1r Pnoc
+    Inhibitory Penk | inhibitory | BST 24, MPA 11, PVH 13, MPN 4.1, elsewhere 1.5 | Penk Synpr Cplx3
+    Inhibitory Th | inhibitory | PV 41, MPN 10, MPA 3.8, PVH 5.1, elsewhere 0.88 | Th Slc18a2 Calcr
+    Inhibitory Tac1 | inhibitory | MPN 14, PV 12, MPA 8.8, BST 7.4, elsewhere 1.6 | Tac1 Ar Greb1
+    Excitatory Nts | excitatory | MPN 17, MPA 8.1, PV 6, elsewhere 1.8 | Nts Slc17a6 Brs3
+    Excitatory Cck | excitatory | MPA 12, MPN 5.8, BST 5.4, elsewhere 2.6 | Cck Oxtr Tacr3
+    Excitatory Crh | excitatory | PVH 26, MPA 3.5, elsewhere 1.1 | Crh Trh Oxt
+    Excitatory Cbln1 | excitatory | PVT 66, PVH 3.6, fx 8.7, elsewhere 0.86 | Cbln1 Necab1 Slc17a7
+    Astrocyte | astroglia | PVH 19, PVT 13, MPA 13, fx 12, V3 2.1, elsewhere 6.5 | Aqp4 Mlc1 Aldh1l1
+    Mature oligodendrocyte | myelin | fx 52, MPA 5.1, elsewhere 0.95 | Mbp Opalin Ermn
+    Immature oligodendrocyte | progenitor | elsewhere 3.1 | Pdgfra Traf4 Sox8
+    Ependymal | ependyma | V3 82, elsewhere 0.1 | Cd24a Nnat Krt90
+    Endothelial | vascular | elsewhere 5.4 | Fn1 Slco1a4 Cyr61
+    Microglia | immune | elsewhere 2.3 | Selplg Slc15a3 Gda
+    """,
+    gradient="Irs4 Lepr Prlr Pgr Rxfp1 Htr2c",
+    ramp={},
+    strength={"myelin": 2.0, "ependyma": 2.0, "astroglia": 1.6, "excitatory": 1.3, "immune": 1.8},
+    own=0.9,
+)
+
+_HALF_WIDTH_UM = 900.0

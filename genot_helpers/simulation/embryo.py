@@ -1,7 +1,7 @@
 """Simulated mouse embryos: bins of Stereo-seq at several stages, and single cells of seqFISH.
 
-Top to bottom: :func:`simulate_embryo`, its shape and anatomy; :func:`simulate_embryo_cells`, the
-same tissue under another instrument; what the embryo is made of.
+Top to bottom: :func:`simulate_embryo`, its shape and anatomy; what it is made of;
+:func:`simulate_embryo_cells`, the same tissue under another instrument.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from .simulation import (
     Genes,
     Recipe,
     Shape,
-    check_whole,
-    draw_fields,
-    draw_genes,
+    draw_tissue,
     generator,
     label,
     measure,
@@ -33,13 +31,8 @@ from .simulation import (
     square_grid,
 )
 
-__all__ = [
-    "simulate_embryo",
-    "simulate_embryo_cells",
-]
 
-
-@checked
+@checked(n_bins=(500, 10**7))
 def simulate_embryo(
     stages: str | Sequence[str] = ("E9.5", "E10.5", "E11.5"),
     *,
@@ -79,25 +72,17 @@ def simulate_embryo(
     ----------
     .. [1] Chen et al. (2022), Spatiotemporal transcriptomic atlas of mouse organogenesis.
        https://doi.org/10.1016/j.cell.2022.04.003
-
-    Examples
-    --------
-    >>> embryos = simulate_embryo(["E9.5", "E10.5"], n_bins=500)
-    >>> "Limb bud" in embryos["E9.5"].obs["domain_truth"].cat.categories
-    False
     """
-    check_whole(n_bins=(n_bins, 500), n_genes=(n_genes, 1), seed=(seed, 0))
     stages = [stages] if isinstance(stages, str) else list(stages)
     ages = {stage: _embryonic_day(stage) for stage in stages}
     if len(ages) < max(len(stages), 1):
         raise ValueError(f"stages is {stages!r}: give one stage or more, each once.")
     assay = Assay(depth=1100, cells=4, spread=0.35, dropout=0.1)
-    genes = draw_genes(generator(seed, 1), EMBRYO, n_genes, n_bins * assay.depth)
     embryos = {}
     for stage, age in ages.items():
         key, grown = round(100 * age), round(n_bins * GROWTH ** (age - 9.5))
         shape = _embryo_shape(generator(seed, 3, key), age, n_bins=grown)
-        fields = draw_fields(generator(seed, 2, key))
+        genes, fields = draw_tissue(seed, EMBRYO, n_genes, n_bins * assay.depth, key)
         adata = measure(generator(seed, 5, key), shape, EMBRYO, genes, fields, assay)
         parameters = {"n_bins": n_bins, "n_genes": n_genes, "embryonic_day": age}
         embryos[stage] = label(adata, stage, seed, parameters)
@@ -188,7 +173,6 @@ EMBRYO = Recipe(
     strength={"neural": 1.5, "blood": 1.5},
     own=0.35,
 )
-"""What the tissue is made of; the codes of its shape follow the order of its domains."""
 
 # x, y, half-widths at embryonic day 9.5, what each gains a day, and the day the organ appears.
 # The frame is the circle of radius 1 that the curled-up body fills; later rows lie over earlier.
@@ -221,7 +205,7 @@ SOURCE = (
 )
 
 
-@checked
+@checked(n_cells=(500, 10**7), n_panel=(100, 10**5), n_bins=(500, 10**7))
 def simulate_embryo_cells(
     stage: str = "E9",
     *,
@@ -236,8 +220,8 @@ def simulate_embryo_cells(
     Parameters
     ----------
     stage
-        From ``"E9"`` to ``"E12.5"``. It is the animal that :func:`simulate_embryo` measures in bins
-        under the same name and seed; another stage is another animal.
+        From ``"E9"`` to ``"E12.5"``: the animal that :func:`simulate_embryo` measures in bins under
+        the same name and seed.
     n_cells
         Number of cells, at least 500 and at most 5 for each bin of the tissue.
     n_panel
@@ -245,8 +229,7 @@ def simulate_embryo_cells(
         cell types apart, and others; 6 % of them are not among those of ``simulate_embryo``. Genes
         abundant in every cell are left out: their signals would overlap in an image.
     n_bins, n_genes
-        Size of the embryo and genes of the tissue, as in :func:`simulate_embryo`: give the same
-        values (and seed) there, so that both are made of the same cell types.
+        As in :func:`simulate_embryo`: the same values (and seed) give the same cell types.
     seed
         The same seed gives a bit-identical slice.
 
@@ -255,7 +238,7 @@ def simulate_embryo_cells(
     dict of str to AnnData
         One slice, ``"seqfish"``; slots as in :func:`genot_helpers.simulation.simulate_cortex`,
         except: no array positions; ``obsm["spatial"]`` in fields of view, turned and mirrored
-        (``obsm["spatial_common"]`` stays in µm, in the frame of the embryo); ``obs["Area"]`` and
+        (``obsm["spatial_common"]`` in µm, in the frame of the embryo); ``obs["Area"]`` and
         ``obs["celltype_mapped_refined"]``, the cell type, as the public file calls them.
         ``uns["genot"]["parameters"]`` has ``embryonic_day`` and the true length of the unit.
 
@@ -263,28 +246,21 @@ def simulate_embryo_cells(
     ------
     ValueError
         If the stage is unknown, or a number is out of range.
-
-    Examples
-    --------
-    >>> cells = simulate_embryo_cells(n_cells=600, n_bins=500)["seqfish"]
-    >>> cells.n_vars
-    350
     """
     age = _embryonic_day(stage)
-    check_whole(n_cells=(n_cells, 500), n_panel=(n_panel, 100), n_bins=(n_bins, 500))
-    check_whole(n_genes=(n_genes, 2 * n_panel), seed=(seed, 0))
+    if n_genes < 2 * n_panel:
+        raise ValueError(f"n_genes is {n_genes}: give at least {2 * n_panel}, twice the panel.")
     grown, key = round(n_bins * GROWTH ** (age - 9.5)), round(100 * age)
     if n_cells > 5 * grown:
         raise ValueError(f"n_cells is {n_cells}: there is room for at most {5 * grown} (5 a bin).")
-    depth = n_bins * 1100
-    known = draw_genes(generator(seed, 1), EMBRYO, n_genes, depth)
+    known, fields = draw_tissue(seed, EMBRYO, n_genes, n_bins * 1100, key)
     rng, n_new = generator(seed, 8), round(ONLY_HERE * n_panel)
     panel = _choose_panel(known, n_panel - n_new, rng)
     panel = np.append(panel, n_genes + np.arange(n_new))
     genes = _with_unknown(known, n_new, rng)
     seen = genes.rate[:, panel].sum(axis=1).mean()  # a cell holds more than the panel shows
     shape = _cells(generator(seed, 3, key), generator(seed, 9, key), age, n_cells, grown)
-    rng, fields = generator(seed, 5, key, 1), draw_fields(generator(seed, 2, key))
+    rng = generator(seed, 5, key, 1)
     assay = ASSAY._replace(depth=PANEL_UMIS / seen)
     adata = measure(rng, shape, EMBRYO, genes, fields, assay)[:, panel].copy()
     adata.obs["Area"] = np.exp(rng.normal(np.log(100.0), 0.35, n_cells))  # µm²
@@ -325,13 +301,7 @@ def _choose_panel(known: Genes, n_chosen: int, rng: np.random.Generator) -> np.n
     return np.sort(np.concatenate([order[:n_best], others]))
 
 
-def _cells(
-    body_rng: np.random.Generator,
-    slide_rng: np.random.Generator,
-    age: float,
-    n_cells: int,
-    size: int,
-) -> Shape:
+def _cells(body_rng, slide_rng, age: float, n_cells: int, size: int) -> Shape:
     """Scatter cells over the body that ``_embryo_shape`` draws with the same first generator."""
     body_rng.uniform()  # there: how the embryo lies on the chip
     outline = [smooth_field(body_rng, 0.25) for _ in range(2)]

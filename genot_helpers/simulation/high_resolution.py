@@ -1,9 +1,8 @@
 """Simulated tissue at high resolution: single transcripts, counted in bins and in cells.
 
 Cells of several types lie in bands; each sheds transcripts that land near it. Counting them on a
-grid gives bins, as of Visium HD; counting them by cell gives cells, as of imaging instruments. So
-both are views of one tissue, and what differs between them is the counting. Rows and columns of
-the grid catch more or less, which shows as stripes; the factors are known.
+grid gives bins, as of Visium HD; counting them by cell gives cells, as of imaging instruments. Rows
+and columns of the grid catch more or less, which shows as stripes; the factors are known.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from ..arguments import checked
-from .simulation import check_not_negative, check_whole, generator, label, smooth_field
-
-__all__ = ["simulate_high_resolution"]
+from .simulation import generator, label, smooth_field
 
 _DOMAINS = ("outer", "upper", "middle", "inner", "deep", "core")
 _N_TYPES = 14
@@ -26,7 +23,10 @@ _N_CONTROLS = 8
 _CHUNK = 200_000  # cells at a time, so that memory is that of the counts
 
 
-@checked
+@checked(
+    n_bins=(100, 10**9), n_genes=(50, 10**6), bin_um=(1e-3, 10**6), counts_per_bin=(0, 10**6),
+    stripes=(0, 100),
+)  # fmt: skip
 def simulate_high_resolution(
     n_bins: int = 30_000,
     *,
@@ -45,14 +45,11 @@ def simulate_high_resolution(
     Parameters
     ----------
     n_bins
-        About so many bins (the next smaller square number), 100 or more. Bins and cells without
-        counts are left out.
+        About so many bins (the next smaller square number), 100 or more; empty ones are left out.
     n_genes
         Number of genes, 50 or more.
-    bin_um
-        Side of a bin, µm.
-    counts_per_bin
-        Mean number of transcripts in a bin.
+    bin_um, counts_per_bin
+        Side of a bin, µm, and mean number of transcripts in it.
     stripes
         Standard deviation of the logarithm of what rows, and columns, of the grid catch.
     kinds
@@ -63,8 +60,8 @@ def simulate_high_resolution(
     Returns
     -------
     dict of str to AnnData
-        Kind → slice. ``X``: CSR float32, counts; ``var["control"]``: bool; ``obsm["spatial"]``:
-        (n, 2) float64, µm; ``obs["domain_truth"]``: the domain at the place. Bins have
+        Kind → slice. ``X``: CSR float32, counts; ``var["control"]``: bool; ``obsm["spatial"]``: (n,
+        2) float64, µm; ``obs["domain_truth"]``: the domain at the place. Bins have
         ``obs["array_row"]``, ``obs["array_col"]`` and ``obs["stripe_truth"]``, the product of the
         factors of row and column; cells ``obs["cell_type"]``.
 
@@ -79,20 +76,19 @@ def simulate_high_resolution(
     >>> int(bins.obs["array_row"].max())
     19
     """
-    check_whole(n_bins=(n_bins, 100), n_genes=(n_genes, 50), seed=(seed, 0))
-    check_not_negative(bin_um=bin_um, counts_per_bin=counts_per_bin, stripes=stripes)
     if not kinds or set(kinds) - {"bins", "cells"}:
         raise ValueError(f'kinds is {kinds!r}: give "bins", "cells" or both.')
-    if bin_um == 0:
-        raise ValueError("bin_um is 0: give the side of a bin in µm.")
     side = int(np.sqrt(n_bins))
     width = side * bin_um
     bend = smooth_field(generator(seed, 2), 0.35)
     share, rate = _types(generator(seed, 3), n_genes)
-    places = _spread_out(generator(seed, 1), max(5, round(width / _CELL_UM2**0.5)), width)
+    per_side = max(5, round(width / _CELL_UM2**0.5))  # a cell in each field: they fill a tissue
+    field = np.stack(np.divmod(np.arange(per_side**2), per_side), axis=1)
+    places = (field + generator(seed, 1).random(field.shape)) * (width / per_side)
     n_cells = len(places)
     cell_domain = _domain_at(places / width, bend)
-    cell_type = _draw_from(generator(seed, 4), share[cell_domain])
+    total = share[cell_domain].cumsum(axis=1)
+    cell_type = (generator(seed, 4).random(n_cells)[:, None] * total[:, -1:] > total).sum(axis=1)
     factors = np.exp(stripes * generator(seed, 5).normal(size=(2, side)))
     caught = factors / factors.max(axis=1, keepdims=True)
     mean = counts_per_bin * side**2 / n_cells / float(np.prod(caught.mean(axis=1)))
@@ -113,31 +109,27 @@ def simulate_high_resolution(
         # Stripes belong to the grid: cells see every transcript inside the square, thinned alike.
         seen = {"bins": kept, "cells": inside & (own.random(len(gene)) < caught.mean() ** 2)}
         for kind in kinds:
-            counts[kind] += _table(index[kind][seen[kind]], gene[seen[kind]], counts[kind].shape)
+            found = index[kind][seen[kind]], gene[seen[kind]]
+            ones = np.ones(len(found[0]), dtype=np.float32)
+            counts[kind] += sparse.coo_matrix((ones, found), shape=counts[kind].shape).tocsr()
+    rows, columns = np.divmod(np.arange(side**2), side)
+    centres = (np.column_stack([columns, rows]) + 0.5) * bin_um
+    types = pd.Categorical.from_codes(cell_type, [f"type {k + 1}" for k in range(_N_TYPES)])
+    own = {"cells": {"cell_type": types}, "bins": {"array_row": rows, "array_col": columns}}
+    own["bins"]["stripe_truth"] = factors[0, rows] * factors[1, columns]
+    at = {"bins": (centres, _domain_at(centres / width, bend)), "cells": (places, cell_domain)}
+    facts = {"n_bins": n_bins, "n_genes": n_genes, "bin_um": float(bin_um)}
     made = {}
     for kind in kinds:
-        made[kind] = _slice(kind, counts[kind], n_genes)
-    if "bins" in made:
-        rows, columns = np.divmod(np.arange(side**2), side)
-        centres = (np.column_stack([columns, rows]) + 0.5) * bin_um
-        own = {"array_row": rows, "array_col": columns}
-        own["stripe_truth"] = factors[0, rows] * factors[1, columns]
-        _place(made["bins"], centres, _domain_at(centres / width, bend), own)
-    if "cells" in made:
-        names = pd.Categorical.from_codes(cell_type, [f"type {k + 1}" for k in range(_N_TYPES)])
-        _place(made["cells"], places, cell_domain, {"cell_type": names})
-    facts = {"n_bins": n_bins, "n_genes": n_genes, "bin_um": float(bin_um)}
-    for kind, adata in made.items():
+        adata = ad.AnnData(counts[kind], var=_features(kind, n_genes))
+        adata.obsm["spatial"] = at[kind][0].astype(float)
+        adata.obs["domain_truth"] = pd.Categorical.from_codes(at[kind][1], list(_DOMAINS))
+        for name, values in own[kind].items():
+            adata.obs[name] = values
         made[kind] = adata[np.diff(adata.X.indptr) > 0].copy()  # as instruments report them
         label(made[kind], kind, seed, {**facts, "stripes": float(stripes)})
         made[kind].uns["genot"]["micrometres_per_unit"] = 1.0
     return made
-
-
-def _spread_out(rng: np.random.Generator, side: int, width: float) -> np.ndarray:
-    """Draw places (side², 2), one in each field of a grid: cells fill a tissue evenly."""
-    field = np.stack(np.divmod(np.arange(side**2), side), axis=1)
-    return (field + rng.random(field.shape)) * (width / side)
 
 
 def _types(rng: np.random.Generator, n_genes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,12 +149,6 @@ def _domain_at(unit: np.ndarray, bend) -> np.ndarray:
     return np.clip((height * len(_DOMAINS)).astype(int), 0, len(_DOMAINS) - 1)
 
 
-def _draw_from(rng: np.random.Generator, share: np.ndarray) -> np.ndarray:
-    """Draw one column for every row of shares."""
-    total = share.cumsum(axis=1)
-    return (rng.random(len(share))[:, None] * total[:, -1:] > total).sum(axis=1)
-
-
 def _shed(
     rng: np.random.Generator, places: np.ndarray, types: np.ndarray, rate: np.ndarray, mean: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -178,24 +164,9 @@ def _shed(
     return places[owner] + _SHED_UM * rng.normal(size=(len(owner), 2)), gene, owner
 
 
-def _table(row: np.ndarray, gene: np.ndarray, shape: tuple[int, int]) -> sparse.csr_matrix:
-    """Count transcripts in a sparse table."""
-    ones = np.ones(len(row), dtype=np.float32)
-    return sparse.coo_matrix((ones, (row, gene)), shape=shape).tocsr()
-
-
-def _slice(kind: str, counts: sparse.csr_matrix, n_genes: int) -> ad.AnnData:
-    """Put counts into a slice with the names of genes and controls."""
+def _features(kind: str, n_genes: int) -> pd.DataFrame:
+    """Name genes and controls as instruments do."""
     genes = [f"SIM{number + 1:04d}" for number in range(n_genes)]
     form = "NegControlProbe_{:05d}" if kind == "cells" else "Blank-{}"
     var = pd.DataFrame(index=genes + [form.format(number + 1) for number in range(_N_CONTROLS)])
-    var["control"] = np.arange(len(var)) >= n_genes
-    return ad.AnnData(counts, var=var)
-
-
-def _place(adata: ad.AnnData, points: np.ndarray, domain: np.ndarray, columns: dict) -> None:
-    """Write positions, domains and further columns."""
-    adata.obsm["spatial"] = points.astype(float)
-    adata.obs["domain_truth"] = pd.Categorical.from_codes(domain, list(_DOMAINS))
-    for name, values in columns.items():
-        adata.obs[name] = values
+    return var.assign(control=np.arange(len(var)) >= n_genes)

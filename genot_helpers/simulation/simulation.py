@@ -1,25 +1,16 @@
 """Simulated tissues with known domains: what all of them share. For demonstrations, never evidence.
 
-Every slice is drawn from a seed in seconds and needs no file. What is simulated: positions and
-domains, a mixture of cell types per spot, marker genes, programmes that run smoothly through the
-tissue and are *not* domains (a gradient, blood vessels, patches of stress, a drift of mitochondrial
-RNA), a depth that varies with the domain and in space, a batch effect per slice, dropout. Counts
-are negative binomial, the usual model for unique molecular identifiers (UMIs; Svensson 2020,
-https://doi.org/10.1038/s41587-019-0379-5). Real gene names tell roughly where such a gene is
-expressed; genes called ``SIM0001`` and so on have no counterpart. Shapes follow what an atlas
-shows; no measured value is copied. The cortex was calibrated on summary figures of real sections
-(table in :func:`genot_helpers.simulation.simulate_cortex`), without looking at encoder results.
-
-Top to bottom: :func:`measure` (from the shape of a slice to counts) and its parts; :class:`Recipe`
-and the genes drawn from it; places of spots and random smooth functions. Each tissue has a file of
-its own.
+Per spot: a mixture of cell types, markers, smooth programmes that are *not* domains, a depth that
+varies, a batch effect per slice, dropout. Counts are negative binomial (Svensson 2020,
+https://doi.org/10.1038/s41587-019-0379-5). Genes called ``SIM0001`` have no counterpart. Shapes
+follow what an atlas shows; no measured value is copied. Top to bottom: :func:`measure` and its
+parts; recipes and genes; places of spots and smooth functions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import anndata as ad
@@ -27,28 +18,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
-
-__all__ = [
-    "BIN_UM",
-    "VISIUM_PITCH_UM",
-    "Assay",
-    "Field",
-    "Genes",
-    "Recipe",
-    "Shape",
-    "check_not_negative",
-    "check_whole",
-    "draw_fields",
-    "draw_genes",
-    "generator",
-    "label",
-    "measure",
-    "rotate",
-    "scatter_beads",
-    "smooth_field",
-    "square_grid",
-    "visium_grid",
-]
 
 SOURCE = "Simulated with genot_helpers.simulation: no measured tissue. Positions are in µm."
 
@@ -150,31 +119,18 @@ def generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng([seed, *key])
 
 
-def draw_fields(rng: np.random.Generator) -> dict[str, Field]:
-    """Draw the smooth functions of (x, y, z), in units of the tissue: for fields and for depth."""
-    lengths = {name: length for name, (length, _) in FIELDS.items() if length}
-    return {
-        name: smooth_field(rng, length, 3) for name, length in (lengths | {"depth": 0.1}).items()
-    }
-
-
-def check_whole(**limits: tuple[object, int]) -> None:
-    """Raise a ValueError for an argument that is not a whole number or below its limit."""
-    for name, (value, low) in limits.items():
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if not whole or value < low:
-            raise ValueError(f"{name} is {value!r}: give a whole number of at least {low}.")
-
-
-def check_not_negative(**values: object) -> None:
-    """Raise a ValueError for an argument that is not a number, or negative, NaN or infinite."""
-    for name, value in values.items():
-        if not isinstance(value, Real) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value!r}: give a number, 0 or more.")
+def draw_tissue(
+    seed: int, recipe: Recipe, n_genes: int, n_umis: float, *key: int
+) -> tuple[Genes, dict[str, Field]]:
+    """Draw genes, and smooth functions of (x, y, z) for programmes and depth; ``key``: of these."""
+    rng = generator(seed, 2, *key)
+    lengths = {name: length for name, (length, _) in FIELDS.items() if length} | {"depth": 0.1}
+    fields = {name: smooth_field(rng, length, 3) for name, length in lengths.items()}
+    return _draw_genes(generator(seed, 1), recipe, n_genes, n_umis), fields
 
 
 # -------------------------------------------------------------------------------------------------
-# What a simulated tissue expresses: a :class:`Recipe` in words, which :func:`draw_genes` turns into
+# What a simulated tissue expresses: a :class:`Recipe` in words, which ``_draw_genes`` turns into
 # numbers. The bare numbers below were calibrated on the cortex.
 
 
@@ -220,7 +176,7 @@ NAMELESS = ("noise", "spatial", "stress", "spatial", "gradient")
 NAMELESS += ("noise", "spatial", "hypoxia", "spatial", "interferon")
 
 
-def draw_genes(rng: np.random.Generator, recipe: Recipe, n_genes: int, n_umis: float) -> Genes:
+def _draw_genes(rng: np.random.Generator, recipe: Recipe, n_genes: int, n_umis: float) -> Genes:
     """Draw the expression of every cell type, and how genes follow the smooth fields."""
     # No gene is so rare that a slice of ``n_umis`` UMIs would have none of it.
     types = _read_cell_types(recipe)
