@@ -281,11 +281,7 @@ def check_pair(
     min_spots: int = 20,
     one_matrix: bool = True,
 ) -> None:
-    """Raise one error that lists what keeps two slices from being compared.
-
-    Where values of both enter one matrix they must be of the same kind; where each slice is
-    normalised by itself (``one_matrix=False``), counts and scaled values can be compared.
-    """
+    """Raise one error that lists what keeps two slices from being compared."""
     # Genes and spots without any count are accepted: cutting out a part of a slice makes them.
     problems = []
     for name, adata in (("left", left), ("right", right)):
@@ -316,11 +312,7 @@ def _mismatches(left: ad.AnnData, right: ad.AnnData, one_matrix: bool) -> list[P
 
 
 def _same_kind(left: ValueKind, right: ValueKind) -> bool:
-    """Say whether values of two slices can be put into one matrix.
-
-    Counts of another depth can; values scaled to another total, or logarithms to another base,
-    cannot.
-    """
+    """Say whether values of two slices can be put into one matrix."""
     if left.kind != right.kind:
         return False
     pairs = ((left.total, right.total), (left.base, right.base))

@@ -65,22 +65,7 @@ def is_gem(path: Path) -> bool:
 def bin_counts(
     genes: np.ndarray, x: np.ndarray, y: np.ndarray, counts: np.ndarray, side: int
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """Sum counts over square bins.
-
-    Parameters
-    ----------
-    genes, x, y, counts
-        (k,): number of the gene, place in nanoballs, and how many molecules.
-    side
-        Side of a bin in nanoballs; bins begin at multiples of it.
-
-    Returns
-    -------
-    values : csr_matrix, shape (bins, genes)
-        float32.
-    corners : ndarray of int, shape (bins, 2)
-        x and y of a bin in steps of ``side``, sorted by y, then x.
-    """
+    """Sum counts over square bins."""
     column, row = np.asarray(x, np.int64) // side, np.asarray(y, np.int64) // side
     low = (column.min(), row.min()) if len(column) else (0, 0)
     width = int(column.max(initial=0) - low[0]) + 1
@@ -107,26 +92,7 @@ def _asked_bin(bin_size: int | str | None) -> int | str | None:
 
 
 def read_gef(path: Path, bin_size: int | str | None = None) -> AnnData:
-    """Read a GEF file of Stereo-seq, square bins or cells.
-
-    Parameters
-    ----------
-    path
-        The file, packed or not.
-    bin_size
-        Side of a bin in nanoballs (50 if not given: 25 µm), or ``"cells"`` in a cell-bin file. Bins
-        that the file does not hold are summed from finer ones.
-
-    Returns
-    -------
-    AnnData
-        Bins or cells × genes, counts; ``obsm["spatial"]`` in µm, centres of bins.
-
-    Raises
-    ------
-    SliceError
-        If there are no such bins and none to sum them from, or the file is damaged.
-    """
+    """Read a GEF file of Stereo-seq, square bins or cells."""
     wanted = _asked_bin(bin_size)
     try:
         with unpacked_file(path) as plain, h5py.File(plain, "r") as file:
@@ -236,26 +202,7 @@ def _gef_cells(group: h5py.Group) -> AnnData:
 
 
 def read_gem(path: Path, bin_size: int | str | None = None) -> AnnData:
-    """Read a GEM file of Stereo-seq, text, packed or not.
-
-    Parameters
-    ----------
-    path
-        Columns for gene, x, y and count, in any order, after lines that begin with ``#``.
-    bin_size
-        As for :func:`read_gef`; ``"cells"`` where there is a column of cells.
-
-    Returns
-    -------
-    AnnData
-        Bins or cells × genes, counts; ``obsm["spatial"]`` in µm. ``read_as`` says how many
-        nanoballs a bin has.
-
-    Raises
-    ------
-    SliceError
-        If a column is missing or holds no numbers.
-    """
+    """Read a GEM file of Stereo-seq, text, packed or not."""
     wanted = _asked_bin(bin_size)
     table, header = _gem_table(path)
     columns = {str(name).strip().lower(): name for name in table.columns}
@@ -360,25 +307,7 @@ def _slideseq_files(folder: Path) -> tuple[Path, Path] | None:
 
 
 def read_slideseq(folder: Path) -> AnnData:
-    """Read a puck of Slide-seq from its folder.
-
-    Parameters
-    ----------
-    folder
-        With ``*BeadLocationsForR.csv`` or ``*bead_locations.csv`` and ``*MappedDGEForR.csv`` or
-        ``*digital_expression.txt.gz`` (genes × beads), or Matrix Market files.
-
-    Returns
-    -------
-    AnnData
-        Beads × genes, counts; ``obsm["spatial"]`` in the unit of the table, which the format does
-        not state.
-
-    Raises
-    ------
-    SliceError
-        If no bead has both counts and a position.
-    """
+    """Read a puck of Slide-seq from its folder."""
     _one_puck(folder)
     place, counts = _slideseq_files(folder)
     if ".mtx" in counts.suffixes:

@@ -64,26 +64,7 @@ _USUAL_BINS = "square_008um"
 
 
 def read_anndata(path: Path) -> AnnData:
-    """Read an AnnData from HDF5, packed or not, whatever it is called.
-
-    Parameters
-    ----------
-    path
-        The file; gzip, bzip2, xz and zstd are unpacked into a temporary file first; a zip archive
-        is read if it holds exactly one ``.h5ad``.
-
-    Returns
-    -------
-    AnnData
-        As stored, its structure checked.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file; the message says what it is and the way to an ``.h5ad``.
-    SliceError
-        If it is damaged.
-    """
+    """Read an AnnData from HDF5, packed or not, whatever it is called."""
     if zipfile.is_zipfile(path):
         return _from_zip(path)
     with unpacked_file(path) as plain:
@@ -161,28 +142,7 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 
 def read_zarr(path: Path, name: str | None = None, bin_size: int | str | None = None) -> AnnData:
-    """Read a slice from a zarr store, of AnnData or of SpatialData.
-
-    Parameters
-    ----------
-    path
-        The store, a folder.
-    name
-        Of several tables or regions in a SpatialData, the one to take.
-    bin_size
-        Of several tables of bins, the one to take; see :func:`from_spatialdata`.
-
-    Returns
-    -------
-    AnnData
-
-    Raises
-    ------
-    ValueError
-        If it is neither, or damaged.
-    SliceError
-        If several slices are inside and ``name`` tells none.
-    """
+    """Read a slice from a zarr store, of AnnData or of SpatialData."""
     try:
         if is_spatialdata(path):
             sdata = _open_spatialdata(path)
@@ -214,19 +174,7 @@ def _open_spatialdata(path: Path) -> Any:
 
 
 def regions_of(thing: Any) -> list[str]:
-    """List the slices in a SpatialData: one for each region of each table of counts.
-
-    Parameters
-    ----------
-    thing
-        A SpatialData object, or the path of one.
-
-    Returns
-    -------
-    list of str
-        Names of regions; of a region with several tables, or a table without regions, the names of
-        the tables.
-    """
+    """List the slices in a SpatialData: one for each region of each table of counts."""
     sdata = _open_spatialdata(Path(thing)) if isinstance(thing, str | Path) else thing
     return list(_choices(sdata))
 
@@ -256,32 +204,7 @@ def from_spatialdata(
     bin_size: int | str | None = None,
     coordinate_system: str | None = None,
 ) -> AnnData:
-    """Take a slice out of a SpatialData object.
-
-    Parameters
-    ----------
-    sdata
-        The object; nothing is written to it.
-    name
-        Region or table to take, where there are several; see :func:`regions_of`. A table of 8 µm
-        bins is taken where the tables are those of Visium HD.
-    bin_size
-        Of Visium HD: side of the bins in µm.
-    coordinate_system
-        Where the centroids are wanted; if not given, ``"global"`` where the region lies in it, else
-        the one that is not called after a smaller image.
-
-    Returns
-    -------
-    AnnData
-        A copy of the rows, with ``obsm["spatial"]``: centroids, transformed into the coordinate
-        system; ``uns["spatialdata_attrs"]`` stays, so that :func:`add_table` finds the elements.
-
-    Raises
-    ------
-    SliceError
-        If there is no table, several slices and none was named, or no element that it annotates.
-    """
+    """Take a slice out of a SpatialData object."""
     choices = _choices(sdata)
     if not choices:
         raise SliceError("the SpatialData object has no table: counts have to be made first.")
@@ -407,20 +330,7 @@ def add_table(sdata: Any, slices: Any, *, table_name: str = "genot") -> None:
 
 
 def in_memory(adata: AnnData) -> AnnData:
-    """Return a slice with everything in memory, in matrices that every step knows.
-
-    Parameters
-    ----------
-    adata
-        In memory, backed by a file, or lazy (dask, ``anndata.experimental.read_lazy``). It is not
-        changed.
-
-    Returns
-    -------
-    AnnData
-        A copy of what was not in memory; ``csr_array`` and ``csc_array`` become matrices, float16
-        and half-precision layers float32; a DataFrame in ``obsm["spatial"]`` an array.
-    """
+    """Return a slice with everything in memory, in matrices that every step knows."""
     backed = getattr(adata, "isbacked", False)
     adata = adata.to_memory() if backed or _lazy(adata) else adata.copy()
     make_plain(adata)
@@ -450,11 +360,7 @@ def _lazy(adata: AnnData) -> bool:
 
 
 def mend_positions(adata: AnnData) -> None:
-    """Bring ``obsm["spatial"]`` into the usual form where it is clear what is meant.
-
-    A DataFrame becomes an array; a slot that other programs use, or the columns ``x`` and ``y`` of
-    Stereopy, are taken where there is none; µm are recorded where Stereopy states its resolution.
-    """
+    """Bring ``obsm["spatial"]`` into the usual form where it is clear what is meant."""
     if "spatial" in adata.obsm and isinstance(adata.obsm["spatial"], pd.DataFrame):
         table = adata.obsm["spatial"]
         lower = {str(column).lower(): column for column in table}

@@ -533,21 +533,7 @@ DEMO_SLICES |= {
 
 
 def demo_slice(dataset: str, name: str, seed: int = 0) -> AnnData:
-    """Simulate the stand-in for a slice.
-
-    Parameters
-    ----------
-    dataset, name
-        A key of :data:`DEMO_SLICES`.
-    seed
-        The same seed gives the same slice; sections of one donor come from one simulated block,
-        other donors from other blocks.
-
-    Returns
-    -------
-    AnnData
-        As the simulation makes it. ``uns["genot"]["source"]`` says what it stands in for.
-    """
+    """Simulate the stand-in for a slice."""
     demo = DEMO_SLICES[dataset, name]
     adata = _simulate(demo.simulator, demo.options, seed + demo.seed_shift)[demo.key].copy()
     facts = adata.uns["genot"]

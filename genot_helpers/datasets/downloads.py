@@ -52,35 +52,7 @@ def fetch(
     *,
     registry: str | Path | None = None,
 ) -> Path:
-    """Download all files of one slice that are not there yet, and check every one.
-
-    Parameters
-    ----------
-    dataset, name
-        As in the registry, for example ``"dlpfc"`` and ``"151673"``.
-    data_dir
-        Folder for the data, see :func:`download_dir`.
-    registry
-        Another list of files (a mirror, a test); see :func:`read_registry`.
-
-    Returns
-    -------
-    pathlib.Path
-        The Space Ranger folder or the ``.h5ad`` file of the slice.
-
-    Raises
-    ------
-    ValueError
-        If the registry has no such slice.
-    DownloadError
-        If a file cannot be had or is not the published one. What was complete stays, nothing
-        incomplete is left: run again to go on with the missing files.
-
-    Notes
-    -----
-    A file whose SHA-256 is not in the registry is checked by format, size and shape; its hash is
-    written beside it (``<file>.sha256``, the format of ``sha256sum``) and has to stay the same.
-    """
+    """Download all files of one slice that are not there yet, and check every one."""
     table = read_registry(registry)
     folder = download_dir(data_dir, registry=table)
     rows = slice_files(table, dataset, name)
@@ -97,27 +69,7 @@ def fetch(
 def fetch_file(
     url: str, path: str | Path, *, sha256: str = "", size: str | int = "", shape: str = ""
 ) -> Path:
-    """Download one file, unless it is there already, and check it.
-
-    Parameters
-    ----------
-    url
-        Where it is published (http or https).
-    path
-        Where it goes. An existing file is checked and never overwritten.
-    sha256, size, shape
-        What is known about it: hash, bytes, and ``"<spots>x<genes>"``; empty where not known.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
-
-    Raises
-    ------
-    DownloadError
-        With what was tried and how to get the file by hand.
-    """
+    """Download one file, unless it is there already, and check it."""
     path = Path(path)
     facts = {"sha256": sha256, "size": size, "shape": shape}
     if path.exists():
@@ -210,10 +162,7 @@ def _record(path: Path) -> None:
 
 
 def _unpack(archive: Path) -> None:
-    """Unpack the ``spatial/`` folder of a section beside the archive, all of it or nothing.
-
-    Only plain files directly in that folder are taken, so no archive can write elsewhere.
-    """
+    """Unpack the ``spatial/`` folder of a section beside the archive, all of it or nothing."""
     target = archive.parent / SPATIAL_FOLDER
     if target.is_dir():
         return
@@ -269,26 +218,7 @@ MERFISH_SECTIONS = tuple(f"merfish_{n}" for n in (29, 24, 19, 14, 9, 4, 1, 6, 11
 
 
 def read_registry(path: str | Path | None = None) -> pd.DataFrame:
-    """Read the list of public files.
-
-    Parameters
-    ----------
-    path
-        Table with the columns ``dataset, file, url, sha256, bytes, shape, note``, separated by
-        tabs. If not given, ``data/registry.tsv`` of the checkout: beside the package, or in the
-        working directory or a folder above it; else the copy that an installed package carries.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per file, all strings; empty where a fact is not known. ``place`` is added: where
-        the file goes, relative to the folder with the data.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    """
+    """Read the list of public files."""
     if path is None:
         here = Path(__file__).resolve().parents[2]
         places = [folder / "data" / "registry.tsv" for folder in (here, *_above(Path.cwd()))]
@@ -324,33 +254,12 @@ def _place(file: str) -> str:
 
 
 def short_name(file: str) -> str:
-    """Return the name of a slice from that of its ``.h5ad`` file.
-
-    Examples
-    --------
-    >>> short_name("merfish_9_paste.h5ad"), short_name("E9.5_E1S1.MOSTA.h5ad")
-    ('merfish_9', 'E9.5')
-    """
+    """Return the name of a slice from that of its ``.h5ad`` file."""
     return re.sub(r"(_paste|_E\d+S\d+\.MOSTA)?\.h5ad$", "", file)
 
 
 def download_dir(data_dir: str | Path | None = None, *, registry: pd.DataFrame) -> Path:
-    """Return the folder that downloads go to.
-
-    Parameters
-    ----------
-    data_dir
-        The folder, if the reader names one.
-    registry
-        As from :func:`read_registry`.
-
-    Returns
-    -------
-    pathlib.Path
-        ``data_dir``; else the environment variable ``GENOT_DATA_DIR`` where that folder can be
-        written to; else the folder of the registry (``data/`` of the checkout), or, where the
-        package was installed without a checkout, the reader's folder for caches.
-    """
+    """Return the folder that downloads go to."""
     if data_dir is not None:
         return Path(data_dir).expanduser()
     shared = os.environ.get("GENOT_DATA_DIR")
@@ -360,13 +269,7 @@ def download_dir(data_dir: str | Path | None = None, *, registry: pd.DataFrame) 
 
 
 def public_slices(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return (dataset, name) of every slice in the registry, each once, in order.
-
-    Parameters
-    ----------
-    table
-        As from :func:`read_registry`.
-    """
+    """Return (dataset, name) of every slice in the registry, each once, in order."""
     found: dict[tuple[str, str], None] = {}
     for dataset, file in zip(table.dataset, table.file, strict=True):
         if "/" in file:

@@ -123,25 +123,7 @@ def _in_micrometres(adata: AnnData) -> None:
 
 
 def read_xenium(folder: Path) -> AnnData:
-    """Read the cells of a Xenium output folder.
-
-    Parameters
-    ----------
-    folder
-        With ``cell_feature_matrix.h5`` (or the folder ``cell_feature_matrix/``) and
-        ``cells.parquet`` (or ``cells.csv.gz``).
-
-    Returns
-    -------
-    AnnData
-        Cells × features of every kind, told apart by ``var["feature_types"]``;
-        ``obsm["spatial"]`` in µm; ``obs`` as in the table of cells.
-
-    Raises
-    ------
-    SliceError
-        If counts and cells do not fit together.
-    """
+    """Read the cells of a Xenium output folder."""
     matrix, table = _xenium_matrix(folder), _find(folder, "cells")
     adata = read_10x_mtx(matrix) if matrix.is_dir() else read_10x_h5(matrix)
     adata.var_names_make_unique()
@@ -165,24 +147,7 @@ def read_xenium(folder: Path) -> AnnData:
 
 
 def read_merscope(folder: Path) -> AnnData:
-    """Read the cells of a MERSCOPE output folder, of all fields of view.
-
-    Parameters
-    ----------
-    folder
-        With ``cell_by_gene.csv`` and ``cell_metadata.csv``, a prefix and packing allowed.
-
-    Returns
-    -------
-    AnnData
-        Cells × genes and blanks; ``obsm["spatial"]`` in µm; ``obs`` as in the table of cells, the
-        field of view as text.
-
-    Raises
-    ------
-    SliceError
-        If counts and cells do not fit together, or tables of several sections lie there.
-    """
+    """Read the cells of a MERSCOPE output folder, of all fields of view."""
     _only_one(folder, "cell_by_gene")
     counts, table = _find(folder, "cell_by_gene"), _find(folder, "cell_metadata")
     if ".parquet" in counts.suffixes:
@@ -210,32 +175,7 @@ def _cell_column(table: pd.DataFrame) -> str:
 
 
 def read_cosmx(folder: Path) -> AnnData:
-    """Read the cells of a CosMx from its flat files, in the frame of the whole slide.
-
-    Parameters
-    ----------
-    folder
-        With ``*_exprMat_file.csv`` and ``*_metadata_file.csv``, packed or not; and
-        ``*_fov_positions_file.csv`` where the metadata have local positions only.
-
-    Returns
-    -------
-    AnnData
-        Cells × genes and controls; counts outside cells (cell 0) are left out;
-        ``obsm["spatial"]`` in µm in the frame of the slide: positions within a field of view would
-        lay all fields over each other. ``obs`` as in the metadata.
-
-    Raises
-    ------
-    SliceError
-        If counts and cells do not fit together, or positions on the slide are not known.
-
-    Notes
-    -----
-    How long a pixel is, in order: from the areas that the metadata give in both units; from the
-    positions of the fields in mm; else 0.12028 µm, or 0.18 µm where fields are as large as those of
-    the prototype were. What was assumed is said.
-    """
+    """Read the cells of a CosMx from its flat files, in the frame of the whole slide."""
     _only_one(folder, "exprMat_file")
     counts, table = _find(folder, "exprMat_file"), _find(folder, "metadata_file")
     adata = read_wide_counts(counts)

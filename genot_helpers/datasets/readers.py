@@ -72,15 +72,7 @@ _FOLDER_READERS = (
 def slice_folder(
     path: Path, name: str | None = None, bin_size: int | str | None = None
 ) -> Path | None:
-    """Return the folder that a reader takes: this one or one inside; None if none knows it.
-
-    Parameters
-    ----------
-    path
-        A folder: output of Space Ranger, Xenium, MERSCOPE, CosMx, Slide-seq, or a zarr store.
-    name, bin_size
-        Of Visium HD, which bins; a name that is that of a folder of bins chooses it too.
-    """
+    """Return the folder that a reader takes: this one or one inside; None if none knows it."""
     if name in hd_choices(path):
         bin_size = name
     place = space_ranger_folder(path, bin_size)
@@ -91,22 +83,7 @@ def slice_folder(
 
 
 def read_any(path: Path, name: str, bin_size: int | str | None = None) -> AnnData:
-    """Read a slice with the reader that knows the path.
-
-    Parameters
-    ----------
-    path
-        A file, or a folder from :func:`slice_folder`.
-    name
-        Of the slice; picks one of several sections in a folder or container.
-    bin_size
-        Of Visium HD in µm, of Stereo-seq in nanoballs; or ``"cells"``.
-
-    Returns
-    -------
-    AnnData
-        As the reader gives it; see :func:`tidy`.
-    """
+    """Read a slice with the reader that knows the path."""
     if path.is_file():
         if is_gem(path):
             return read_gem(path, bin_size or _bins_in(name))
@@ -174,20 +151,7 @@ def names_in(path: Path) -> list[str]:
 
 
 def read_slice(path: Path, name: str, dataset: Path, bin_size: int | str | None = None) -> AnnData:
-    """Read a slice and the labels that lie beside it.
-
-    Parameters
-    ----------
-    path
-        File or folder, as :func:`read_any` takes it.
-    name
-        Name of the section; also picks its rows from the layer map, and its cells from a file that
-        holds a whole stack.
-    dataset
-        Folder of the data set, where a layer map may lie.
-    bin_size
-        As for :func:`read_any`.
-    """
+    """Read a slice and the labels that lie beside it."""
     if path.name == MERFISH_STACK and name in MERFISH_SECTIONS:
         return _cut_from_stack(path, name)
     adata = read_any(path, name, bin_size)
@@ -221,23 +185,7 @@ def _cut_from_stack(path: Path, name: str) -> AnnData:
 
 
 def tidy(adata: AnnData) -> AnnData:
-    """Bring a slice into the form the rest of the package expects.
-
-    Parameters
-    ----------
-    adata
-        As read from a file. It may be changed; go on with what is returned.
-
-    Returns
-    -------
-    AnnData
-        With unique names; ``X`` counts where there are any (:func:`take_counts`), CSR float32;
-        ``obsm["spatial"]`` float64; without spots beside the tissue, control features of any vendor
-        (:func:`genot_helpers.slices.features.control_features`), genes that were not measured (NaN
-        in every spot), and genes and spots without a single count. ``uns["genot"]["dropped"]`` says
-        in a sentence what was left out or renamed; empty where nothing was.
-        ``uns["genot"]["read_as"]`` says what had to be decided.
-    """
+    """Bring a slice into the form the rest of the package expects."""
     notes = []
     make_plain(adata)
     mend_positions(adata)
@@ -287,16 +235,7 @@ def _useless_genes(adata: AnnData) -> tuple[np.ndarray, list[str]]:
 
 
 def take_counts(adata: AnnData) -> None:
-    """Put counts into ``X`` where they are found, and record once which kind of values ``X`` holds.
-
-    Parameters
-    ----------
-    adata
-        The slice, in memory. ``X`` is replaced by the counts of :func:`find_counts`, for the genes
-        of ``X``; ``uns["log1p"]``, which spoke of the values before, is removed then.
-        ``uns["genot"]`` gets ``values`` (``"counts"``, ``"values"`` or ``"logarithms"``) and, where
-        ``X`` was replaced, ``counts_from``.
-    """
+    """Put counts into ``X`` where they are found, and record once which kind of values ``X`` holds."""
     if adata.X is not None and not is_numeric(adata.X):
         return
     place = find_counts(adata)

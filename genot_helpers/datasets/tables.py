@@ -62,11 +62,7 @@ def open_unpacked(path: Path) -> IO[bytes]:
 
 @contextmanager
 def unpacked_file(path: Path) -> Iterator[Path]:
-    """Give the path of an unpacked copy of a packed file, or the path itself if it is not packed.
-
-    HDF5 has to jump about in a file, which a packed stream does not allow. The copy lies in the
-    folder for temporary files and is removed at the end.
-    """
+    """Give the path of an unpacked copy of a packed file, or the path itself if it is not packed."""
     with path.open("rb") as file:
         start = file.read(6)
     if not (start.startswith(_ZSTD) or any(start.startswith(mark) for mark in _PACKED)):
@@ -83,28 +79,7 @@ def unpacked_file(path: Path) -> Iterator[Path]:
 
 
 def read_table(path: Path, *, header: str = "auto", known: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table of text or Parquet, every value of text as it stands.
-
-    Parameters
-    ----------
-    path
-        Text separated by commas, semicolons or tabs, with or without a byte order mark, packed or
-        not; or Parquet.
-    header
-        ``"yes"``; or ``"auto"``: the first line is one if it has one of the names in ``known``.
-    known
-        Names of columns, lower case.
-
-    Returns
-    -------
-    pandas.DataFrame
-        All strings (text) or as stored (Parquet). Columns are numbered where there is no header.
-
-    Raises
-    ------
-    SliceError
-        If it cannot be read as a table.
-    """
+    """Read a table of text or Parquet, every value of text as it stands."""
     try:
         if ".parquet" in path.suffixes:
             with unpacked_file(path) as plain:
@@ -156,25 +131,7 @@ def _without_index(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_wide_counts(path: Path, *, by_gene: bool = False) -> AnnData:
-    """Read a wide table of counts, a few thousand rows at a time, into a sparse matrix.
-
-    Parameters
-    ----------
-    path
-        Text separated by commas or tabs, packed or not; a header, and names in the first column.
-    by_gene
-        Rows are genes and columns spots; else rows are spots.
-
-    Returns
-    -------
-    AnnData
-        Spots × genes, CSR float32, names as strings. Columns that are no numbers go to ``obs``.
-
-    Raises
-    ------
-    SliceError
-        If the table cannot be read, or holds no numbers.
-    """
+    """Read a wide table of counts, a few thousand rows at a time, into a sparse matrix."""
     with open_unpacked(path) as file:
         first = file.readline()
     separator = "\t" if b"\t" in first else ";" if b";" in first else ","
@@ -222,23 +179,7 @@ def is_10x_h5(path: Path) -> bool:
 
 
 def read_10x_h5(path: Path) -> AnnData:
-    """Read a matrix of 10x Genomics from HDF5, packed or not, every kind of feature.
-
-    Parameters
-    ----------
-    path
-        ``filtered_feature_bc_matrix.h5`` and its kin.
-
-    Returns
-    -------
-    AnnData
-        Genes are named by symbol, ``var`` has ``gene_ids`` and ``feature_types``.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, or a damaged one.
-    """
+    """Read a matrix of 10x Genomics from HDF5, packed or not, every kind of feature."""
     try:
         with unpacked_file(path) as plain, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*names are not unique")
@@ -251,28 +192,7 @@ def read_10x_h5(path: Path) -> AnnData:
 
 
 def read_10x_mtx(folder: Path, prefix: str = "") -> AnnData:
-    """Read a matrix of 10x Genomics from Matrix Market files.
-
-    Parameters
-    ----------
-    folder
-        With ``matrix.mtx``, ``barcodes.tsv`` and ``features.tsv`` (or ``genes.tsv``), each packed
-        or not.
-    prefix
-        What the three names begin with, as in files of the Gene Expression Omnibus.
-
-    Returns
-    -------
-    AnnData
-        As from :func:`read_10x_h5`; turned where the file holds spots × genes.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the files is not there; the message lists those that are.
-    SliceError
-        If the sizes do not fit together, or a file is damaged.
-    """
+    """Read a matrix of 10x Genomics from Matrix Market files."""
     matrix = _one_of(folder, prefix, ("matrix.mtx",))
     barcodes = _one_of(folder, prefix, ("barcodes.tsv", "barcodes.txt", "barcodes.csv"))
     features = _one_of(folder, prefix, ("features.tsv", "genes.tsv", "features.txt", "genes.txt"))

@@ -90,26 +90,7 @@ def is_space_ranger(folder: str | Path) -> bool:
 
 
 def space_ranger_folder(path: str | Path, bin_size: int | str | None = None) -> Path | None:
-    """Find the folder with the matrix: a sample, ``outs``, ``binned_outputs``, or one of its bins.
-
-    Parameters
-    ----------
-    path
-        Folder of a sample or anything in it.
-    bin_size
-        Of Visium HD: side of a bin in µm, the name of its folder, or ``"cells"`` for the segmented
-        cells of Space Ranger 4. 8 if not given and there, else the nearest to it.
-
-    Returns
-    -------
-    pathlib.Path or None
-        None if there is no output of Space Ranger.
-
-    Raises
-    ------
-    SliceError
-        If there are no such bins; the message lists those that are.
-    """
+    """Find the folder with the matrix: a sample, ``outs``, ``binned_outputs``, or one of its bins."""
     path = Path(path)
     choices = hd_choices(path)
     if choices:
@@ -194,42 +175,7 @@ def _mtx_inside(folder: Path) -> tuple[Path, str] | None:
 
 
 def read_space_ranger(folder: str | Path, *, name: str | None = None) -> AnnData:
-    """Read the output folder of Space Ranger, versions 1 to 4, of Visium or Visium HD.
-
-    Parameters
-    ----------
-    folder
-        Folder with the count matrix (``filtered_feature_bc_matrix.h5``, ``…_cell_matrix.h5`` of
-        segmented cells, the folder ``filtered_feature_bc_matrix/``, loose Matrix Market files or,
-        failing these, the raw matrix) and, in ``spatial/`` or beside it, the positions
-        (``tissue_positions.parquet``, ``.csv`` or ``tissue_positions_list.csv``) and, if there are
-        any, scale factors and images. A prefix and packing are allowed on every file.
-    name
-        Name of the section; that of the folder if not given. Of several sections in one folder,
-        the one whose prefix holds the name is read.
-
-    Returns
-    -------
-    AnnData
-        Spots in tissue only, with
-
-        - ``X``: counts, CSR. Genes are named by symbol; a symbol met again gets ``-1``, ``-2``, …
-          (``var["gene_ids"]`` tells them apart).
-        - ``obs["in_tissue"]``, ``obs["array_row"]``, ``obs["array_col"]`` where they are known.
-        - ``obsm["spatial"]``: (spots, 2) float64, x and y; in pixels of the full-size image, or in
-          µm where the scale factors say how long a pixel is (Visium HD).
-        - ``uns["spatial"][name]``: images that are there (``hires``, ``lowres``; uint8) and scale
-          factors that fit the positions. Absent without scale factors.
-        - ``uns["genot"]["read_as"]``: what was decided on the way.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the count matrix or the positions are not there; the message lists what was looked for.
-    SliceError
-        If several sections lie in the folder and ``name`` tells none of them, if barcodes of the
-        matrix have no position, or a file is damaged.
-    """
+    """Read the output folder of Space Ranger, versions 1 to 4, of Visium or Visium HD."""
     folder = Path(folder).expanduser()
     found = _matrix_of(folder, name)
     name = name or _sample_name(folder)
@@ -287,10 +233,7 @@ def _same_section(name: str, prefix: str) -> bool:
 
 
 def _in_spatial(folder: Path, prefix: str, *names: str) -> Path | None:
-    """Find a file of a section in ``spatial/`` or beside the matrix, with or without its prefix.
-
-    A file with another section's prefix is not taken.
-    """
+    """Find a file of a section in ``spatial/`` or beside the matrix, with or without its prefix."""
     places = [folder / "spatial", folder]
     for start in dict.fromkeys((prefix, "")):
         for place in places:

@@ -64,19 +64,7 @@ _ENSEMBL = re.compile(r"ens[a-z]*g\d{6,}(\.\d+)?", re.IGNORECASE)
 
 
 def control_features(adata: AnnData) -> np.ndarray:
-    """Say which columns are no genes but controls, antibodies or other features.
-
-    Parameters
-    ----------
-    adata
-        Any slice. A feature is no gene if its name is that of a control of a known instrument, in
-        upper or lower case, or if ``var["feature_types"]`` (or ``codeclass``) says something else
-        than gene expression while it says so for others.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_genes,)
-    """
+    """Say which columns are no genes but controls, antibodies or other features."""
     found = control_names(adata.var_names)
     for column in adata.var.columns:
         if str(column).lower() not in _TYPE_COLUMNS:
@@ -155,18 +143,7 @@ def match_genes(
 
 
 def gene_problem(left: AnnData, right: AnnData, names: tuple[str, str]) -> tuple[str, str] | None:
-    """Say what is found and what to do where two slices have too few genes in common.
-
-    Parameters
-    ----------
-    left, right, names
-        The slices, and what messages call them.
-
-    Returns
-    -------
-    tuple of str or None
-        None where at least a fifth of the genes of the smaller one agree, or 200.
-    """
+    """Say what is found and what to do where two slices have too few genes in common."""
     share = share_of_genes(left.var_names, right.var_names)
     shared = round(share * min(left.n_vars, right.n_vars))
     if shared and (share >= FEWEST_SHARED or shared >= _PLENTY):

@@ -62,13 +62,7 @@ def spot_side(points: NDArray) -> float:
 
 
 def nearest_distance(points: NDArray) -> float:
-    """Median distance from a spot to its nearest other spot: what crowding shows in first.
-
-    Parameters
-    ----------
-    points
-        (n, 2), two points at least.
-    """
+    """Median distance from a spot to its nearest other spot: what crowding shows in first."""
     return float(np.median(cKDTree(points).query(points, 2)[0][:, 1]))
 
 
@@ -81,19 +75,7 @@ _HEXAGON = ((0, 2), (1, 1), (1, -1))  # steps in row and column to three of the 
 
 
 def on_visium_grid(adata: AnnData, spatial_key: str = "spatial") -> bool:
-    """Say whether the spots lie on a hexagonal Visium grid, by their numbers and their positions.
-
-    Neighbouring rows are shifted by half a spot, so Visium numbers only every second column:
-    row + column is even. Numbers alone are not believed: zeros, multiples of 50 or the numbers of
-    square bins may fill the same columns. See :func:`grid_pitch`.
-
-    Parameters
-    ----------
-    adata
-        Any slice; False without ``obs["array_row"]`` and ``obs["array_col"]``.
-    spatial_key
-        Slot of the positions.
-    """
+    """Say whether the spots lie on a hexagonal Visium grid, by their numbers and their positions."""
     return _visium_pitch(adata, spatial_key) is not None
 
 
@@ -131,22 +113,7 @@ def micrometres_per_unit(adata: AnnData) -> float | None:
 
 
 def grid_pitch(rows: NDArray, columns: NDArray, points: NDArray) -> float | None:
-    """Return the distance of touching spots on a Visium grid, None where there is no such grid.
-
-    Parameters
-    ----------
-    rows, columns
-        (n,), numbers of the spots on the grid.
-    points
-        (n, 2), positions.
-
-    Returns
-    -------
-    float or None
-        In the unit of the positions. None if numbers are missing, not whole or used twice, if a
-        row and column do not add up to an even number, or if the three directions in which spots
-        touch differ in length by more than 15 %, which no turned or mildly warped grid does.
-    """
+    """Return the distance of touching spots on a Visium grid, None where there is no such grid."""
     index = np.column_stack([rows, columns]).astype(float)
     points = np.asarray(points, dtype=float)
     if not np.isfinite(index).all() or (index != np.rint(index)).any():
@@ -173,19 +140,7 @@ def grid_pitch(rows: NDArray, columns: NDArray, points: NDArray) -> float | None
 
 
 def columns_exchanged(rows: NDArray, columns: NDArray, points: NDArray) -> bool:
-    """Say whether x and y of a grid of spots are exchanged.
-
-    Rows of the array run down the image and columns to the right, or the whole is turned by half;
-    so x grows or falls with the column. Where x follows the row instead *and* the frame is
-    mirrored, which no turned image is, x and y were exchanged.
-
-    Parameters
-    ----------
-    rows, columns
-        (n,), numbers of the spots on the grid.
-    points
-        (n, 2), x and y.
-    """
+    """Say whether x and y of a grid of spots are exchanged."""
     index = np.column_stack([columns, rows, np.ones(len(rows))]).astype(float)
     if len(rows) < 3 or np.linalg.matrix_rank(index) < 3:
         return False
@@ -199,11 +154,7 @@ def columns_exchanged(rows: NDArray, columns: NDArray, points: NDArray) -> bool:
 
 
 def pictures(adata: AnnData) -> dict[str, Mapping[str, Any]]:
-    """Return the libraries in ``uns["spatial"]`` that hold images or scale factors.
-
-    Entries that are none, as the ``is_single`` of CELLxGENE or an array of positions, are passed
-    over.
-    """
+    """Return the libraries in ``uns["spatial"]`` that hold images or scale factors."""
     stored = adata.uns.get("spatial")
     if not isinstance(stored, Mapping):
         return {}
@@ -215,15 +166,7 @@ def pictures(adata: AnnData) -> dict[str, Mapping[str, Any]]:
 
 
 def own_pictures(adata: AnnData, name: str | None = None) -> dict[str, Mapping[str, Any]]:
-    """Return the library in ``uns["spatial"]`` that belongs to a slice; none where it is not clear.
-
-    Parameters
-    ----------
-    adata
-        The slice. Joined or cut-out slices may carry the images of other sections too.
-    name
-        What the section is called; ``uns["genot"]["name"]`` if not given.
-    """
+    """Return the library in ``uns["spatial"]`` that belongs to a slice; none where it is not clear."""
     libraries = pictures(adata)
     if len(libraries) < 2:
         return libraries
@@ -236,11 +179,7 @@ def own_pictures(adata: AnnData, name: str | None = None) -> dict[str, Mapping[s
 
 
 def _scale_of_pictures(adata: AnnData) -> float | None:
-    """Return µm per unit from the scale factors of Visium HD, if the positions bear it out.
-
-    ``microns_per_pixel`` where bins lie ``bin_size_um`` apart by it, or the size of bins is not
-    stated; 1 where they lie so far apart already.
-    """
+    """Return µm per unit from the scale factors of Visium HD, if the positions bear it out."""
     entries = pictures(adata).values()
     if not entries or adata.n_obs < 2:
         return None
@@ -269,27 +208,7 @@ def _scale_of_pictures(adata: AnnData) -> float | None:
 
 
 def squares(points: NDArray, side: float) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """Sort points into the squares of a grid that begins at the lowest x and y.
-
-    Parameters
-    ----------
-    points
-        (n, 2), coordinates.
-    side
-        Side of a square, in the unit of the coordinates.
-
-    Returns
-    -------
-    places : ndarray of int, shape (m, 2)
-        Column and row of every square that holds a point, sorted.
-    member : ndarray of int, shape (n,)
-        Number of the square that a point lies in, 0 to m - 1.
-
-    Raises
-    ------
-    ValueError
-        If ``side`` is not a positive number.
-    """
+    """Sort points into the squares of a grid that begins at the lowest x and y."""
     if not 0 < side < np.inf:
         raise ValueError(f"side is {side!r}: give a positive length, in the unit of the positions.")
     place = np.floor((points - points.min(axis=0)) / side).astype(np.int64)

@@ -83,22 +83,7 @@ def looks_like_sections(column: str) -> bool:
 
 
 def find_joined(adata: AnnData, points: NDArray) -> Joined | None:
-    """Look for several sections that overlap in one frame.
-
-    Parameters
-    ----------
-    adata
-        A slice. ``uns["genot"]["one_section"] = True`` says that it is one section, and nothing is
-        looked for.
-    points
-        (n, 2), finite positions.
-
-    Returns
-    -------
-    Joined or None
-        The surest sign; None where there is none. Sections side by side in one frame do not overlap
-        and are not found.
-    """
+    """Look for several sections that overlap in one frame."""
     if len(points) < _FEWEST or adata.uns.get("genot", {}).get("one_section", False):
         return None
     nearest = _nearest(points)

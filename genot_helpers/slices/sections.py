@@ -45,13 +45,7 @@ def as_list(slices: Slices) -> list[AnnData]:
 
 
 def named_slices(slices: Slices) -> dict[str, AnnData]:
-    """Return slices by name; those of a list are called "slice 1", "slice 2", ...
-
-    Raises
-    ------
-    SliceError
-        If there is none, or one is no AnnData.
-    """
+    """Return slices by name; those of a list are called "slice 1", "slice 2", ..."""
     if isinstance(slices, AnnData):
         return {"slice": slices}
     if not isinstance(slices, Mapping):
@@ -62,22 +56,7 @@ def named_slices(slices: Slices) -> dict[str, AnnData]:
 
 
 def embedding(adata: AnnData, name: str, use_rep: str, *, dtype: DTypeLike = float) -> NDArray:
-    """Return a copy of ``obsm[use_rep]``, (n, d).
-
-    Parameters
-    ----------
-    adata, name
-        The slice, and what messages call it.
-    use_rep
-        Slot of ``obsm``.
-    dtype
-        Of the copy.
-
-    Raises
-    ------
-    SliceError
-        If it is missing, of another shape, or not finite.
-    """
+    """Return a copy of ``obsm[use_rep]``, (n, d)."""
     if use_rep not in adata.obsm:
         raise SliceError(
             f"{name}: obsm[{use_rep!r}] is missing (obsm holds: "
@@ -98,20 +77,7 @@ def embedding(adata: AnnData, name: str, use_rep: str, *, dtype: DTypeLike = flo
 def joint_embeddings(
     named: Mapping[str, AnnData], use_rep: str, *, dtype: DTypeLike = float
 ) -> list[NDArray]:
-    """Return copies of the embeddings of several slices, (n, d) each, with the same d.
-
-    Parameters
-    ----------
-    named
-        Name, for messages, to slice.
-    use_rep, dtype
-        As in :func:`embedding`.
-
-    Raises
-    ------
-    SliceError
-        As :func:`embedding`, or if the slices differ in d.
-    """
+    """Return copies of the embeddings of several slices, (n, d) each, with the same d."""
     found = [embedding(adata, name, use_rep, dtype=dtype) for name, adata in named.items()]
     widths = {name: values.shape[1] for name, values in zip(named, found, strict=True)}
     if len(set(widths.values())) > 1:
@@ -182,13 +148,7 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
 
 
 def section_codes(adata: AnnData, section_key: str) -> tuple[NDArray[np.intp], list[str]]:
-    """Return the number of each spot's section, and the names of the sections.
-
-    Raises
-    ------
-    SliceError
-        If a spot has no section.
-    """
+    """Return the number of each spot's section, and the names of the sections."""
     values = adata.obs[section_key]
     if values.isna().any():
         raise SliceError(
@@ -311,11 +271,7 @@ def _new(before: Any, now: list[Any]) -> list[str]:
 
 
 def by_section(function: Callable) -> Callable:
-    """Let a function of several slices take one object with ``section_key``, as squidpy does.
-
-    The function declares ``section_key=None`` itself, for editors and the documentation; here the
-    object is split, the function called with the sections, and their results written back.
-    """
+    """Let a function of several slices take one object with ``section_key``, as squidpy does."""
 
     @functools.wraps(function)
     def with_sections(slices: Slices, *args: Any, section_key: str | None = None, **options: Any):

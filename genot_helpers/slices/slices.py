@@ -206,10 +206,7 @@ def _element_columns(adata: AnnData) -> set[str]:
 
 
 def _names_groups(column: pd.Series, at_least: int) -> bool:
-    """Say whether a column names so many groups, and is not a measurement.
-
-    Whole numbers with gaps are stored as floats, and may name groups nevertheless.
-    """
+    """Say whether a column names so many groups, and is not a measurement."""
     found = column.dropna()
     if found.nunique() < at_least:
         return False
@@ -217,18 +214,7 @@ def _names_groups(column: pd.Series, at_least: int) -> bool:
 
 
 def beside_tissue(adata: AnnData) -> np.ndarray:
-    """Say which spots lie beside the tissue, by a column like ``obs["in_tissue"]``.
-
-    Parameters
-    ----------
-    adata
-        Any slice. A column counts if it holds nothing but yes and no, in numbers or words, and
-        both; where no spot is marked as tissue, it says nothing.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_spots,)
-    """
+    """Say which spots lie beside the tissue, by a column like ``obs["in_tissue"]``."""
     nowhere = np.zeros(adata.n_obs, dtype=bool)
     for column in adata.obs.columns:
         if re.sub(r"[^a-z]", "", str(column).lower()) not in _TISSUE_COLUMNS:
@@ -432,28 +418,12 @@ def _label(names: pd.Index, i: int) -> str:
 
 
 def record(adata: AnnData, **facts: Any) -> None:
-    """Write facts to ``uns["genot"]``; what else is there stays.
-
-    Parameters
-    ----------
-    adata
-        The slice.
-    **facts
-        Name → numbers, strings, arrays, or dictionaries of them, which ``.h5ad`` files can hold.
-    """
+    """Write facts to ``uns["genot"]``; what else is there stays."""
     adata.uns["genot"] = {**adata.uns.get("genot", {}), **facts}
 
 
 def remark(adata: AnnData, text: str) -> None:
-    """Add a sentence to ``uns["genot"]["read_as"]``: what a reader decided on the way.
-
-    Parameters
-    ----------
-    adata
-        The slice.
-    text
-        The sentence, without a full stop.
-    """
+    """Add a sentence to ``uns["genot"]["read_as"]``: what a reader decided on the way."""
     before = str(adata.uns.get("genot", {}).get("read_as", ""))
     record(adata, read_as=f"{before}; {text}" if before else text)
 
@@ -470,16 +440,7 @@ _HEADERS = ("", "barcode", "barcodes", "spot", "spot_id", "cell", "cell_id", "id
 
 
 def as_labels(values: pd.Series) -> pd.Series:
-    """Return labels as a categorical sorted by name; empty, NA and NaN mean unannotated.
-
-    Whole numbers are called the same whether they were stored with a point or without: a column
-    with gaps holds 1.0 where a full one holds 1.
-
-    Parameters
-    ----------
-    values
-        Names or numbers, one per spot.
-    """
+    """Return labels as a categorical sorted by name; empty, NA and NaN mean unannotated."""
     text = values.astype(object).map(str).str.strip()
     text = text.where(values.notna() & ~text.isin(_UNANNOTATED), np.nan)
     if text.dropna().str.fullmatch(r"-?\d+(\.0+)?").all():
@@ -497,32 +458,7 @@ def add_labels(
     key_added: str = "domain_truth",
     min_matched: float = 0.5,
 ) -> None:
-    """Read an annotation from a table and write it to ``obs``.
-
-    Parameters
-    ----------
-    adata
-        The slice. Gets ``obs[key_added]``: categorical sorted by name; NaN where the table has no
-        row for a spot.
-    path
-        Table with barcodes in the first column, separated by tabs or commas, with or without a
-        header: ``barcode, label`` or ``barcode, section, label``.
-    section
-        In a table of three columns or more, only the rows whose second column says so.
-    column
-        Name of the column with the labels, in a table with a header; the last one if not given.
-    key_added
-        Column of ``obs`` to write.
-    min_matched
-        Least share of barcodes that have to match, of the rows or of the spots, whichever are
-        fewer: a table may cover part of the spots, and the slice part of what the table covers.
-
-    Raises
-    ------
-    SliceError
-        If fewer barcodes match, if a barcode has two labels, or the table has no such column or
-        section.
-    """
+    """Read an annotation from a table and write it to ``obs``."""
     path = Path(path).expanduser()
     table = _read_label_table(path)
     if column is not None and column not in table:

@@ -79,17 +79,7 @@ def holds_logarithms(adata: AnnData) -> bool:
 
 
 def slice_kind(adata: AnnData) -> ValueKind:
-    """Say what kind of values ``X`` of a slice holds.
-
-    The values decide where they can (:func:`value_kind`); then the mark that
-    :func:`scanpy.pp.log1p` leaves in ``uns``; then the record in ``uns["genot"]["values"]``; then
-    the size of the values.
-
-    Parameters
-    ----------
-    adata
-        The slice, ``X`` numeric.
-    """
+    """Say what kind of values ``X`` of a slice holds."""
     found = value_kind(adata.X)
     if found.sure:
         return found
@@ -170,14 +160,7 @@ class ValueKind(NamedTuple):
 
 
 def value_kind(X: Any) -> ValueKind:
-    """Say what kind of values a matrix holds.
-
-    Parameters
-    ----------
-    X
-        (n, m), sparse, dense or on disk. Read until the first value that is no count; then 200
-        rows are looked at.
-    """
+    """Say what kind of values a matrix holds."""
     whole, negative = True, False
     for _, _, values in entries(X):
         negative = negative or bool((values < 0).any())
@@ -243,10 +226,7 @@ def _marks(rows: list[NDArray[np.float64]]) -> tuple[bool, float]:
 
 
 def _whole_multiples(row: NDArray[np.float64]) -> bool | None:
-    """Say whether values are whole multiples of one unit; None where there are too few.
-
-    The smallest value is one, two or three units.
-    """
+    """Say whether values are whole multiples of one unit; None where there are too few."""
     ratio = row / row.min()
     ratio = ratio[(ratio > 1.2) & (ratio < 10)]
     if len(ratio) < 2:
@@ -257,19 +237,7 @@ def _whole_multiples(row: NDArray[np.float64]) -> bool | None:
 
 
 def find_counts(adata: AnnData) -> str:
-    """Find where the counts of a slice are.
-
-    Parameters
-    ----------
-    adata
-        The slice; nothing is written.
-
-    Returns
-    -------
-    str
-        ``"X"``; ``"layers['…']"``, a layer with a usual name first, then ``"raw.X"``, then any
-        other layer of whole numbers with the same zeros as ``X``; empty if there are none.
-    """
+    """Find where the counts of a slice are."""
     if adata.X is not None and is_numeric(adata.X) and value_kind(adata.X).kind == "counts":
         return "X"
     good = [key for key in adata.layers if _usable(adata.layers[key])]
@@ -325,18 +293,7 @@ Found = tuple[int, int, int, float]  # how many; row, column and value of the fi
 
 
 def entries(X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the entries of a matrix other than zero, block by block.
-
-    Parameters
-    ----------
-    X
-        (n, m), NumPy array, SciPy sparse matrix, or the HDF5 counterpart of a backed AnnData.
-
-    Yields
-    ------
-    tuple of ndarray
-        Rows, columns and values, each (k,).
-    """
+    """Yield the entries of a matrix other than zero, block by block."""
     layout = getattr(X, "format", "dense")  # sparse matrices have one, backed ones too
     if layout not in ("csr", "csc", "dense"):
         X = X.tocsr()
@@ -356,21 +313,7 @@ def entries(X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def scan(X: Any) -> tuple[dict[str, Found | None], np.ndarray, np.ndarray]:
-    """Look at every value once.
-
-    Parameters
-    ----------
-    X
-        (n, m), numbers; as for :func:`entries`.
-
-    Returns
-    -------
-    bad : dict
-        ``"NaN or infinite"``, ``"negative"``, ``"fractions"``: how many, and row, column and value
-        of the first; None where there is none.
-    used_rows, used_columns : ndarray
-        (n,) and (m,) bool, whether there is a value other than zero.
-    """
+    """Look at every value once."""
     bad: dict[str, Found | None] = dict.fromkeys(("NaN or infinite", "negative", "fractions"))
     used_rows, used_columns = np.zeros(X.shape[0], dtype=bool), np.zeros(X.shape[1], dtype=bool)
     for rows, columns, values in entries(X):
@@ -391,10 +334,7 @@ def is_numeric(values: Any) -> bool:
 
 
 def check_matrix(matrix: Any) -> str:
-    """Say what is wrong with the structure of a sparse matrix; empty where nothing is.
-
-    Pointers have to begin at 0, never fall and end at the number of entries; indices lie within.
-    """
+    """Say what is wrong with the structure of a sparse matrix; empty where nothing is."""
     if not sparse.issparse(matrix) or matrix.format not in ("csr", "csc"):
         return ""
     rows, columns = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
@@ -409,11 +349,7 @@ def check_matrix(matrix: Any) -> str:
 
 
 def plain_matrix(matrix: Any) -> Any:
-    """Return a matrix in memory that scanpy and scikit-learn know: the same where it is one.
-
-    Dask arrays are computed, ``csr_array`` and ``csc_array`` become matrices, half precision and
-    booleans float32.
-    """
+    """Return a matrix in memory that scanpy and scikit-learn know: the same where it is one."""
     if hasattr(matrix, "compute"):
         matrix = matrix.compute()
     if isinstance(matrix, sparse.sparray):
