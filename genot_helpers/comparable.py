@@ -23,8 +23,8 @@ from sklearn.cluster import KMeans
 
 from .preprocessing.genes import select_highly_variable
 from .preprocessing.preprocessing import joint_components, normalise
-from .slices.features import control_names, gene_problem
 from .slices.geometry import spot_spacing
+from .slices.sections import control_names, gene_problem
 from .slices.slices import Problem, SliceError, as_labels, check_slice
 from .slices.values import (
     ValueKind,

@@ -24,8 +24,7 @@ from ..simulation.cortex import simulate_cortex
 from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
 from ..simulation.hypothalamus import simulate_hypothalamus
 from ..simulation.sagittal import simulate_sagittal_brain
-from ..slices.features import FEWEST_SHARED, match_genes, share_of_genes
-from ..slices.sections import split_sections
+from ..slices.sections import FEWEST_SHARED, match_genes, share_of_genes, split_sections
 from ..slices.slices import add_labels, as_labels, check_slice, find_labels, remark
 from .containers import from_spatialdata, in_memory, is_spatialdata, is_zarr, regions_of
 from .downloads import DownloadError, fetch, public_slices, read_registry

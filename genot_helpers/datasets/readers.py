@@ -19,7 +19,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from ..slices.features import control_features, list_some
+from ..slices.sections import control_features, list_some
 from ..slices.slices import (
     SliceError,
     add_labels,
@@ -235,7 +235,7 @@ def _useless_genes(adata: AnnData) -> tuple[np.ndarray, list[str]]:
 
 
 def take_counts(adata: AnnData) -> None:
-    """Put counts into ``X`` where they are found, and record once which kind of values ``X`` holds."""
+    """Put counts into ``X`` where they are found, and record which kind of values it holds."""
     if adata.X is not None and not is_numeric(adata.X):
         return
     place = find_counts(adata)

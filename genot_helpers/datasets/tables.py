@@ -62,7 +62,7 @@ def open_unpacked(path: Path) -> IO[bytes]:
 
 @contextmanager
 def unpacked_file(path: Path) -> Iterator[Path]:
-    """Give the path of an unpacked copy of a packed file, or the path itself if it is not packed."""
+    """Give the path of an unpacked copy, as HDF5 needs it, or the path itself if not packed."""
     with path.open("rb") as file:
         start = file.read(6)
     if not (start.startswith(_ZSTD) or any(start.startswith(mark) for mark in _PACKED)):

@@ -90,7 +90,7 @@ def is_space_ranger(folder: str | Path) -> bool:
 
 
 def space_ranger_folder(path: str | Path, bin_size: int | str | None = None) -> Path | None:
-    """Find the folder with the matrix: a sample, ``outs``, ``binned_outputs``, or one of its bins."""
+    """Find the folder with the matrix: a sample, ``outs``, or one of the bins of Visium HD."""
     path = Path(path)
     choices = hd_choices(path)
     if choices:

@@ -36,7 +36,7 @@ from ..files import atomic_path
 from ..runtime import sq
 from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
-from ..slices.structure import check_drawable
+from ..slices.slices import check_drawable
 
 __all__ = [
     "PALETTE",

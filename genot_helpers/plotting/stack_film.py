@@ -20,7 +20,7 @@ from PIL import Image
 from ..arguments import checked
 from ..files import atomic_path
 from ..slices.geometry import micrometres_per_unit, spot_spacing
-from ..slices.structure import check_drawable
+from ..slices.slices import check_drawable
 from .plotting import PALETTE
 from .stack_plots import ColourAxis, as_stack, slice_depths, stack_values
 
