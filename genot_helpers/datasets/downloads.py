@@ -1,10 +1,8 @@
 """Public slices, downloaded once and checked, into the layout that local files have.
 
 The addresses stand in ``data/registry.tsv``. Transport and hashes are pooch's (Uieda et al. 2020,
-https://doi.org/10.21105/joss.01943). Some sets are also known to :mod:`squidpy.datasets`; their
-address and SHA-256 in the registry are squidpy's own, but the files go through this one path,
-because squidpy 1.8.2 takes a file that is already there without checking it, unpacks archives in
-place, and reads Visium sections only with their high-resolution image.
+https://doi.org/10.21105/joss.01943). :mod:`squidpy.datasets` (1.8.2) knows some of them too, but
+takes a file that is already there without checking it.
 """
 
 from __future__ import annotations
@@ -193,23 +191,17 @@ def _by_hand(url: str, path: Path, error: OSError) -> str:
 def _what_happened(error: OSError) -> str:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout):
-        return f"the server did not answer within {_TIMEOUT_SECONDS} s"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the transfer broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection to the server (offline, a firewall, or the server is down)"
-    if error.errno == errno.ENOSPC:
-        return "the disk is full"
-    return str(error)
+    said = {
+        requests.Timeout: f"the server did not answer within {_TIMEOUT_SECONDS} s",
+        requests.exceptions.ChunkedEncodingError: "the transfer broke off",
+        requests.ConnectionError: "no connection to the server (offline, or the server is down)",
+    }
+    full = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+    return next((text for kind, text in said.items() if isinstance(error, kind)), full)
 
 
 # -------------------------------------------------------------------------------------------------
 # The list of public files: what each slice consists of and where its files go.
-#
-# ``data/registry.tsv`` says where the public gets the data, with SHA-256, bytes and shape where
-# they are known. Files go where :mod:`genot_helpers.datasets` looks for local ones
-# (``data/README.md`` describes the layout and names the papers).
 
 INSTALLED_REGISTRY = Path(__file__).resolve().parents[1] / "data" / "registry.tsv"
 SPATIAL_FOLDER = "spatial"  # Space Ranger keeps everything but the matrix there
@@ -221,7 +213,8 @@ def read_registry(path: str | Path | None = None) -> pd.DataFrame:
     """Read the list of public files."""
     if path is None:
         here = Path(__file__).resolve().parents[2]
-        places = [folder / "data" / "registry.tsv" for folder in (here, *_above(Path.cwd()))]
+        folders = (here, Path.cwd(), *Path.cwd().parents)
+        places = [folder / "data" / "registry.tsv" for folder in folders]
         places.append(INSTALLED_REGISTRY)
         path = next((place for place in places if place.is_file()), places[0])
     path = Path(path)
@@ -231,18 +224,11 @@ def read_registry(path: str | Path | None = None) -> pd.DataFrame:
             "data/registry.tsv: work inside the checkout, or give its path as registry=... ."
         )
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    table["place"] = [
-        f"{dataset}/{_place(file)}" for dataset, file in zip(table.dataset, table.file, strict=True)
-    ]
+    table["place"] = table.dataset + "/" + table.file.map(_place)
     installed = path.resolve() == INSTALLED_REGISTRY.resolve()
-    table.attrs["folder"] = str(
-        pooch.os_cache("genot-helpers") if installed else path.resolve().parent
-    )
+    folder = pooch.os_cache("genot-helpers") if installed else path.resolve().parent
+    table.attrs["folder"] = str(folder)
     return table
-
-
-def _above(folder: Path) -> list[Path]:
-    return [folder, *folder.parents]
 
 
 def _place(file: str) -> str:
@@ -270,15 +256,13 @@ def download_dir(data_dir: str | Path | None = None, *, registry: pd.DataFrame) 
 
 def public_slices(table: pd.DataFrame) -> list[tuple[str, str]]:
     """Return (dataset, name) of every slice in the registry, each once, in order."""
-    found: dict[tuple[str, str], None] = {}
+    found = []
     for dataset, file in zip(table.dataset, table.file, strict=True):
-        if "/" in file:
-            found[dataset, file.split("/")[0]] = None
-        elif file == MERFISH_STACK:
-            found |= dict.fromkeys((dataset, name) for name in MERFISH_SECTIONS)
-        elif file.endswith(".h5ad"):
-            found[dataset, short_name(file)] = None
-    return list(found)
+        if file == MERFISH_STACK:
+            found += [(dataset, name) for name in MERFISH_SECTIONS]
+        elif "/" in file or file.endswith(".h5ad"):
+            found.append((dataset, file.split("/")[0] if "/" in file else short_name(file)))
+    return list(dict.fromkeys(found))
 
 
 def slice_files(table: pd.DataFrame, dataset: str, name: str) -> pd.DataFrame:
@@ -291,7 +275,5 @@ def slice_files(table: pd.DataFrame, dataset: str, name: str) -> pd.DataFrame:
     if whole.empty and name in MERFISH_SECTIONS:
         whole = rows[rows.file == MERFISH_STACK]
     if whole.empty:
-        raise ValueError(
-            f"The registry lists no files of {dataset!r} / {name!r}; see list_slices()."
-        )
+        raise ValueError(f"The registry lists no files of {dataset!r} / {name!r}: list_slices().")
     return whole

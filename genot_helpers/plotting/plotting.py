@@ -33,7 +33,7 @@ from ..arguments import checked
 from ..evaluation.evaluation import majority_domains, match_domains
 from ..evaluation.measures import cut_strip, domains_by_height
 from ..files import atomic_path
-from ..runtime import sq
+from ..preprocessing.graph import sq
 from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 from ..slices.slices import check_drawable
