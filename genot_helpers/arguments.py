@@ -91,11 +91,8 @@ def checked(
         return functools.partial(checked, sound=sound, **limits)
     signature = inspect.signature(function)
     name = function.__qualname__
-    defaults = {
-        one.name: one.default
-        for one in signature.parameters.values()
-        if one.default is not one.empty
-    }
+    pairs = {key: one.default for key, one in signature.parameters.items()}
+    defaults = {key: value for key, value in pairs.items() if value is not inspect.Parameter.empty}
 
     @functools.wraps(function)
     def with_checks(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -278,11 +275,10 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("ArrayLike", "NDArray", "ndarray"), _NUMBERS),
     **dict.fromkeys(("spmatrix", "sparray"), _SPARSE),
     "Figure": (_named("Figure", "BaseFigure"), "a figure"),
-    **{
-        name: (_named(name), f"{'an' if name[0] in 'AEIO' else 'a'} {name}")
-        for name in ("GenOTEncoder", "EncoderConfiguration", "Coupling", "SmoothWarp")
-        + ("SimilarityTransform", "Alignment")
-    },
+    **{name: (_named(name), f"a {name}") for name in ("GenOTEncoder", "Coupling", "SmoothWarp")},
+    "EncoderConfiguration": (_named("EncoderConfiguration"), "an EncoderConfiguration"),
+    "SimilarityTransform": (_named("SimilarityTransform"), "a SimilarityTransform"),
+    "Alignment": (_named("Alignment"), "an Alignment"),
     "Interpolation": (_named("Interpolation"), "an Interpolation (of prepare_interpolation)"),
 }
 
@@ -296,9 +292,8 @@ def choose_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {name!r} cannot be used here ({error}); give 'auto' or 'cpu'"
-        ) from error
+        message = f"device {name!r} cannot be used here ({error}); give 'auto' or 'cpu'"
+        raise ValueError(message) from error
 
 
 def progress_off(progress: bool | None) -> bool | None:
