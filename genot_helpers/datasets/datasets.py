@@ -74,9 +74,8 @@ def load_slice(
     Parameters
     ----------
     name
-        For example ``"151673"``, ``"merfish_9"``, ``"E10.5"``: see :func:`list_slices`. A path
-        that exists, an AnnData (also backed or lazy) or a SpatialData object stand for
-        ``data_source``.
+        For example ``"151673"`` or ``"E10.5"``: see :func:`list_slices`. A path that exists, an
+        AnnData (also backed or lazy) or a SpatialData object stand for ``data_source``.
     data_source
         - ``"demo"``: a simulated stand-in with the same name and slots; no files needed.
         - ``"local"``: from ``data_dir``. Every section laid out like the others is found.
@@ -90,8 +89,8 @@ def load_slice(
     dataset
         Needed only where two data sets use the same name.
     label_key
-        Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`. Labels
-        in a table beside the section (``labels.tsv``, or the layer map) are read first.
+        Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`;
+        ``labels.tsv`` or the layer map beside the section are read first.
     bin_size
         Of Visium HD in µm (8 if not given) or of Stereo-seq in nanoballs (50), or ``"cells"``.
     check
@@ -104,13 +103,12 @@ def load_slice(
     Returns
     -------
     AnnData
-        ``X``: CSR float32 (counts stay whole numbers); ``obsm["spatial"]``: (spots, 2) float64;
-        ``obs["domain_truth"]``: the annotation, if any: categorical sorted by name, NaN where a
-        spot is unannotated; ``uns["genot"]``: ``source``, ``name``, ``dataset``, ``data_source``,
-        ``simulated``, ``label_key`` (the column used), ``dropped`` (control probes, genes and spots
-        without counts), ``values`` (the kind of values in ``X``), ``read_as`` (what the reader had
-        to decide), and where known ``position_um`` (along the axis of sectioning),
-        ``micrometres_per_unit`` and ``y_axis`` ("up" where y grows upwards, not as in images).
+        ``X``: CSR float32; ``obsm["spatial"]``: (spots, 2) float64; ``obs["domain_truth"]``: the
+        annotation, if any, categorical sorted by name; ``uns["genot"]``: ``source``, ``name``,
+        ``dataset``, ``data_source``, ``simulated``, ``label_key``, ``dropped`` (controls, genes and
+        spots without counts), ``values`` (their kind), ``read_as`` (what the reader had to decide),
+        and where known ``position_um`` (along the axis of sectioning), ``micrometres_per_unit`` and
+        ``y_axis`` ("up" where y grows upwards, not as in images).
 
     Raises
     ------

@@ -30,38 +30,24 @@ from .tables import (
     unpacked_file,
 )
 
-__all__ = [
-    "bin_counts",
-    "is_cosmx",
-    "is_gef",
-    "is_gem",
-    "is_merscope",
-    "is_slideseq",
-    "is_xenium",
-    "read_cosmx",
-    "read_gef",
-    "read_gem",
-    "read_merscope",
-    "read_slideseq",
-    "read_xenium",
-]
+__all__ = ["FILE_READERS", "FOLDER_READERS"]
 
 _COSMX_PIXEL_UM = 0.120280945  # of the instrument as sold; the prototype had 0.18
 _COSMX_PROTOTYPE_UM = 0.18
 _COSMX_FIELD_PIXELS = 4256  # side of a field of view; that of the prototype was 5472 × 3648
 
 
-def is_xenium(folder: Path) -> bool:
+def _is_xenium(folder: Path) -> bool:
     """Say whether a folder holds the output of a Xenium Analyzer."""
     return _xenium_matrix(folder) is not None and _find(folder, "cells") is not None
 
 
-def is_merscope(folder: Path) -> bool:
+def _is_merscope(folder: Path) -> bool:
     """Say whether a folder holds the output of a MERSCOPE, or of the Vizgen post-processing."""
     return bool(_find(folder, "cell_by_gene")) and bool(_find(folder, "cell_metadata"))
 
 
-def is_cosmx(folder: Path) -> bool:
+def _is_cosmx(folder: Path) -> bool:
     """Say whether a folder holds the flat files of a CosMx."""
     return bool(_find(folder, "exprMat_file")) and bool(_find(folder, "metadata_file"))
 
@@ -160,7 +146,7 @@ def _numbers(table: pd.DataFrame, *names: str) -> np.ndarray | None:
     return None if column is None else pd.to_numeric(table[column], errors="coerce").to_numpy(float)
 
 
-def read_xenium(folder: Path) -> AnnData:
+def _read_xenium(folder: Path) -> AnnData:
     """Read the cells of a Xenium output folder."""
     matrix, table = _xenium_matrix(folder), _find(folder, "cells")
     adata = read_10x_mtx(matrix) if matrix.is_dir() else read_10x_h5(matrix)
@@ -180,7 +166,7 @@ def read_xenium(folder: Path) -> AnnData:
     return adata
 
 
-def read_merscope(folder: Path) -> AnnData:
+def _read_merscope(folder: Path) -> AnnData:
     """Read the cells of a MERSCOPE output folder, of all fields of view."""
     _only_one(folder, _tables("cell_by_gene"))
     counts, table = _find(folder, "cell_by_gene"), _find(folder, "cell_metadata")
@@ -205,7 +191,7 @@ def _cell_column(table: pd.DataFrame) -> str:
     return next((c for c in ("EntityID", "cell", "cell_id") if c in table), table.columns[0])
 
 
-def read_cosmx(folder: Path) -> AnnData:
+def _read_cosmx(folder: Path) -> AnnData:
     """Read the cells of a CosMx from its flat files, in the frame of the whole slide."""
     _only_one(folder, _tables("exprMat_file"))
     counts, table = _find(folder, "exprMat_file"), _find(folder, "metadata_file")
@@ -331,7 +317,7 @@ _EXPRESSION = re.compile(
 )
 
 
-def is_gef(path: Path) -> bool:
+def _is_gef(path: Path) -> bool:
     """Say whether a file is a GEF: HDF5 with the groups of Stereo-seq."""
     if not path.is_file() or not h5py.is_hdf5(path):
         return path.is_file() and path.name.lower().endswith((".gef", ".gef.gz"))
@@ -339,12 +325,12 @@ def is_gef(path: Path) -> bool:
         return "geneExp" in file or "cellBin" in file
 
 
-def is_gem(path: Path) -> bool:
+def _is_gem(path: Path) -> bool:
     """Say whether a file is called like a GEM, packed or not."""
     return path.is_file() and path.name.lower().endswith(_GEM_NAMES)
 
 
-def bin_counts(
+def _bin_counts(
     genes: np.ndarray, x: np.ndarray, y: np.ndarray, counts: np.ndarray, side: int
 ) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Sum counts over square bins: (bins, genes), and x and y of each in steps of ``side``."""
@@ -373,7 +359,7 @@ def _asked_bin(bin_size: int | str | None) -> int | str | None:
     return int(text)
 
 
-def read_gef(path: Path, bin_size: int | str | None = None) -> AnnData:
+def _read_gef(path: Path, bin_size: int | str | None = None) -> AnnData:
     """Read a GEF file of Stereo-seq, square bins or cells."""
     wanted = _asked_bin(bin_size)
     try:
@@ -411,7 +397,7 @@ def _gef_bins(group: h5py.Group, side: int, path: Path) -> AnnData:
     place = [np.asarray(axis, np.int64) * pitch for axis in (x, y)]
     name = _gene_field(table)
     also = f" (in the file: {', '.join(map(str, sizes))})"
-    sums = bin_counts(numbers, *place, counts, side)
+    sums = _bin_counts(numbers, *place, counts, side)
     adata = _bins(*sums, _text(table[name]), side, _resolution(spots, level), also)
     if "geneID" in table.dtype.names and name != "geneID":
         adata.var["gene_ids"] = _text(table["geneID"])
@@ -485,7 +471,7 @@ def _gef_cells(group: h5py.Group) -> AnnData:
     return adata
 
 
-def read_gem(path: Path, bin_size: int | str | None = None) -> AnnData:
+def _read_gem(path: Path, bin_size: int | str | None = None) -> AnnData:
     """Read a GEM file of Stereo-seq, text, packed or not."""
     wanted = _asked_bin(bin_size)
     table, header = _gem_table(path)
@@ -511,7 +497,7 @@ def read_gem(path: Path, bin_size: int | str | None = None) -> AnnData:
     if wanted is None and side % step:
         side = step  # binned when it was written
     also = "; bin_size='cells' for its cells" if cell is not None else ""
-    sums = bin_counts(codes, *place, molecules, side)
+    sums = _bin_counts(codes, *place, molecules, side)
     return _bins(*sums, list(names), side, scale, also)
 
 
@@ -555,7 +541,7 @@ def _gem_cells(codes, names, place, molecules, cells: pd.Series, scale: float) -
     return adata
 
 
-def is_slideseq(folder: Path) -> bool:
+def _is_slideseq(folder: Path) -> bool:
     """Say whether a folder holds bead locations and a table, or a matrix, of counts."""
     return _slideseq_files(folder) is not None
 
@@ -576,7 +562,7 @@ def _slideseq_files(folder: Path) -> tuple[Path, Path] | None:
     return places[0], counts[0]
 
 
-def read_slideseq(folder: Path) -> AnnData:
+def _read_slideseq(folder: Path) -> AnnData:
     """Read a puck of Slide-seq from its folder."""
     _only_one(folder, _LOCATIONS)
     place, counts = _slideseq_files(folder)
@@ -609,3 +595,14 @@ def _bead_table(path: Path) -> pd.DataFrame:
     table = table.set_index(table[key].astype(str).str.strip())[[x, y]]
     table = table.apply(pd.to_numeric, errors="coerce").dropna()
     return table[~table.index.duplicated()]
+
+
+FOLDER_READERS = (
+    (_is_xenium, _read_xenium),
+    (_is_merscope, _read_merscope),
+    (_is_cosmx, _read_cosmx),
+    (_is_slideseq, _read_slideseq),
+)
+"""Whether a folder is known, and its reader."""
+FILE_READERS = ((_is_gem, _read_gem), (_is_gef, _read_gef))
+"""Whether a file is known, and its reader, which also takes the size of bins."""

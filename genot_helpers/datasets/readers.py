@@ -43,20 +43,7 @@ from ..slices.values import (
     slice_kind,
 )
 from .downloads import MERFISH_SECTIONS, MERFISH_STACK, short_name
-from .instruments import (
-    is_cosmx,
-    is_gef,
-    is_gem,
-    is_merscope,
-    is_slideseq,
-    is_xenium,
-    read_cosmx,
-    read_gef,
-    read_gem,
-    read_merscope,
-    read_slideseq,
-    read_xenium,
-)
+from .instruments import FILE_READERS, FOLDER_READERS
 from .tables import PACKED, check_structure, doubled_names_allowed, first_line, unpacked_file
 from .visium import hd_choices, read_space_ranger, sections_beside, space_ranger_folder
 
@@ -68,7 +55,6 @@ __all__ = [
     "is_spatialdata",
     "is_zarr",
     "names_in",
-    "read_any",
     "read_slice",
     "regions_of",
     "slice_folder",
@@ -93,21 +79,21 @@ def slice_folder(
     place = space_ranger_folder(path, bin_size)
     if place is not None:
         return place
+    known = [is_zarr, *(known for known, _ in FOLDER_READERS)]
     inside = (path, path / "outs")
-    return next((place for place in inside for known, _ in _FOLDER_READERS if known(place)), None)
+    return next((place for place in inside if any(one(place) for one in known)), None)
 
 
-def read_any(path: Path, name: str, bin_size: int | str | None = None) -> AnnData:
+def _read(path: Path, name: str, bin_size: int | str | None = None) -> AnnData:
     """Read a slice with the reader that knows the path."""
     if path.is_file():
         named = re.fullmatch(r"bin\d+|cell_?bins?|cells", name, re.IGNORECASE)
         bin_size = bin_size or (name if named else None)  # a name may ask for bins: "bin100"
-        if is_gem(path):
-            return read_gem(path, bin_size)
-        return read_gef(path, bin_size) if is_gef(path) else read_anndata(path)
+        reader = next((reader for known, reader in FILE_READERS if known(path)), None)
+        return reader(path, bin_size) if reader else read_anndata(path)
     if is_zarr(path):
         return read_zarr(path, name, bin_size)
-    for known, reader in _FOLDER_READERS:
+    for known, reader in FOLDER_READERS:
         if known(path):
             return reader(path)
     return read_space_ranger(path, name=name)
@@ -115,16 +101,16 @@ def read_any(path: Path, name: str, bin_size: int | str | None = None) -> AnnDat
 
 def find_slices(folder: Path) -> dict[tuple[str, str], Path]:
     """Find every slice in a folder of data sets: (dataset, name) -> file or folder."""
-    datasets = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
-    return {
-        (dataset.name, name): path
-        for dataset in datasets
-        for name, path in slices_inside(dataset).items()
-    }
+    found = {}
+    for dataset in sorted(folder.iterdir()):
+        if dataset.is_dir() and dataset.name[0] != ".":
+            inside = slices_inside(dataset).items()
+            found |= {(dataset.name, name): path for name, path in inside}
+    return found
 
 
 def slices_inside(dataset: Path) -> dict[str, Path]:
-    """Find the slices of one data set: name → file or folder that :func:`read_any` knows."""
+    """Find the slices of one data set: name → file or folder that a reader knows."""
     found: dict[str, Path] = {}
     for path in sorted(dataset.iterdir()):
         if path.name[0] == "." or path.name == MERFISH_STACK:
@@ -163,7 +149,7 @@ def read_slice(path: Path, name: str, dataset: Path, bin_size: int | str | None 
     """Read a slice and the labels that lie beside it."""
     if path.name == MERFISH_STACK and name in MERFISH_SECTIONS:
         return _cut_from_stack(path, name)
-    adata = read_any(path, name, bin_size)
+    adata = _read(path, name, bin_size)
     if path.is_file():
         return adata
     section = path.parent if path.name == "outs" else path
@@ -198,9 +184,10 @@ def _cut_from_stack(path: Path, name: str) -> AnnData:
 _FOREIGN = {  # what other files are, and the way to an .h5ad
     ".rds": "an R object: in R, `zellkonverter::writeH5AD(sce, 'slice.h5ad')` "
     "(Seurat: `as.SingleCellExperiment` first)",
-    ".rdata": "R objects: load them in R and write an .h5ad with zellkonverter::writeH5AD",
-    ".rda": "R objects: load them in R and write an .h5ad with zellkonverter::writeH5AD",
-    ".qs": "an R object: read it in R and write an .h5ad with zellkonverter::writeH5AD",
+    **dict.fromkeys(
+        (".rdata", ".rda", ".qs"),
+        "R objects: load them in R and write an .h5ad with zellkonverter::writeH5AD",
+    ),
     ".h5seurat": "a Seurat object on disk: in R, `SeuratDisk::Convert(file, dest = 'h5ad')`",
     ".loom": "a loom file: `anndata.io.read_loom(path).write_h5ad('slice.h5ad')`, and its "
     "positions into obsm['spatial']",
@@ -208,7 +195,6 @@ _FOREIGN = {  # what other files are, and the way to an .h5ad
     ".csv": "a table; a slice needs counts and positions: read it with pandas, make an "
     "anndata.AnnData, put x and y into obsm['spatial'] and write_h5ad",
     ".tar": "an archive: unpack it and give the folder",
-    ".h5": "HDF5 but no .h5ad; a 10x .h5 file has no positions: give the Space Ranger folder",
 }
 _FOREIGN |= {end: _FOREIGN[".csv"] for end in (".tsv", ".txt", ".xlsx", ".parquet")}
 _FOREIGN |= {end: _FOREIGN[".tar"] for end in (".tgz", ".tar.gz", ".zip")}
@@ -240,8 +226,8 @@ def _what_it_is(path: Path) -> str:
     name = path.name.lower()
     for end in PACKED:
         name = name.removesuffix(end)
-    for end, what in sorted(_FOREIGN.items(), key=lambda pair: -len(pair[0])):
-        if name.endswith(end) and end != ".h5":
+    for end, what in _FOREIGN.items():
+        if name.endswith(end):
             return f"is {what}."
     return "is no .h5ad file (not HDF5), or it is cut off. Get it again."
 
@@ -455,15 +441,6 @@ def add_table(sdata: Any, slices: Any, *, table_name: str = "genot") -> None:
             joined, region=sorted(joined.obs[key].unique()), region_key=key, instance_key=instance
         )
         sdata.tables[table_name] = table
-
-
-_FOLDER_READERS = (
-    (is_zarr, read_zarr),
-    (is_xenium, read_xenium),
-    (is_merscope, read_merscope),
-    (is_cosmx, read_cosmx),
-    (is_slideseq, read_slideseq),
-)
 
 
 # -------------------------------------------------------------------------------------------------

@@ -79,8 +79,7 @@ def inspect_slice(
     adata
         A slice as read, sound or not; in memory, ``X`` sparse or dense.
     label_key
-        Column of ``obs`` with the annotation; "auto" looks for the usual names, see
-        :func:`genot_helpers.slices.find_labels`.
+        Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`.
     spatial_key
         Slot of ``obsm`` with the positions.
     min_spots
@@ -89,14 +88,9 @@ def inspect_slice(
     Returns
     -------
     pandas.DataFrame
-        One or more rows for each ``check`` (the index): size, names of spots, names of genes,
-        positions, duplicates, stray spots, unit of length, values, depth, several sections, labels,
-        image, left out when read. Columns:
-
-        - ``status``: ``"mend"``, it cannot be used like this (:func:`check_slice` would raise);
-          ``"look"``, it can, but something is not known or unusual; ``"ok"``;
-        - ``found``: what is there, in words;
-        - ``fix``: what to do; empty where nothing is to be done.
+        One or more rows for each ``check`` (the index): size, names, positions, duplicates, values
+        and so on. ``status`` is ``"mend"`` (it cannot be used like this), ``"look"`` (something is
+        not known or unusual) or ``"ok"``; ``found`` says what is there, ``fix`` what to do.
 
     Examples
     --------
@@ -109,8 +103,7 @@ def inspect_slice(
         *_places(adata, spatial_key),
         *_values(adata),
         *_sections(adata, spatial_key),
-        *_tissue(adata),
-        *_controls(adata),
+        *_beside(adata),
         *_labels(adata, label_key),
         *_image(adata),
         *_left_out(adata),
@@ -260,17 +253,13 @@ def _labels(adata: AnnData, label_key: str | None) -> Iterator[_Row]:
         yield _Row("labels", _OK, found)
 
 
-def _tissue(adata: AnnData) -> Iterator[_Row]:
-    """Look for spots beside the tissue."""
+def _beside(adata: AnnData) -> Iterator[_Row]:
+    """Look for spots beside the tissue, and features that are no genes."""
     glass = beside_tissue(adata)
     if glass.any():
         found = f"{_count(glass)} beside the tissue: glass would take one of the domains."
         fix = "`gh.load_slice(adata)` leaves them out; or keep in_tissue 1."
         yield _Row("tissue", _LOOK, found, fix)
-
-
-def _controls(adata: AnnData) -> Iterator[_Row]:
-    """Look for features that are no genes."""
     controls = control_features(adata)
     if controls.any():
         found = f"no genes but controls: {list_some(adata.var_names[controls], 6)}."
