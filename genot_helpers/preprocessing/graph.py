@@ -44,7 +44,6 @@ __all__ = [
     "smooth",
     "spatial_graph",
     "spots_averaged",
-    "sq",
     "symmetric_normalised",
 ]
 

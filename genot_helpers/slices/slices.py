@@ -405,8 +405,8 @@ def check_drawable(adata: AnnData, key: str = "spatial") -> None:
 
 def _error(adata: AnnData, slot: str, key: str | None) -> type[SliceError]:
     """Return the class of the error: a slot that is missing is a KeyError too."""
-    missing = key is not None and slot == f'obsm["{key}"]' and key not in adata.obsm
-    return MissingSlot if missing else SliceError
+    absent = key is not None and slot == f'obsm["{key}"]' and key not in adata.obsm
+    return MissingSlot if absent else SliceError
 
 
 def _slices(given: Mapping[str, Any]) -> Iterator[tuple[str, AnnData]]:
