@@ -36,7 +36,6 @@ _RANGES: dict[tuple[float, float], tuple[str, ...]] = {
         *("held_out_fraction", "opacity"),
     ),
     (-1, 1): ("min_similarity",),
-    # An infinite stiffness: no warp.
     (0, math.inf): ("unmatched_cost", "max_distance", "max_residual", "stiffness"),
     (0, 20): ("digits",),
     (1, 100): ("n_columns",),
