@@ -1,14 +1,9 @@
 """Arguments of public functions, checked before any work: right kind, finite, in a sensible range.
 
-``@checked`` stands on every public function. The kind of an argument is read from its annotation
-(``int``, ``float | None``, ``AnnData`` …), so the signature that a reader sees is also what is
-enforced. Ranges are looked up by the argument's name in ``LIMITS``; a function whose range differs
-gives its own: ``@checked(n_steps=(1, 100))``. Slices are looked at by the checks in ``SOUND``, that
-``slices/structure.py`` adds. What neither can say (a length that must fit another) the functions
-check themselves.
-
-The upper limits are far beyond what is useful. They are there so that a slip of the keyboard, 10⁹
-starts for 10, is an error at once and not a program that never ends.
+``@checked`` reads the kind of an argument from its annotation, so that the signature is enforced,
+and its range from ``LIMITS`` or from ``@checked(n_steps=(1, 100))``. Slices are looked at by the
+checks in ``SOUND``, that ``slices/slices.py`` adds. Upper limits are far beyond what is useful: a
+slip of the keyboard, 10⁹ starts for 10, is an error at once.
 """
 
 from __future__ import annotations
@@ -20,63 +15,48 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import numpy as np
 from scipy.sparse import issparse
 
-__all__ = ["ANY", "LIMITS", "SOUND", "check_arguments", "checked"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ANY", "LIMITS", "SOUND", "checked", "choose_device", "progress_off"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # Smallest and largest value allowed, by the name of the argument.
-LIMITS: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**32 - 1),
-    "t": (0, 1),
-    "unmatched_cost": (0, math.inf),
-    "max_distance": (0, math.inf),
-    "max_residual": (0, math.inf),
-    "alpha": (0, 1),
-    "overlap": (0, 1),
-    "min_overlap": (0, 1),
-    "min_share": (0, 1),
-    "min_similarity": (-1, 1),
-    "matched_share": (0, 1),
-    "held_out_fraction": (0, 1),
-    "noise": (0, 1),
-    "opacity": (0, 1),
-    "n_domains": (1, 10_000),
-    "n_neighbors": (0, 100_000),
-    "n_steps": (0, 10_000),
-    "n_hops": (0, 1_000),
-    "n_starts": (1, 10_000),
-    "n_kept": (1, 10_000),
-    "n_repeats": (1, 10_000),
-    "n_length_scales": (1, 1_000),
-    "n_sections": (1, 1_000),
-    "n_hidden": (1, 100_000),
-    "n_columns": (1, 100),
-    "n_groups": (1, 10_000),
-    "n_arrows": (0, 1_000_000),
-    "n_lines": (0, 1_000_000),
-    "n_smooth": (0, 10_000),
-    "n_components": (1, 10_000),
-    "n_dimensions": (1, 10_000),
-    "patience": (1, 100_000),
-    "max_epochs": (0, 1_000_000),
-    "batch_size": (1, 10**9),
-    "max_iterations": (1, 10**8),
-    "neighbour_weight": (0, 10_000),
-    "spots_per_independent": (1e-6, 10**9),
-    "digits": (0, 20),
-    "seconds_per_slice": (0.01, 3_600),
-    "max_megabytes": (0.01, 10_000),
-    "side": (0, 10**9),
-    "learning_rate": (0, 1_000),
-    "resolution": (0, 10_000),
-    "stiffness": (0, math.inf),  # infinite: no warp
+_RANGES: dict[tuple[float, float], tuple[str, ...]] = {
+    (0, 2**32 - 1): ("seed",),
+    (0, 1): (
+        *("t", "alpha", "overlap", "min_overlap", "min_share", "matched_share", "noise"),
+        *("held_out_fraction", "opacity"),
+    ),
+    (-1, 1): ("min_similarity",),
+    (0, math.inf): ("unmatched_cost", "max_distance", "max_residual", "stiffness"),
+    (0, 20): ("digits",),
+    (1, 100): ("n_columns",),
+    (0, 1_000): ("n_hops", "learning_rate"),
+    (1, 1_000): ("n_length_scales", "n_sections"),
+    (0, 10_000): ("n_steps", "n_smooth", "neighbour_weight", "resolution"),
+    (1, 10_000): (
+        *("n_domains", "n_starts", "n_kept", "n_repeats", "n_groups", "n_components"),
+        "n_dimensions",
+    ),
+    (0, 100_000): ("n_neighbors",),
+    (1, 100_000): ("n_hidden", "patience"),
+    (0, 1_000_000): ("n_arrows", "n_lines", "max_epochs"),
+    (1, 10**9): ("batch_size",),
+    (1, 10**8): ("max_iterations",),
+    (0, 10**9): ("side",),
+    (1e-6, 10**9): ("spots_per_independent",),
+    (0.01, 3_600): ("seconds_per_slice",),
+    (0.01, 10_000): ("max_megabytes",),
 }
+LIMITS = {name: limits for limits, names in _RANGES.items() for name in names}
 _COUNT = (0, 10**10)  # any other whole number
 
 # For ``@checked(t=ANY)``: the function looks at the range itself, because its own error says more.
@@ -104,32 +84,20 @@ def checked(
     sound: bool = True,
     **limits: tuple[float, float],
 ) -> Any:
-    """Check the arguments of a function by its annotations and by ``LIMITS`` before it runs.
-
-    Parameters
-    ----------
-    function
-        The function to check; left out where limits are given.
-    sound
-        Whether slices have to be sound. Not for functions that say what is wrong with a slice.
-    **limits
-        Smallest and largest value of an argument, instead of those in ``LIMITS``.
-    """
+    """Check the arguments of a function by its annotations and by ``LIMITS`` before it runs."""
+    # ``sound=False`` is for functions that say what is wrong with a slice.
     if function is None:
         return functools.partial(checked, sound=sound, **limits)
     signature = inspect.signature(function)
     name = function.__qualname__
-    defaults = {
-        one.name: one.default
-        for one in signature.parameters.values()
-        if one.default is not one.empty
-    }
+    pairs = {key: one.default for key, one in signature.parameters.items()}
+    defaults = {key: value for key, value in pairs.items() if value is not inspect.Parameter.empty}
 
     @functools.wraps(function)
     def with_checks(*args: P.args, **kwargs: P.kwargs) -> R:
         # Missing and unknown arguments are Python's own errors, which name them.
         given = signature.bind(*args, **kwargs).arguments
-        check_arguments(name, given, signature, limits)
+        _check_arguments(name, given, signature, limits)
         if _INSIDE.get():
             return function(*args, **kwargs)
         for check in SOUND if sound else ():
@@ -143,7 +111,7 @@ def checked(
     return with_checks
 
 
-def check_arguments(
+def _check_arguments(
     function: str,
     given: Mapping[str, Any],
     signature: inspect.Signature,
@@ -156,8 +124,8 @@ def check_arguments(
         variable = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if variable or value is default:
             continue
-        kinds = _kinds(parameter.annotation)
-        problem = _problem(value, kinds, limits.get(name, LIMITS.get(name)))
+        limit = limits.get(name, LIMITS.get(name))
+        problem = _problem(value, _kinds(parameter.annotation), limit)
         if problem:
             error = TypeError if _WRONG_KIND in problem else ValueError
             raise error(f"{function}: argument {name} {problem}")
@@ -166,29 +134,29 @@ def check_arguments(
 def _kinds(annotation: Any) -> list[str]:
     """Split ``"int | None"`` into its alternatives, outside of square brackets."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    kinds, depth, start = [], 0, 0
-    for place, letter in enumerate(text):
-        depth += (letter == "[") - (letter == "]")
-        if letter == "|" and depth == 0:
-            kinds.append(text[start:place].strip())
-            start = place + 1
-    return [*kinds, text[start:].strip()] if text else []
+    kinds: list[str] = []
+    for part in text.split("|") if text else ():
+        if kinds and kinds[-1].count("[") != kinds[-1].count("]"):
+            kinds[-1] += f"|{part}"
+        else:
+            kinds.append(part.strip())
+    return kinds
 
 
 def _problem(value: Any, kinds: list[str], limits: tuple[float, float] | None) -> str | None:
     """Say what is wrong with a value, or None if it is one of the kinds and in range."""
-    known = [kind for kind in kinds if _base(kind) in _IS]
+    known = [kind for kind in kinds if _base(kind) in _KINDS]
     if not kinds or len(known) < len(kinds):
         return None  # an annotation that is not checked here, such as a matplotlib Figure
     if not any(_is(kind, value) for kind in known):
-        wanted = " or ".join(dict.fromkeys(_SAY[_base(kind)] for kind in known))
+        wanted = " or ".join(dict.fromkeys(_KINDS[_base(kind)][1] for kind in known))
         shown = "None" if value is None else f"{_shown(value)} (a {type(value).__name__})"
         return f"is {shown}{_WRONG_KIND}{wanted}."
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
         return _out_of_range(value, kinds, limits)
     if any(_base(kind) in ("ArrayLike", "NDArray", "ndarray") for kind in kinds):
         return _unusable_numbers(value)
-    if isinstance(value, str) and not _encodable(value):
+    if isinstance(value, str) and value.encode("utf-8", "ignore").decode() != value:
         return f"is {value!r}, which cannot be written as text; give it without surrogates."
     return None
 
@@ -232,7 +200,7 @@ def _base(kind: str) -> str:
 
 def _is(kind: str, value: Any) -> bool:
     """Whether a value is of a kind; of containers of text, whether they hold text."""
-    if not _IS[_base(kind)](value):
+    if not _KINDS[_base(kind)][0](value):
         return False
     if kind in ("Sequence[str]", "Iterable[str]") and isinstance(value, Sequence | np.ndarray):
         return not isinstance(value, str) and all(isinstance(one, str) for one in value)
@@ -243,14 +211,6 @@ def _shown(value: Any) -> str:
     """Show a value on one short line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _named(*names: str) -> Callable[[Any], bool]:
@@ -272,6 +232,11 @@ def _slices(value: Any) -> bool:
     return anndata(value)
 
 
+def _listed(value: Any) -> bool:
+    plain = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    return plain or _named("Index", "Series")(value)
+
+
 def _array(value: Any) -> bool:
     """Whether a value is a numeric array or becomes one; an AnnData would be read row by row."""
     if _named("AnnData", "DataFrame")(value) or isinstance(value, str | bytes | Mapping):
@@ -285,64 +250,51 @@ def _array(value: Any) -> bool:
 
 
 _WRONG_KIND = "; needed: "
-_IS: dict[str, Callable[[Any], bool]] = {
-    "int": lambda v: isinstance(v, Integral) and not isinstance(v, bool | np.bool_),
-    "float": _number_kind,
-    "bool": lambda v: isinstance(v, bool | np.bool_),
-    "str": lambda v: isinstance(v, str),
-    "Path": lambda v: isinstance(v, Path),
-    "None": lambda v: v is None,
-    "AnnData": _named("AnnData"),
-    "Slices": _slices,
-    "DataFrame": _named("DataFrame"),
-    "Mapping": lambda v: isinstance(v, Mapping),
-    "dict": lambda v: isinstance(v, dict),
-    "Sequence": lambda v: (
-        (isinstance(v, Sequence | np.ndarray) and not isinstance(v, str | bytes))
-        or _named("Index", "Series")(v)
+_NUMBERS = (_array, "an array of numbers")
+_SPARSE = (lambda v: issparse(v) or _array(v), "a sparse matrix")
+# Kind → the test for it, and what it is called.
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "int": (
+        lambda v: isinstance(v, Integral) and not isinstance(v, bool | np.bool_),
+        "a whole number",
     ),
-    "Iterable": lambda v: isinstance(v, Iterable) and not isinstance(v, str | bytes),
-    "tuple": lambda v: isinstance(v, tuple | list),
-    "ArrayLike": _array,
-    "NDArray": _array,
-    "ndarray": _array,
-    "spmatrix": lambda v: issparse(v) or _array(v),
-    "sparray": lambda v: issparse(v) or _array(v),
-    "Figure": _named("Figure", "BaseFigure"),
-    "GenOTEncoder": _named("GenOTEncoder"),
-    "EncoderConfiguration": _named("EncoderConfiguration"),
-    "Coupling": _named("Coupling"),
-    "SmoothWarp": _named("SmoothWarp"),
-    "SimilarityTransform": _named("SimilarityTransform"),
-    "Alignment": _named("Alignment"),
-    "Interpolation": _named("Interpolation"),
+    "float": (_number_kind, "a number"),
+    "bool": (lambda v: isinstance(v, bool | np.bool_), "True or False"),
+    "str": (lambda v: isinstance(v, str), "text"),
+    "Path": (lambda v: isinstance(v, Path), "a path"),
+    "None": (lambda v: v is None, "None"),
+    "AnnData": (_named("AnnData"), "an AnnData (load_slice reads files)"),
+    "Slices": (_slices, "an AnnData, or a list or dictionary of them"),
+    "DataFrame": (_named("DataFrame"), "a pandas DataFrame"),
+    "Mapping": (lambda v: isinstance(v, Mapping), "a dictionary"),
+    "dict": (lambda v: isinstance(v, dict), "a dictionary"),
+    "Sequence": (_listed, "a list"),
+    "Iterable": (lambda v: isinstance(v, Iterable) and not isinstance(v, str | bytes), "a list"),
+    "tuple": (lambda v: isinstance(v, tuple | list), "a tuple"),
+    **dict.fromkeys(("ArrayLike", "NDArray", "ndarray"), _NUMBERS),
+    **dict.fromkeys(("spmatrix", "sparray"), _SPARSE),
+    "Figure": (_named("Figure", "BaseFigure"), "a figure"),
+    **{name: (_named(name), f"a {name}") for name in ("GenOTEncoder", "Coupling", "SmoothWarp")},
+    "EncoderConfiguration": (_named("EncoderConfiguration"), "an EncoderConfiguration"),
+    "SimilarityTransform": (_named("SimilarityTransform"), "a SimilarityTransform"),
+    "Alignment": (_named("Alignment"), "an Alignment"),
+    "Interpolation": (_named("Interpolation"), "an Interpolation (of prepare_interpolation)"),
 }
-_SAY = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "True or False",
-    "str": "text",
-    "Path": "a path",
-    "None": "None",
-    "AnnData": "an AnnData (load_slice reads files)",
-    "Slices": "an AnnData, or a list or dictionary of them",
-    "DataFrame": "a pandas DataFrame",
-    "Mapping": "a dictionary",
-    "dict": "a dictionary",
-    "Sequence": "a list",
-    "Iterable": "a list",
-    "tuple": "a tuple",
-    "ArrayLike": "an array of numbers",
-    "NDArray": "an array of numbers",
-    "ndarray": "an array of numbers",
-    "spmatrix": "a sparse matrix",
-    "sparray": "a sparse matrix",
-    "Figure": "a figure",
-    "GenOTEncoder": "a GenOTEncoder",
-    "EncoderConfiguration": "an EncoderConfiguration",
-    "Coupling": "a Coupling",
-    "SmoothWarp": "a SmoothWarp",
-    "SimilarityTransform": "a SimilarityTransform",
-    "Alignment": "an Alignment",
-    "Interpolation": "an Interpolation (prepare_interpolation returns it)",
-}
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name that torch knows; "auto" is a GPU if there is one."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        message = f"device {name!r} cannot be used here ({error}); give 'auto' or 'cpu'"
+        raise ValueError(message) from error
+
+
+def progress_off(progress: bool | None) -> bool | None:
+    """Translate ``progress`` into tqdm's ``disable``; None: a bar in terminals and notebooks."""
+    return None if progress is None else not progress

@@ -1,9 +1,7 @@
 """Two slices made comparable: one frame, the same genes on one scale, one code for each label.
 
-Top to bottom: :func:`comparable_places` (coordinates that overlap),
-:func:`log_profiles` (log expression on one scale), :func:`label_codes`, and
-:func:`_both_logarithms`, which judges from the values alone what a matrix holds: a layer, or a
-generated slice, lacks the mark that :func:`genot_helpers.slices.holds_logarithms` looks for.
+Scores take :func:`comparable_places`, :func:`log_profiles` and :func:`label_codes`; the alignment
+:func:`expression_maps`; everything between two slices :func:`shared_space`.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -23,9 +20,9 @@ from sklearn.cluster import KMeans
 
 from .preprocessing.genes import select_highly_variable
 from .preprocessing.preprocessing import joint_components, normalise
-from .slices.features import control_names, gene_problem
 from .slices.geometry import spot_spacing
-from .slices.slices import Problem, SliceError, as_labels, check_slice
+from .slices.sections import control_names, gene_problem, joint_embeddings
+from .slices.slices import Problem, SliceError, as_labels, check_positions, check_slice
 from .slices.values import (
     ValueKind,
     holds_logarithms,
@@ -77,15 +74,9 @@ def comparable_places(
 
 def coordinates(adata: AnnData, name: str, spatial_key: str = "spatial") -> NDArray:
     """Return the coordinates of a slice, (n, 2) float64; refuse missing or unusable ones."""
-    slot = f"obsm[{spatial_key!r}] of the {name} slice"
-    if spatial_key not in adata.obsm:
-        raise SliceError(f"{slot} is missing. Found: {list(adata.obsm) or 'nothing'}.")
-    points = np.asarray(adata.obsm[spatial_key])
-    if points.ndim != 2 or points.shape[1] != 2 or not is_numeric(points):
-        raise SliceError(f"{slot} has shape {points.shape}; one row (x, y) per spot is needed.")
-    if not np.isfinite(points).all():
-        raise SliceError(f"{slot} holds values that are not finite: remove these spots.")
-    return points.astype(float)
+    for slot, found, fix in check_positions(adata, spatial_key, alone=False):
+        raise SliceError(f"{slot} of the {name} slice: {found} Fix: {fix}")
+    return np.array(adata.obsm[spatial_key], dtype=float)
 
 
 def check_overlap(
@@ -170,33 +161,23 @@ def label_codes(
     generated: AnnData, held_out: AnnData, generated_key: str, key: str
 ) -> tuple[NDArray, NDArray]:
     """Return the labels of both slices, held-out first, as numbers by name; -1 without a label."""
-    names = [
-        _label_names(adata, column)
-        for adata, column in ((held_out, key), (generated, generated_key))
-    ]
+    names = []
+    for adata, column in ((held_out, key), (generated, generated_key)):
+        nowhere = pd.Series(np.nan, index=adata.obs_names, dtype=object)
+        names.append(as_labels(adata.obs.get(column, nowhere)).astype(object))
     categories = pd.Index(sorted(set().union(*(series.dropna() for series in names))))
     real, ours = (categories.get_indexer(series) for series in names)
     return real, ours
 
 
-def _label_names(adata: AnnData, key: str) -> pd.Series:
-    """Return labels as strings, NaN where there is none."""
-    if key not in adata.obs:
-        return pd.Series(np.nan, index=adata.obs_names, dtype=object)
-    return as_labels(adata.obs[key]).astype(object)
-
-
 def _both_logarithms(real: Any, ours: Any, layer: str | None) -> bool:
     """Return whether both matrices hold logarithms; refuse values that cannot be compared."""
-    name = "X" if layer is None else f"layers[{layer!r}]"
+    # Judged by the values alone: a layer, or a generated slice, lacks the mark of its logarithm.
+    name = f"{'X' if layer is None else f'layers[{layer!r}]'} of the generated slice"
     kind, largest = _describe(real, "X of the held-out slice")
-    if layer is not None and kind != "logarithms":
-        # Means of counts are no counts, means of logarithms may be a little below 0.
-        _describe(ours, f"{name} of the generated slice")
-        return False
-    our_kind, our_largest = _describe(
-        ours, f"{name} of the generated slice", negative=layer is not None
-    )
+    # Means of counts are no counts, means of logarithms may be a little below 0.
+    negative = layer is not None and kind == "logarithms"
+    our_kind, our_largest = _describe(ours, name, negative=negative)
     if layer is not None or our_kind == kind:
         return kind == "logarithms"
     # The largest value lies near the limit: the same kind, if they are of the same size.
@@ -228,18 +209,9 @@ def _describe(matrix: Any, name: str, *, negative: bool = False) -> tuple[str, f
 
 
 # -------------------------------------------------------------------------------------------------
-# Two slices, ready to be compared: checked together, and given features that both share.
-#
-# - :func:`check_pair`: one error that lists what keeps two slices from being compared.
-# - :func:`expression_maps`: features for the alignment, on a few thousand places; a larger slice is
-#   pooled to square bins, so that time and memory do not grow with it. Features are the joint
-#   components, centred in each slice, because a shift of a whole slice is a batch effect, and
-#   averaged over a few neighbours.
-# - :func:`shared_space`: components for everything between two slices; all genes have the same
-#   variance, and the mean squared length of a spot is 1. :func:`expression_states` sorts its spots
-#   into states.
-#
-# Nothing here writes to a slice.
+# Two slices checked together, and given features that both share, on a few thousand places: a
+# larger slice is pooled to square bins, so that time and memory do not grow with it. Features are
+# joint components, centred in each slice, because a shift of a whole slice is a batch effect.
 
 _N_GENES = 300
 _N_COMPONENTS = 20
@@ -254,18 +226,16 @@ def column_moments(values: sparse.csr_matrix) -> tuple[NDArray, NDArray]:
 
 def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
     """Return the genes that all slices have, in the order of the last, without control probes."""
-    names = [adata.var_names for adata in slices.values()]
-    for name, genes in zip(slices, names, strict=True):
+    names = {name: adata.var_names for name, adata in slices.items()}
+    for name, genes in names.items():
         if not genes.is_unique:
             raise SliceError(f"The {name} slice has genes twice: `adata.var_names_make_unique()`.")
-    shared = names[-1]
+    *others, shared = names.values()
     shared = shared[~control_names(shared)]
-    for genes in names[:-1]:
+    for genes in others:
         shared = shared[shared.isin(genes)]
     if not len(shared):
-        first = "; ".join(
-            f"{name}: {', '.join(g[:3])}" for name, g in zip(slices, names, strict=True)
-        )
+        first = "; ".join(f"{name}: {', '.join(genes[:3])}" for name, genes in names.items())
         raise SliceError(
             f"The slices have no gene in common (first genes: {first}). Use the same kind of gene "
             "name, symbols or identifiers, in all of them."
@@ -274,18 +244,16 @@ def shared_genes(slices: Mapping[str, AnnData]) -> pd.Index:
 
 
 def check_pair(
-    left: ad.AnnData,
-    right: ad.AnnData,
+    left: AnnData,
+    right: AnnData,
     *,
     spatial_key: str = "spatial",
     min_spots: int = 20,
     one_matrix: bool = True,
 ) -> None:
-    """Raise one error that lists what keeps two slices from being compared.
-
-    Where values of both enter one matrix they must be of the same kind; where each slice is
-    normalised by itself (``one_matrix=False``), counts and scaled values can be compared.
-    """
+    """Raise one error that lists what keeps two slices from being compared."""
+    # Values that enter one matrix must be of the same kind; where each slice is normalised by
+    # itself (``one_matrix=False``), counts and scaled values can be compared.
     # Genes and spots without any count are accepted: cutting out a part of a slice makes them.
     problems = []
     for name, adata in (("left", left), ("right", right)):
@@ -296,11 +264,11 @@ def check_pair(
             problems += [Problem(f"{name} {p.slot}", p.found, p.fix) for p in found]
     problems = problems or _mismatches(left, right, one_matrix)
     if problems:
-        lines = [f"- {problem.slot}: {problem.found}\n  Fix: {problem.fix}" for problem in problems]
+        lines = [f"- {slot}: {found}\n  Fix: {fix}" for slot, found, fix in problems]
         raise SliceError("\n".join(["the slices cannot be compared.", *lines]), tuple(problems))
 
 
-def _mismatches(left: ad.AnnData, right: ad.AnnData, one_matrix: bool) -> list[Problem]:
+def _mismatches(left: AnnData, right: AnnData, one_matrix: bool) -> list[Problem]:
     """List what differs between two slices that have each passed the check."""
     problems = []
     genes = gene_problem(left, right, ("left", "right"))
@@ -316,20 +284,17 @@ def _mismatches(left: ad.AnnData, right: ad.AnnData, one_matrix: bool) -> list[P
 
 
 def _same_kind(left: ValueKind, right: ValueKind) -> bool:
-    """Say whether values of two slices can be put into one matrix.
-
-    Counts of another depth can; values scaled to another total, or logarithms to another base,
-    cannot.
-    """
-    if left.kind != right.kind:
-        return False
+    """Say whether values of two slices can be put into one matrix."""
+    # Counts of another depth can; values scaled to another total or to another base cannot.
     pairs = ((left.total, right.total), (left.base, right.base))
-    return not any(abs(np.log(a / b)) > np.log(_SAME_SCALE) for a, b in pairs if a > 0 and b > 0)
+    return left.kind == right.kind and not any(
+        abs(np.log(a / b)) > np.log(_SAME_SCALE) for a, b in pairs if a > 0 and b > 0
+    )
 
 
 def expression_maps(
-    left: ad.AnnData,
-    right: ad.AnnData,
+    left: AnnData,
+    right: AnnData,
     *,
     use_rep: str | None = "X_pca",
     spatial_key: str = "spatial",
@@ -343,27 +308,21 @@ def expression_maps(
     slices = (left, right)
     points = [np.asarray(adata.obsm[spatial_key], dtype=float) for adata in slices]
     pools = [_pool(position, max_spots) for position in points]
-    places = [pool @ position for pool, position in zip(pools, points, strict=True)]
     if _has_joint_embedding(left, right, use_rep):
-        features = [
-            pool @ np.asarray(adata.obsm[use_rep], dtype=float)
-            for pool, adata in zip(pools, slices, strict=True)
-        ]
+        stored = (np.asarray(adata.obsm[use_rep], dtype=float) for adata in slices)
+        features = [pool @ values for pool, values in zip(pools, stored, strict=True)]
     else:
         features = _components(slices, pools)
-    maps = [
-        ExpressionMap(place, values, spot_spacing(place)).smoothed(n_neighbors)
-        for place, values in zip(places, features, strict=True)
-    ]
+    maps = []
+    for pool, position, values in zip(pools, points, features, strict=True):
+        place = pool @ position
+        maps.append(ExpressionMap(place, values, spot_spacing(place)).smoothed(n_neighbors))
     centred = [one.features - one.features.mean(axis=0) for one in maps]
     variance = np.mean([(values**2).sum(axis=1).mean() for values in centred])
     if not variance > 0:
         raise SliceError("no expression varies in space: there is nothing to align the slices by.")
-    left_map, right_map = (
-        one._replace(features=values / np.sqrt(variance))
-        for one, values in zip(maps, centred, strict=True)
-    )
-    return left_map, right_map
+    scaled = [values / np.sqrt(variance) for values in centred]
+    return maps[0]._replace(features=scaled[0]), maps[1]._replace(features=scaled[1])
 
 
 class ExpressionMap(NamedTuple):
@@ -409,7 +368,7 @@ def _pool(points: np.ndarray, max_spots: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1.0 / np.bincount(bins)) @ member)
 
 
-def _has_joint_embedding(left: ad.AnnData, right: ad.AnnData, use_rep: str | None) -> bool:
+def _has_joint_embedding(left: AnnData, right: AnnData, use_rep: str | None) -> bool:
     """Say whether the slices have a joint embedding; raise where one was asked for by name."""
     if use_rep is None:
         return False
@@ -423,15 +382,16 @@ def _has_joint_embedding(left: ad.AnnData, right: ad.AnnData, use_rep: str | Non
             f"obsm[{use_rep!r}] is missing in {'right' if present[0] else 'left'}: embed both "
             "slices together, or pass use_rep=None to compute joint components from X."
         )
-    found = [np.asarray(adata.obsm[use_rep]) for adata in (left, right)]
-    if found[0].ndim != 2 or found[0].shape[1:] != found[1].shape[1:]:
-        raise SliceError(
-            f"obsm[{use_rep!r}] has shape {found[0].shape} in left and {found[1].shape} in right: "
-            "an embedding that both share has as many columns in both."
-        )
-    if not all(np.isfinite(values).all() for values in found):
-        raise SliceError(f"obsm[{use_rep!r}] holds NaN or infinite values.")
+    joint_embeddings({"left": left, "right": right}, use_rep)  # refuses what is of no use
     return True
+
+
+def _take_logarithm(slices: list[AnnData], taken: bool) -> None:
+    """Write ``layers["log1p"]``: normalised, or as it is where ``X`` holds logarithms already."""
+    if not taken:
+        normalise(slices)
+    for adata in slices if taken else ():
+        adata.layers["log1p"] = adata.X
 
 
 def _components(slices, pools) -> list[np.ndarray]:
@@ -441,15 +401,11 @@ def _components(slices, pools) -> list[np.ndarray]:
     for adata, pool in zip(slices, pools, strict=True):
         columns = adata.var_names.get_indexer(shared)
         values = sparse.csr_matrix(plain_matrix(adata.X), dtype=np.float32)[:, columns]
-        copies.append(ad.AnnData(sparse.csr_matrix(pool.astype(np.float32) @ values)))
+        copies.append(AnnData(sparse.csr_matrix(pool.astype(np.float32) @ values)))
         copies[-1].var_names = shared
-    if holds_logarithms(slices[0]):
-        for copy in copies:
-            copy.layers["log1p"] = copy.X
-    else:
-        with warnings.catch_warnings():  # such a spot keeps its zeros
-            warnings.filterwarnings("ignore", message="Some cells have zero counts")
-            normalise(copies)
+    with warnings.catch_warnings():  # such a spot keeps its zeros
+        warnings.filterwarnings("ignore", message="Some cells have zero counts")
+        _take_logarithm(copies, holds_logarithms(slices[0]))
     variance = sum(column_moments(copy.layers["log1p"])[1] for copy in copies)
     chosen = np.zeros(len(shared), dtype=bool)
     chosen[np.argsort(-variance, kind="stable")[:_N_GENES]] = True
@@ -462,7 +418,8 @@ def _components(slices, pools) -> list[np.ndarray]:
 
 # -------------------------------------------------------------------------------------------------
 # Components of expression that mean the same in two slices: log expression of the shared genes,
-# centred in each slice, every gene with the same variance, then joint principal components.
+# centred in each slice, every gene with the same variance, then joint principal components. The
+# mean squared length of a spot is 1.
 
 _BLOCK_SPOTS = 4096  # spots made dense at a time
 
@@ -480,18 +437,12 @@ def shared_space(
 ) -> SharedSpace:
     """Compute components of two slices from counts, other non-negative values, or logarithms."""
     genes = shared_genes({"right": right, "left": left})
-    plain = [
-        AnnData(sparse.csr_matrix(plain_matrix(a[:, genes].X)), var=pd.DataFrame(index=genes))
-        for a in (left, right)
-    ]
-    if holds_logarithms(left):
-        for slice_ in plain:
-            slice_.layers["log1p"] = slice_.X
-    else:
-        normalise(plain)
+    matrices = [sparse.csr_matrix(plain_matrix(adata[:, genes].X)) for adata in (left, right)]
+    plain = [AnnData(matrix, var=pd.DataFrame(index=genes)) for matrix in matrices]
+    _take_logarithm(plain, holds_logarithms(left))
     if len(genes) > n_genes:
-        for slice_ in plain:
-            select_highly_variable(slice_, n_genes=n_genes)
+        for adata in plain:
+            select_highly_variable(adata, n_genes=n_genes)
         chosen = np.any([a.var["genot_selected"] for a in plain], axis=0)
         plain = [a[:, chosen] for a in plain]
     values = [sparse.csr_matrix(a.layers["log1p"], dtype=np.float32) for a in plain]

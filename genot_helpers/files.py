@@ -1,17 +1,18 @@
-"""Files written completely or not at all.
+"""Files written completely or not at all, whether the disk is full or the power goes.
 
 A result is first written to a temporary file in the same folder and then renamed over the old one,
 which file systems do in one step (POSIX ``rename``,
-https://pubs.opengroup.org/onlinepubs/9799919799/functions/rename.html). When the disk is full, the
-program is stopped or the power goes, the old file is still there and whole.
+https://pubs.opengroup.org/onlinepubs/9799919799/functions/rename.html).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import time
@@ -27,12 +28,7 @@ from .arguments import checked
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = [
-    "atomic_path",
-    "check_output_dir",
-    "write_json",
-    "write_slice",
-]
+__all__ = ["atomic_path", "check_output_dir", "write_json", "write_slice"]
 
 # A killed process leaves its temporary file behind. One that was not written to for an hour
 # belongs to no running process: transfers and writers touch theirs every few seconds.
@@ -60,17 +56,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of ``path`` that killed processes left behind."""
-    start, end = f".{path.stem}.", f".part{path.suffix}"
+    ours = re.compile(rf"\.{re.escape(path.stem)}\..{{8}}\.part{re.escape(path.suffix)}")
     for other in path.parent.iterdir() if path.parent.is_dir() else ():
-        name = other.name
-        ours = name.startswith(start) and name.endswith(end)
-        if not ours or len(name) != len(start) + 8 + len(end):
-            continue
-        try:
-            if time.time() - other.stat().st_mtime > _STALE_SECONDS:
+        # Another process may be faster, or the folder read-only.
+        with contextlib.suppress(OSError):
+            old = ours.fullmatch(other.name) and time.time() - other.stat().st_mtime
+            if old and old > _STALE_SECONDS:
                 other.unlink()
-        except OSError:  # another process was faster, or the folder is read-only
-            continue
 
 
 @checked
@@ -85,7 +77,6 @@ def check_output_dir(path: str | Path) -> Path:
     Returns
     -------
     pathlib.Path
-        The folder.
 
     Raises
     ------
@@ -101,11 +92,8 @@ def check_output_dir(path: str | Path) -> Path:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        raise _os_error(
-            error,
-            f"Cannot write to the folder {folder} ({_reason(error)}). Choose another folder, make "
-            "room, or change its permissions.",
-        ) from error
+        message = f"Cannot write to the folder {folder} ({_reason(error)}). Choose another folder, "
+        raise _os_error(error, f"{message}make room, or change its permissions.") from error
     return folder
 
 
@@ -123,7 +111,6 @@ def write_slice(adata: AnnData, path: str | Path) -> Path:
     Returns
     -------
     pathlib.Path
-        The file.
 
     Raises
     ------
@@ -131,12 +118,9 @@ def write_slice(adata: AnnData, path: str | Path) -> Path:
         If ``path`` does not end in ``.h5ad``.
     OSError
         If the file cannot be written (disk full, no permission). The old file stays.
-
-    Notes
-    -----
-    The compressed file is put together in memory and then written in one go: HDF5 cannot recover
-    when a disk fills up under it, and takes the whole program down (seen with HDF5 2.0, h5py 3.16).
     """
+    # The compressed file is put together in memory: HDF5 cannot recover when a disk fills up under
+    # it, and takes the whole program down (seen with HDF5 2.0, h5py 3.16).
     import h5py
     from anndata.io import write_elem
 
@@ -149,12 +133,7 @@ def write_slice(adata: AnnData, path: str | Path) -> Path:
         write_elem(file, "/", adata, dataset_kwargs={"compression": "gzip"})
         if adata.raw is None:
             file.pop("raw", None)  # anndata 0.12 writes a placeholder that its backed mode trips on
-    try:
-        with atomic_path(path) as unfinished:
-            unfinished.write_bytes(image.getbuffer())
-    except OSError as error:
-        raise _write_error(path, error) from error
-    return path
+    return _write(path, image.getbuffer())
 
 
 @checked
@@ -172,7 +151,6 @@ def write_json(data: Mapping[str, Any], path: str | Path) -> Path:
     Returns
     -------
     pathlib.Path
-        The file.
 
     Raises
     ------
@@ -184,12 +162,7 @@ def write_json(data: Mapping[str, Any], path: str | Path) -> Path:
     path = Path(path).expanduser()
     text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     check_output_dir(path.parent)
-    try:
-        with atomic_path(path) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise _write_error(path, error) from error
-    return path
+    return _write(path, text.encode("utf-8"))
 
 
 def _plain(value: Any) -> Any:
@@ -207,27 +180,31 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _write_error(path: Path, error: BaseException) -> OSError:
-    """Make an error that names the reason, the state of the old file, and what to do."""
-    old = "The file that was there before is unchanged." if path.exists() else "No file was left."
-    free = shutil.disk_usage(path.parent).free / 1e6
-    return _os_error(
-        error,
-        f"Could not write {path} ({_reason(error)}). {old} The disk has {free:,.0f} MB free: make "
-        "room or choose another folder, then write again.",
-    )
+def _write(path: Path, content: bytes | memoryview) -> Path:
+    """Write a file; an error names the reason, the state of the old file, and what to do."""
+    try:
+        with atomic_path(path) as unfinished:
+            unfinished.write_bytes(content)
+    except OSError as error:
+        old = (
+            "The file that was there before is unchanged." if path.exists() else "No file was left."
+        )
+        free = shutil.disk_usage(path.parent).free / 1e6
+        raise _os_error(
+            error,
+            f"Could not write {path} ({_reason(error)}). {old} The disk has {free:,.0f} MB free: "
+            "make room or choose another folder, then write again.",
+        ) from error
+    return path
 
 
-def _os_error(error: BaseException, message: str) -> OSError:
+def _os_error(error: OSError, message: str) -> OSError:
     """Make an OSError of the same kind (PermissionError, ...) with a message that helps."""
-    number = getattr(error, "errno", None)
-    return OSError(number, message) if number else OSError(message)
+    return OSError(error.errno, message) if error.errno else OSError(message)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: OSError) -> str:
     """Return the reason of the operating system where there is one, else the first line."""
-    number = getattr(error, "errno", None)
-    if number:
-        return os.strerror(number)
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if error.errno:
+        return os.strerror(error.errno)
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -28,8 +28,8 @@ from genot_helpers import (
     simulate_cortex,
     write_slice,
 )
-from genot_helpers.datasets.datasets import add_labels, read_space_ranger
-from genot_helpers.slices.slices import as_labels
+from genot_helpers.datasets.visium import read_space_ranger
+from genot_helpers.slices.slices import add_labels, as_labels
 
 mpl.use("Agg")
 

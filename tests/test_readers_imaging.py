@@ -10,7 +10,7 @@ import pytest
 from test_readers_visium import write_h5
 
 import genot_helpers as gh
-from genot_helpers.slices.features import control_names
+from genot_helpers.slices.sections import control_names
 
 GENES = [f"Gene{i}" for i in range(10)]
 

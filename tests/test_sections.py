@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 import genot_helpers as gh
-from genot_helpers.slices.joined import find_joined, looks_like_sections
+from genot_helpers.slices.geometry import find_joined, looks_like_sections
 
 
 def section(seed: int, n: int = 225, layout: str = "random") -> ad.AnnData:

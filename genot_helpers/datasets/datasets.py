@@ -1,8 +1,7 @@
 """From a name to a slice: simulated, from a local folder, downloaded, or the reader's own file.
 
-The same name and the same slots whatever the source, so that a notebook switches between them by
-one parameter. ``data/README.md`` describes the data sets, the papers they come from, and how a
-local folder is laid out.
+The same name and the same slots whatever the source. ``data/README.md`` describes the data sets,
+the papers they come from, and how a local folder is laid out.
 """
 
 from __future__ import annotations
@@ -26,30 +25,26 @@ from ..simulation.brain_regions import (
 )
 from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
 from ..simulation.visium_sections import simulate_cortex, simulate_sagittal_brain
-from ..slices.features import FEWEST_SHARED, match_genes, share_of_genes
-from ..slices.sections import split_sections
-from ..slices.slices import add_labels, as_labels, check_slice, find_labels, remark
-from .containers import from_spatialdata, in_memory, is_spatialdata, is_zarr, regions_of
-from .downloads import DownloadError, fetch, public_slices, read_registry
-from .readers import find_slices, names_in, read_slice, slice_folder, slices_inside, tidy
-from .visium import read_space_ranger
+from ..slices.sections import FEWEST_SHARED, match_genes, share_of_genes, split_sections
+from ..slices.slices import as_labels, check_slice, find_labels, remark
+from .downloads import fetch, public_slices, read_registry
+from .readers import (
+    find_slices,
+    from_spatialdata,
+    in_memory,
+    is_spatialdata,
+    is_zarr,
+    names_in,
+    read_slice,
+    regions_of,
+    slice_folder,
+    slices_inside,
+    tidy,
+)
 
-__all__ = [
-    "DEMO_SLICES",
-    "DLPFC_DONORS",
-    "DownloadError",
-    "add_labels",
-    "demo_slice",
-    "fetch",
-    "list_slices",
-    "load_slice",
-    "load_slices",
-    "own_slices",
-    "read_own",
-    "read_space_ranger",
-    "unknown",
-]
+__all__ = ["list_slices", "load_slice", "load_slices", "own_slices"]
 
+_NO_PATHS = ("demo", "local", "download")
 SOURCES = {
     "dlpfc": "Maynard et al. 2021, https://doi.org/10.1038/s41593-020-00787-0",
     "merfish_hypothalamus": "Moffitt et al. 2018, https://doi.org/10.1126/science.aau5324",
@@ -81,31 +76,27 @@ def load_slice(
     Parameters
     ----------
     name
-        For example ``"151673"``, ``"merfish_9"``, ``"E10.5"``: see :func:`list_slices`. A path
-        that exists, an AnnData (also backed or lazy) or a SpatialData object stand for
-        ``data_source``.
+        For example ``"151673"`` or ``"E10.5"``: see :func:`list_slices`. A path that exists, an
+        AnnData (also backed or lazy) or a SpatialData object stand for ``data_source``.
     data_source
-        - ``"demo"``: a simulated stand-in with the same name and slots; no files needed. The
-          sections of a donor, or of one brain, come from one simulated block.
+        - ``"demo"``: a simulated stand-in with the same name and slots; no files needed.
         - ``"local"``: from ``data_dir``. Every section laid out like the others is found.
-        - ``"download"``: fetched into ``data_dir`` first, where it is not there yet; see
-          :func:`genot_helpers.datasets.downloads.fetch`.
+        - ``"download"``: fetched into ``data_dir`` first, where it is not there yet.
         - a path: the reader's own file or folder, or a folder of several, of which ``name`` is
           taken. Known are AnnData (``.h5ad``, packed or not; zarr), SpatialData, and the folders of
-          Visium, Visium HD, Xenium, MERSCOPE, CosMx, Stereo-seq and Slide-seq (``data/README.md``);
+          Visium, Visium HD, Xenium, MERSCOPE, CosMx, Stereo-seq and Slide-seq (``data/README.md``).
         - an AnnData or SpatialData object; it is not changed.
     data_dir
         Folder of local or downloaded data; ``GENOT_DATA_DIR`` if not given.
     dataset
         Needed only where two data sets use the same name.
     label_key
-        Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`. Labels
-        in a table beside the section (``labels.tsv``, or the layer map) are read first.
+        Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`;
+        ``labels.tsv`` or the layer map beside the section are read first.
     bin_size
         Of Visium HD in µm (8 if not given) or of Stereo-seq in nanoballs (50), or ``"cells"``.
     check
-        Refuse a slice that cannot be used. With False it is returned as it is, to be looked at with
-        :func:`genot_helpers.slices.inspect_slice` and mended.
+        Refuse a slice that cannot be used; with False it is returned as it is, to be mended.
     seed
         Of the simulation.
     registry
@@ -114,15 +105,12 @@ def load_slice(
     Returns
     -------
     AnnData
-        ``X``: CSR float32 (counts stay whole numbers); ``obsm["spatial"]``: (spots, 2) float64;
-        ``obs["domain_truth"]``: the annotation, if any: categorical sorted by name, NaN where a
-        spot is unannotated; ``uns["genot"]``: ``source``, ``name``, ``dataset``, ``data_source``,
-        ``simulated``, ``label_key`` (the column used), ``dropped`` (control probes, genes and spots
-        without counts: see :func:`genot_helpers.datasets.readers.tidy`), ``values`` (the kind of
-        values in ``X``), ``read_as`` (what the reader had to decide), and where known
-        ``position_um`` (along the axis of sectioning), ``micrometres_per_unit`` and ``y_axis``
-        ("up" where y grows upwards; in images it grows downwards). It passes
-        ``check_slice``, unless ``check=False``.
+        ``X``: CSR float32; ``obsm["spatial"]``: (spots, 2) float64; ``obs["domain_truth"]``: the
+        annotation, if any, categorical sorted by name; ``uns["genot"]``: ``source``, ``name``,
+        ``dataset``, ``data_source``, ``simulated``, ``label_key``, ``dropped`` (controls, genes and
+        spots without counts), ``values`` (their kind), ``read_as`` (what the reader had to decide),
+        and where known ``position_um`` (along the axis of sectioning), ``micrometres_per_unit`` and
+        ``y_axis`` ("up" where y grows upwards, not as in images).
 
     Raises
     ------
@@ -143,13 +131,13 @@ def load_slice(
     """
     if isinstance(data_source, str) and data_source == "demo":
         name, data_source = _as_source(name)
-    if not isinstance(data_source, str | Path):
-        adata = _from_object(data_source, str(name), bin_size)
-        return _finish(adata, str(name), dataset or "", "an object in memory", label_key, check)
     name, source = str(name), str(data_source)
-    if source == "demo":
+    if not isinstance(data_source, str | Path):
+        source = "an object in memory"
+        adata = _from_object(data_source, name, bin_size)
+    elif source == "demo":
         dataset = _choose(name, dataset, list(DEMO_SLICES), "the simulated data")
-        adata = demo_slice(dataset, name, seed)
+        adata = _demo_slice(dataset, name, seed)
     elif source == "local":
         folder = _data_dir(data_dir)
         found = find_slices(folder)
@@ -161,7 +149,7 @@ def load_slice(
         path = fetch(dataset, name, data_dir, registry=registry)
         adata = read_slice(path, name, path.parent)
     else:
-        adata = read_own(source, name, bin_size)
+        adata = _read_own(Path(source).expanduser(), name, bin_size)
     return _finish(adata, name, dataset or "", source, label_key, check)
 
 
@@ -172,8 +160,8 @@ def _as_source(name: Any) -> tuple[str, Any]:
     if isinstance(name, str | Path):
         path = Path(name).expanduser()
         known = {pair[1] for pair in DEMO_SLICES}
-        looks_like_one = isinstance(name, Path) or len(path.parts) > 1
-        if str(name) not in known and (path.exists() or looks_like_one):
+        is_path = isinstance(name, Path) or len(path.parts) > 1 or path.exists()
+        if is_path and str(name) not in known:
             names = own_slices(path)
             return (names[0] if len(names) == 1 else path.name), str(path)
         return str(name), "demo"
@@ -220,16 +208,16 @@ def load_slices(
     """
     if section_key is not None:
         return _load_sections(names, section_key, options)
-    if not isinstance(names, str | Path) and (isinstance(names, AnnData) or is_spatialdata(names)):
-        listed = regions_of(names) if is_spatialdata(names) else ["slice"]
-        options["data_source"], names = names, listed
+    spatial = not isinstance(names, str | Path) and is_spatialdata(names)
+    if spatial or isinstance(names, AnnData):
+        options["data_source"], names = names, regions_of(names) if spatial else ["slice"]
     elif isinstance(names, str | Path) and options.get("data_source", "demo") == "demo":
         name, source = _as_source(names)
         options["data_source"] = source
         names = [name] if source == "demo" else own_slices(source)
     names = [names] if isinstance(names, str) else [str(name) for name in names]
     source = options.get("data_source", "demo")
-    own = isinstance(source, str | Path) and str(source) not in ("demo", "local", "download")
+    own = isinstance(source, str | Path) and str(source) not in _NO_PATHS
     if len(set(names)) > 1 and own:
         known = own_slices(source)
         if len(known) < len(set(names)):  # or one file would be read under several names
@@ -247,27 +235,19 @@ def _load_sections(names: Any, section_key: str, options: dict) -> dict[str, Ann
     """Load one file or object, split it by a column, and check the sections."""
     check = options.pop("check", True)
     wanted = None
-    if options.get("data_source", "demo") not in ("demo", "local", "download"):
+    if options.get("data_source", "demo") not in _NO_PATHS:
         wanted = [names] if isinstance(names, str) else [str(name) for name in names]
         names = options.pop("data_source")
     whole = load_slice(names, check=False, **options)
     sections = split_sections(whole, section_key)
-    if wanted is not None and not set(wanted) <= set(sections):
-        missing = sorted(set(wanted) - set(sections))
-        where = f"obs[{section_key!r}]"
-        raise ValueError(unknown("section", missing[0], list(sections), where))
-    chosen = {name: sections[name] for name in wanted or sections}
+    facts, label_key = whole.uns["genot"], options.get("label_key", "auto")
     found = {}
-    for name, adata in chosen.items():
-        adata.uns["genot"] = {**whole.uns["genot"], "name": name, "section_key": section_key}
-        found[name] = _finish(
-            adata,
-            name,
-            "",
-            str(whole.uns["genot"]["data_source"]),
-            options.get("label_key", "auto"),
-            check,
-        )
+    for name in wanted or sections:
+        if name not in sections:
+            raise ValueError(_unknown("section", name, list(sections), f"obs[{section_key!r}]"))
+        sections[name].uns["genot"] = {**facts, "name": name, "section_key": section_key}
+        source = str(facts["data_source"])
+        found[name] = _finish(sections[name], name, "", source, label_key, check)
     return found
 
 
@@ -276,9 +256,8 @@ def _name_genes_alike(slices: dict[str, AnnData]) -> None:
     first, *others = slices.values()
     if any(share_of_genes(first.var_names, other.var_names) < FEWEST_SHARED for other in others):
         said = match_genes(slices, min_share=0.0)
-        if said:
-            for adata in slices.values():
-                remark(adata, said)
+        for adata in slices.values() if said else ():
+            remark(adata, said)
 
 
 @checked
@@ -321,7 +300,7 @@ def list_slices(
     if dataset is None:
         return table
     if dataset not in set(table["dataset"]):
-        raise ValueError(unknown("data set", dataset, sorted(set(table["dataset"])), "the list"))
+        raise ValueError(_unknown("data set", dataset, sorted(set(table["dataset"])), "the list"))
     return table[table["dataset"] == dataset].reset_index(drop=True)
 
 
@@ -340,12 +319,13 @@ def _data_dir(data_dir: str | Path | None) -> Path:
 
 def _choose(name: str, dataset: str | None, known: list[tuple[str, str]], where: str) -> str:
     """Return the data set that a name belongs to; complain with the near names."""
-    if dataset is not None and dataset not in {pair[0] for pair in known}:
-        raise ValueError(unknown("data set", dataset, sorted({pair[0] for pair in known}), where))
+    datasets = sorted({pair[0] for pair in known})
+    if dataset not in (None, *datasets):
+        raise ValueError(_unknown("data set", dataset, datasets, where))
     candidates = [pair for pair in known if dataset in (None, pair[0])]
     homes = [pair[0] for pair in candidates if pair[1] == name]
     if not homes:
-        raise ValueError(unknown("slice", name, [pair[1] for pair in candidates], where))
+        raise ValueError(_unknown("slice", name, [pair[1] for pair in candidates], where))
     homes = [home for home in homes if home in SOURCES] or homes  # the published set first
     if len(homes) > 1:
         raise ValueError(f"{name!r} is in {' and in '.join(homes)}: say which, dataset=... .")
@@ -364,9 +344,8 @@ def _finish(
     known = adata.uns["genot"]  # a slice that was written by this package says what it is
     simulated = bool(known.get("simulated", False))
     facts = {} if simulated else _position(dataset, name)
-    facts["source"] = SOURCES.get(dataset) or known.get("source") or "the reader's own data"
-    if simulated:
-        facts["source"] = known.get("source", "simulated")
+    published = SOURCES.get(dataset) or known.get("source") or "the reader's own data"
+    facts["source"] = known.get("source", "simulated") if simulated else published
     facts |= {"name": name, "dataset": dataset or known.get("dataset", ""), "data_source": source}
     facts |= {"simulated": simulated, "label_key": column or ""}
     adata.uns["genot"] = known | facts
@@ -387,10 +366,6 @@ def _position(dataset: str, name: str) -> dict[str, float]:
         if name in sections:  # two pairs of sections 10 µm apart, 300 µm between the pairs
             return {"position_um": (0.0, 10.0, 310.0, 320.0)[sections.index(name)]}
     return {}
-
-
-# -------------------------------------------------------------------------------------------------
-# The reader's own files: an ``.h5ad``, a Space Ranger folder, or a folder of several slices.
 
 
 @checked
@@ -417,11 +392,8 @@ def own_slices(path: str | Path) -> list[str]:
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(_no_path(path))
-    names = names_in(path)
-    if names:
-        return names
-    found = slices_inside(path)
-    if not found:
+    names = names_in(path) or list(slices_inside(path))
+    if not names:
         there = ", ".join(sorted(one.name for one in path.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
             f"{path} is neither a Space Ranger folder nor holds slices. A Space Ranger folder has "
@@ -431,12 +403,11 @@ def own_slices(path: str | Path) -> list[str]:
             "Slide-seq one bead locations and digital expression; other slices are .h5ad, .zarr, "
             f".gef or .gem files. There: {there}."
         )
-    return list(found)
+    return names
 
 
-def read_own(path: str | Path, name: str, bin_size: int | str | None = None) -> AnnData:
+def _read_own(path: Path, name: str, bin_size: int | str | None = None) -> AnnData:
     """Read one slice from the reader's own file or folder; a folder of several needs the name."""
-    path = Path(path).expanduser()
     names = own_slices(path)
     if path.is_file() or is_zarr(path):
         return read_slice(path, name, path.parent, bin_size)
@@ -444,11 +415,11 @@ def read_own(path: str | Path, name: str, bin_size: int | str | None = None) -> 
     if place is not None:
         return read_slice(place, name, path.resolve().parent, bin_size)
     if name not in names:
-        raise ValueError(unknown("slice", name, names, str(path)))
+        raise ValueError(_unknown("slice", name, names, str(path)))
     return read_slice(slices_inside(path)[name], name, path, bin_size)
 
 
-def unknown(what: str, given: str, known: list[str], where: str) -> str:
+def _unknown(what: str, given: str, known: list[str], where: str) -> str:
     """Say that a name is not known, and which ones are near."""
     if not known:
         return (
@@ -464,7 +435,7 @@ def unknown(what: str, given: str, known: list[str], where: str) -> str:
 def _no_path(path: Path) -> str:
     """Say that a path does not exist, and what is near."""
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(str(path), ["demo", "local", "download"], n=1)
+    near = difflib.get_close_matches(str(path), _NO_PATHS, n=1)
     near += difflib.get_close_matches(path.name, beside, n=3)
     hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
     return (
@@ -474,12 +445,8 @@ def _no_path(path: Path) -> str:
 
 
 # -------------------------------------------------------------------------------------------------
-# Simulated stand-ins under the names of real slices.
-#
-# A notebook in demo mode asks for section ``151673`` and gets a section of a simulated cortex with
-# the same slots, so that nothing but ``data_source`` changes when the real one is there. What is
-# simulated and how is said in :mod:`genot_helpers.simulation`; the names are those of Maynard et
-# al. 2021 (https://doi.org/10.1038/s41593-020-00787-0) and the other sets in ``data/README.md``.
+# Simulated stand-ins under the names of real slices, with the same slots, so that nothing but
+# ``data_source`` changes when the real one is there.
 
 DLPFC_DONORS = (
     ("151507", "151508", "151509", "151510"),
@@ -490,10 +457,7 @@ DLPFC_DONORS = (
 
 
 class Demo(NamedTuple):
-    """How a slice is simulated.
-
-    Section k of a block is the same however many follow it, so those up to it are enough.
-    """
+    """How a slice is simulated; section k of a block is the same however many follow it."""
 
     simulator: Callable[..., dict[str, AnnData]]
     key: str
@@ -534,22 +498,8 @@ DEMO_SLICES |= {
 """(dataset, name) → how it is simulated."""
 
 
-def demo_slice(dataset: str, name: str, seed: int = 0) -> AnnData:
-    """Simulate the stand-in for a slice.
-
-    Parameters
-    ----------
-    dataset, name
-        A key of :data:`DEMO_SLICES`.
-    seed
-        The same seed gives the same slice; sections of one donor come from one simulated block,
-        other donors from other blocks.
-
-    Returns
-    -------
-    AnnData
-        As the simulation makes it. ``uns["genot"]["source"]`` says what it stands in for.
-    """
+def _demo_slice(dataset: str, name: str, seed: int) -> AnnData:
+    """Simulate the stand-in for a slice."""
     demo = DEMO_SLICES[dataset, name]
     adata = _simulate(demo.simulator, demo.options, seed + demo.seed_shift)[demo.key].copy()
     facts = adata.uns["genot"]

@@ -1,10 +1,8 @@
 """Public slices, downloaded once and checked, into the layout that local files have.
 
 The addresses stand in ``data/registry.tsv``. Transport and hashes are pooch's (Uieda et al. 2020,
-https://doi.org/10.21105/joss.01943). Some sets are also known to :mod:`squidpy.datasets`; their
-address and SHA-256 in the registry are squidpy's own, but the files go through this one path,
-because squidpy 1.8.2 takes a file that is already there without checking it, unpacks archives in
-place, and reads Visium sections only with their high-resolution image.
+https://doi.org/10.21105/joss.01943). :mod:`squidpy.datasets` (1.8.2) knows some of them too, but
+takes a file that is already there without checking it.
 """
 
 from __future__ import annotations
@@ -52,35 +50,7 @@ def fetch(
     *,
     registry: str | Path | None = None,
 ) -> Path:
-    """Download all files of one slice that are not there yet, and check every one.
-
-    Parameters
-    ----------
-    dataset, name
-        As in the registry, for example ``"dlpfc"`` and ``"151673"``.
-    data_dir
-        Folder for the data, see :func:`download_dir`.
-    registry
-        Another list of files (a mirror, a test); see :func:`read_registry`.
-
-    Returns
-    -------
-    pathlib.Path
-        The Space Ranger folder or the ``.h5ad`` file of the slice.
-
-    Raises
-    ------
-    ValueError
-        If the registry has no such slice.
-    DownloadError
-        If a file cannot be had or is not the published one. What was complete stays, nothing
-        incomplete is left: run again to go on with the missing files.
-
-    Notes
-    -----
-    A file whose SHA-256 is not in the registry is checked by format, size and shape; its hash is
-    written beside it (``<file>.sha256``, the format of ``sha256sum``) and has to stay the same.
-    """
+    """Download all files of one slice that are not there yet, and check every one."""
     table = read_registry(registry)
     folder = download_dir(data_dir, registry=table)
     rows = slice_files(table, dataset, name)
@@ -97,27 +67,7 @@ def fetch(
 def fetch_file(
     url: str, path: str | Path, *, sha256: str = "", size: str | int = "", shape: str = ""
 ) -> Path:
-    """Download one file, unless it is there already, and check it.
-
-    Parameters
-    ----------
-    url
-        Where it is published (http or https).
-    path
-        Where it goes. An existing file is checked and never overwritten.
-    sha256, size, shape
-        What is known about it: hash, bytes, and ``"<spots>x<genes>"``; empty where not known.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
-
-    Raises
-    ------
-    DownloadError
-        With what was tried and how to get the file by hand.
-    """
+    """Download one file, unless it is there already, and check it."""
     path = Path(path)
     facts = {"sha256": sha256, "size": size, "shape": shape}
     if path.exists():
@@ -210,10 +160,7 @@ def _record(path: Path) -> None:
 
 
 def _unpack(archive: Path) -> None:
-    """Unpack the ``spatial/`` folder of a section beside the archive, all of it or nothing.
-
-    Only plain files directly in that folder are taken, so no archive can write elsewhere.
-    """
+    """Unpack the ``spatial/`` folder of a section beside the archive, all of it or nothing."""
     target = archive.parent / SPATIAL_FOLDER
     if target.is_dir():
         return
@@ -244,23 +191,17 @@ def _by_hand(url: str, path: Path, error: OSError) -> str:
 def _what_happened(error: OSError) -> str:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout):
-        return f"the server did not answer within {_TIMEOUT_SECONDS} s"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the transfer broke off"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection to the server (offline, a firewall, or the server is down)"
-    if error.errno == errno.ENOSPC:
-        return "the disk is full"
-    return str(error)
+    said = {
+        requests.Timeout: f"the server did not answer within {_TIMEOUT_SECONDS} s",
+        requests.exceptions.ChunkedEncodingError: "the transfer broke off",
+        requests.ConnectionError: "no connection to the server (offline, or the server is down)",
+    }
+    full = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+    return next((text for kind, text in said.items() if isinstance(error, kind)), full)
 
 
 # -------------------------------------------------------------------------------------------------
 # The list of public files: what each slice consists of and where its files go.
-#
-# ``data/registry.tsv`` says where the public gets the data, with SHA-256, bytes and shape where
-# they are known. Files go where :mod:`genot_helpers.datasets` looks for local ones
-# (``data/README.md`` describes the layout and names the papers).
 
 INSTALLED_REGISTRY = Path(__file__).resolve().parents[1] / "data" / "registry.tsv"
 SPATIAL_FOLDER = "spatial"  # Space Ranger keeps everything but the matrix there
@@ -269,29 +210,11 @@ MERFISH_SECTIONS = tuple(f"merfish_{n}" for n in (29, 24, 19, 14, 9, 4, 1, 6, 11
 
 
 def read_registry(path: str | Path | None = None) -> pd.DataFrame:
-    """Read the list of public files.
-
-    Parameters
-    ----------
-    path
-        Table with the columns ``dataset, file, url, sha256, bytes, shape, note``, separated by
-        tabs. If not given, ``data/registry.tsv`` of the checkout: beside the package, or in the
-        working directory or a folder above it; else the copy that an installed package carries.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per file, all strings; empty where a fact is not known. ``place`` is added: where
-        the file goes, relative to the folder with the data.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    """
+    """Read the list of public files."""
     if path is None:
         here = Path(__file__).resolve().parents[2]
-        places = [folder / "data" / "registry.tsv" for folder in (here, *_above(Path.cwd()))]
+        folders = (here, Path.cwd(), *Path.cwd().parents)
+        places = [folder / "data" / "registry.tsv" for folder in folders]
         places.append(INSTALLED_REGISTRY)
         path = next((place for place in places if place.is_file()), places[0])
     path = Path(path)
@@ -301,18 +224,11 @@ def read_registry(path: str | Path | None = None) -> pd.DataFrame:
             "data/registry.tsv: work inside the checkout, or give its path as registry=... ."
         )
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    table["place"] = [
-        f"{dataset}/{_place(file)}" for dataset, file in zip(table.dataset, table.file, strict=True)
-    ]
+    table["place"] = table.dataset + "/" + table.file.map(_place)
     installed = path.resolve() == INSTALLED_REGISTRY.resolve()
-    table.attrs["folder"] = str(
-        pooch.os_cache("genot-helpers") if installed else path.resolve().parent
-    )
+    folder = pooch.os_cache("genot-helpers") if installed else path.resolve().parent
+    table.attrs["folder"] = str(folder)
     return table
-
-
-def _above(folder: Path) -> list[Path]:
-    return [folder, *folder.parents]
 
 
 def _place(file: str) -> str:
@@ -324,33 +240,12 @@ def _place(file: str) -> str:
 
 
 def short_name(file: str) -> str:
-    """Return the name of a slice from that of its ``.h5ad`` file.
-
-    Examples
-    --------
-    >>> short_name("merfish_9_paste.h5ad"), short_name("E9.5_E1S1.MOSTA.h5ad")
-    ('merfish_9', 'E9.5')
-    """
+    """Return the name of a slice from that of its ``.h5ad`` file."""
     return re.sub(r"(_paste|_E\d+S\d+\.MOSTA)?\.h5ad$", "", file)
 
 
 def download_dir(data_dir: str | Path | None = None, *, registry: pd.DataFrame) -> Path:
-    """Return the folder that downloads go to.
-
-    Parameters
-    ----------
-    data_dir
-        The folder, if the reader names one.
-    registry
-        As from :func:`read_registry`.
-
-    Returns
-    -------
-    pathlib.Path
-        ``data_dir``; else the environment variable ``GENOT_DATA_DIR`` where that folder can be
-        written to; else the folder of the registry (``data/`` of the checkout), or, where the
-        package was installed without a checkout, the reader's folder for caches.
-    """
+    """Return the folder that downloads go to."""
     if data_dir is not None:
         return Path(data_dir).expanduser()
     shared = os.environ.get("GENOT_DATA_DIR")
@@ -360,22 +255,14 @@ def download_dir(data_dir: str | Path | None = None, *, registry: pd.DataFrame) 
 
 
 def public_slices(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return (dataset, name) of every slice in the registry, each once, in order.
-
-    Parameters
-    ----------
-    table
-        As from :func:`read_registry`.
-    """
-    found: dict[tuple[str, str], None] = {}
+    """Return (dataset, name) of every slice in the registry, each once, in order."""
+    found = []
     for dataset, file in zip(table.dataset, table.file, strict=True):
-        if "/" in file:
-            found[dataset, file.split("/")[0]] = None
-        elif file == MERFISH_STACK:
-            found |= dict.fromkeys((dataset, name) for name in MERFISH_SECTIONS)
-        elif file.endswith(".h5ad"):
-            found[dataset, short_name(file)] = None
-    return list(found)
+        if file == MERFISH_STACK:
+            found += [(dataset, name) for name in MERFISH_SECTIONS]
+        elif "/" in file or file.endswith(".h5ad"):
+            found.append((dataset, file.split("/")[0] if "/" in file else short_name(file)))
+    return list(dict.fromkeys(found))
 
 
 def slice_files(table: pd.DataFrame, dataset: str, name: str) -> pd.DataFrame:
@@ -388,7 +275,5 @@ def slice_files(table: pd.DataFrame, dataset: str, name: str) -> pd.DataFrame:
     if whole.empty and name in MERFISH_SECTIONS:
         whole = rows[rows.file == MERFISH_STACK]
     if whole.empty:
-        raise ValueError(
-            f"The registry lists no files of {dataset!r} / {name!r}; see list_slices()."
-        )
+        raise ValueError(f"The registry lists no files of {dataset!r} / {name!r}: list_slices().")
     return whole

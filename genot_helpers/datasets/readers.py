@@ -1,25 +1,31 @@
-"""Files and folders to slices: which reader knows a path, and one form for whatever it gives.
+"""Files, folders and objects to slices: which reader knows a path, and one form for what it gives.
 
-Each technology has its reader: :mod:`genot_helpers.datasets.visium` (Visium, Visium HD),
-:mod:`~genot_helpers.datasets.imaging` (Xenium, MERSCOPE, CosMx),
-:mod:`~genot_helpers.datasets.arrays` (Stereo-seq, Slide-seq) and
-:mod:`~genot_helpers.datasets.containers` (AnnData and SpatialData). The layout of a local folder is
-described in ``data/README.md``: a folder per data set, in it a folder or a file per section. Names
-are discovered, so a section put beside the others is found.
+Visium and the other instruments have files of their own; AnnData and SpatialData, in any packing,
+are read here. ``data/README.md`` describes the layout of a local folder: a folder per data set, in
+it a folder or file per section. Names are discovered: a section put beside the others is found.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import h5py
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from ..slices.features import control_features, list_some
+from ..arguments import checked
+from ..slices.sections import as_list, control_features, list_some
 from ..slices.slices import (
     SliceError,
     add_labels,
@@ -28,29 +34,31 @@ from ..slices.slices import (
     record,
     remark,
 )
-from ..slices.values import check_matrix, find_counts, is_numeric, raw_columns, slice_kind
-from .arrays import is_gef, is_gem, is_slideseq, read_gef, read_gem, read_slideseq
-from .containers import (
-    is_spatialdata,
-    is_zarr,
-    make_plain,
-    mend_positions,
-    read_anndata,
-    read_zarr,
-    regions_of,
+from ..slices.values import (
+    check_matrix,
+    find_counts,
+    is_numeric,
+    plain_matrix,
+    raw_columns,
+    slice_kind,
 )
 from .downloads import MERFISH_SECTIONS, MERFISH_STACK, short_name
-from .imaging import is_cosmx, is_merscope, is_xenium, read_cosmx, read_merscope, read_xenium
+from .instruments import FILE_READERS, FOLDER_READERS
+from .tables import PACKED, check_structure, doubled_names_allowed, first_line, unpacked_file
 from .visium import hd_choices, read_space_ranger, sections_beside, space_ranger_folder
 
 __all__ = [
+    "add_table",
     "find_slices",
+    "from_spatialdata",
+    "in_memory",
+    "is_spatialdata",
+    "is_zarr",
     "names_in",
-    "read_any",
     "read_slice",
+    "regions_of",
     "slice_folder",
     "slices_inside",
-    "take_counts",
     "tidy",
 ]
 
@@ -60,84 +68,49 @@ LABEL_MAP = "barcode_level_layer_map.tsv"  # beside the sections: barcode, secti
 _SLICE_FILES = re.compile(
     r".*\.(h5ad|gef|gem|cgem|bgem|zarr\.zip|h5ad\.zip)(\.(gz|bz2|xz|zst))?", re.IGNORECASE
 )
-_FOLDER_READERS = (
-    (is_zarr, read_zarr),
-    (is_xenium, read_xenium),
-    (is_merscope, read_merscope),
-    (is_cosmx, read_cosmx),
-    (is_slideseq, read_slideseq),
-)
 
 
 def slice_folder(
     path: Path, name: str | None = None, bin_size: int | str | None = None
 ) -> Path | None:
-    """Return the folder that a reader takes: this one or one inside; None if none knows it.
-
-    Parameters
-    ----------
-    path
-        A folder: output of Space Ranger, Xenium, MERSCOPE, CosMx, Slide-seq, or a zarr store.
-    name, bin_size
-        Of Visium HD, which bins; a name that is that of a folder of bins chooses it too.
-    """
+    """Return the folder that a reader takes: this one or one inside; None if none knows it."""
     if name in hd_choices(path):
         bin_size = name
     place = space_ranger_folder(path, bin_size)
     if place is not None:
         return place
+    known = [is_zarr, *(known for known, _ in FOLDER_READERS)]
     inside = (path, path / "outs")
-    return next((place for place in inside for known, _ in _FOLDER_READERS if known(place)), None)
+    return next((place for place in inside if any(one(place) for one in known)), None)
 
 
-def read_any(path: Path, name: str, bin_size: int | str | None = None) -> AnnData:
-    """Read a slice with the reader that knows the path.
-
-    Parameters
-    ----------
-    path
-        A file, or a folder from :func:`slice_folder`.
-    name
-        Of the slice; picks one of several sections in a folder or container.
-    bin_size
-        Of Visium HD in µm, of Stereo-seq in nanoballs; or ``"cells"``.
-
-    Returns
-    -------
-    AnnData
-        As the reader gives it; see :func:`tidy`.
-    """
+def _read(path: Path, name: str, bin_size: int | str | None = None) -> AnnData:
+    """Read a slice with the reader that knows the path."""
     if path.is_file():
-        if is_gem(path):
-            return read_gem(path, bin_size or _bins_in(name))
-        if is_gef(path):
-            return read_gef(path, bin_size or _bins_in(name))
-        return read_anndata(path)
+        named = re.fullmatch(r"bin\d+|cell_?bins?|cells", name, re.IGNORECASE)
+        bin_size = bin_size or (name if named else None)  # a name may ask for bins: "bin100"
+        reader = next((reader for known, reader in FILE_READERS if known(path)), None)
+        return reader(path, bin_size) if reader else read_anndata(path)
     if is_zarr(path):
         return read_zarr(path, name, bin_size)
-    for known, reader in _FOLDER_READERS:
+    for known, reader in FOLDER_READERS:
         if known(path):
             return reader(path)
     return read_space_ranger(path, name=name)
 
 
-def _bins_in(name: str) -> str | None:
-    """Return the bins that a name asks for: "bin100", "cellbin"."""
-    return name if re.fullmatch(r"bin\d+|cell_?bins?|cells", name, re.IGNORECASE) else None
-
-
 def find_slices(folder: Path) -> dict[tuple[str, str], Path]:
     """Find every slice in a folder of data sets: (dataset, name) -> file or folder."""
-    datasets = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
-    return {
-        (dataset.name, name): path
-        for dataset in datasets
-        for name, path in slices_inside(dataset).items()
-    }
+    found = {}
+    for dataset in sorted(folder.iterdir()):
+        if dataset.is_dir() and dataset.name[0] != ".":
+            inside = slices_inside(dataset).items()
+            found |= {(dataset.name, name): path for name, path in inside}
+    return found
 
 
 def slices_inside(dataset: Path) -> dict[str, Path]:
-    """Find the slices of one data set: name → file or folder that :func:`read_any` knows."""
+    """Find the slices of one data set: name → file or folder that a reader knows."""
     found: dict[str, Path] = {}
     for path in sorted(dataset.iterdir()):
         if path.name[0] == "." or path.name == MERFISH_STACK:
@@ -156,9 +129,8 @@ def slices_inside(dataset: Path) -> dict[str, Path]:
 
 def _stem(path: Path) -> str:
     """Return the name of a file without its endings."""
-    return re.sub(
-        r"(\.(h5ad|gef|gem|cgem|bgem|zarr|zip|gz|bz2|xz|zst))+$", "", path.name, flags=re.I
-    )
+    ends = r"(\.(h5ad|gef|gem|cgem|bgem|zarr|zip|gz|bz2|xz|zst))+$"
+    return re.sub(ends, "", path.name, flags=re.IGNORECASE)
 
 
 def names_in(path: Path) -> list[str]:
@@ -174,23 +146,10 @@ def names_in(path: Path) -> list[str]:
 
 
 def read_slice(path: Path, name: str, dataset: Path, bin_size: int | str | None = None) -> AnnData:
-    """Read a slice and the labels that lie beside it.
-
-    Parameters
-    ----------
-    path
-        File or folder, as :func:`read_any` takes it.
-    name
-        Name of the section; also picks its rows from the layer map, and its cells from a file that
-        holds a whole stack.
-    dataset
-        Folder of the data set, where a layer map may lie.
-    bin_size
-        As for :func:`read_any`.
-    """
+    """Read a slice and the labels that lie beside it."""
     if path.name == MERFISH_STACK and name in MERFISH_SECTIONS:
         return _cut_from_stack(path, name)
-    adata = read_any(path, name, bin_size)
+    adata = _read(path, name, bin_size)
     if path.is_file():
         return adata
     section = path.parent if path.name == "outs" else path
@@ -217,27 +176,279 @@ def _cut_from_stack(path: Path, name: str) -> AnnData:
 
 
 # -------------------------------------------------------------------------------------------------
+# AnnData in files, and SpatialData (Marconato et al. 2025,
+# https://doi.org/10.1038/s41592-024-02212-x), which keeps counts in tables and places in elements
+# (circles, polygons, labels, points) that the tables annotate. A slice is one table's rows of one
+# region, at the centroids of its elements, in one coordinate system.
+
+_FOREIGN = {  # what other files are, and the way to an .h5ad
+    ".rds": "an R object: in R, `zellkonverter::writeH5AD(sce, 'slice.h5ad')` "
+    "(Seurat: `as.SingleCellExperiment` first)",
+    **dict.fromkeys(
+        (".rdata", ".rda", ".qs"),
+        "R objects: load them in R and write an .h5ad with zellkonverter::writeH5AD",
+    ),
+    ".h5seurat": "a Seurat object on disk: in R, `SeuratDisk::Convert(file, dest = 'h5ad')`",
+    ".loom": "a loom file: `anndata.io.read_loom(path).write_h5ad('slice.h5ad')`, and its "
+    "positions into obsm['spatial']",
+    ".h5mu": "several modalities: `mudata.read(path)['rna'].write_h5ad('slice.h5ad')`",
+    ".csv": "a table; a slice needs counts and positions: read it with pandas, make an "
+    "anndata.AnnData, put x and y into obsm['spatial'] and write_h5ad",
+    ".tar": "an archive: unpack it and give the folder",
+}
+_FOREIGN |= {end: _FOREIGN[".csv"] for end in (".tsv", ".txt", ".xlsx", ".parquet")}
+_FOREIGN |= {end: _FOREIGN[".tar"] for end in (".tgz", ".tar.gz", ".zip")}
+_POSITION_SLOTS = ("X_spatial", "spatial_coords", "X_spatial_coords")
+_USUAL_BINS = "square_008um"
+
+
+def read_anndata(path: Path) -> AnnData:
+    """Read an AnnData from HDF5, packed or not, whatever it is called."""
+    if zipfile.is_zipfile(path):
+        return _from_zip(path)
+    with unpacked_file(path) as plain:
+        if not h5py.is_hdf5(plain):
+            raise ValueError(f"{path} {_what_it_is(path)}")
+        try:
+            with doubled_names_allowed():
+                adata = ad.read_h5ad(plain)
+        except Exception as error:  # what a damaged file raises depends on where the damage is
+            raise ValueError(
+                f"{path} cannot be read as .h5ad ({first_line(error)}). A 10x .h5 file has no "
+                "positions: give the Space Ranger folder instead."
+            ) from error
+    check_structure(adata, path)
+    return adata
+
+
+def _what_it_is(path: Path) -> str:
+    """Say what a file is that is no HDF5, and what to do."""
+    name = path.name.lower()
+    for end in PACKED:
+        name = name.removesuffix(end)
+    for end, what in _FOREIGN.items():
+        if name.endswith(end):
+            return f"is {what}."
+    return "is no .h5ad file (not HDF5), or it is cut off. Get it again."
+
+
+def _from_zip(path: Path) -> AnnData:
+    """Read the one .h5ad in a zip archive, or a zarr store that was zipped."""
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="genot-") as folder:
+        inside = archive.namelist()
+        names = [name for name in inside if name.lower().endswith((".h5ad", ".h5ad.gz"))]
+        stores = [name for name in inside if name.split("/")[-1] in ("zarr.json", ".zgroup")]
+        if len(names) == 1:
+            return read_anndata(Path(archive.extract(names[0], folder)))
+        if stores and not names:
+            safe = [name for name in inside if ".." not in Path(name).parts and name[:1] != "/"]
+            archive.extractall(folder, safe)
+            top = min(stores, key=len).rpartition("/")[0]
+            return read_zarr(Path(folder) / top)
+    raise ValueError(f"{path} is an archive with {len(names)} .h5ad files: unpack it and give one.")
+
+
+def is_zarr(path: Path) -> bool:
+    """Say whether a folder is a zarr store."""
+    return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup"))
+
+
+def is_spatialdata(thing: Any) -> bool:
+    """Say whether an object is a SpatialData, or a path is that of one on disk."""
+    if isinstance(thing, str | Path):
+        attributes = _attributes(Path(thing))
+        return "spatialdata_attrs" in attributes or (Path(thing) / "tables").is_dir()
+    return type(thing).__name__ == "SpatialData" and hasattr(thing, "tables")
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes at the top of a zarr store."""
+    for name in ("zarr.json", ".zattrs"):
+        if (path / name).is_file():
+            try:
+                found = json.loads((path / name).read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                return {}
+            return found.get("attributes", found) if name == "zarr.json" else found
+    return {}
+
+
+def read_zarr(path: Path, name: str | None = None, bin_size: int | str | None = None) -> AnnData:
+    """Read a slice from a zarr store, of AnnData or of SpatialData."""
+    spatial = is_spatialdata(path)
+    try:
+        with doubled_names_allowed():
+            stored = _open_spatialdata(path) if spatial else ad.read_zarr(path)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as zarr of AnnData or SpatialData ({first_line(error)})."
+        ) from error
+    if spatial:
+        return from_spatialdata(stored, name, bin_size=bin_size)
+    check_structure(stored, path)
+    return stored
+
+
+@contextmanager
+def _quiet_spatialdata() -> Iterator[None]:
+    """Silence what spatialdata and its libraries say to their own developers."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning, UserWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
+def _open_spatialdata(path: Path) -> Any:
+    """Open a SpatialData without its images, which are not needed."""
+    import spatialdata
+
+    with _quiet_spatialdata():
+        return spatialdata.read_zarr(path, selection=("tables", "shapes", "points", "labels"))
+
+
+def regions_of(thing: Any) -> list[str]:
+    """List the slices in a SpatialData: one for each region of each table of counts."""
+    sdata = _open_spatialdata(Path(thing)) if isinstance(thing, str | Path) else thing
+    return list(_choices(sdata))
+
+
+def _choices(sdata: Any) -> dict[str, tuple[str, str | None]]:
+    """Return name of a slice → (table, region)."""
+    pairs: list[tuple[str, str | None]] = []
+    for table, adata in sdata.tables.items():
+        key = adata.uns.get("spatialdata_attrs", {}).get("region_key")
+        regions = map(str, pd.unique(adata.obs[key].dropna())) if key in adata.obs else [None]
+        pairs += [(table, region) for region in regions]
+    often = [region for _, region in pairs]
+    return {
+        (region if often.count(region) == 1 else f"{table}/{region}") if region else table: (
+            table,
+            region,
+        )
+        for table, region in pairs
+    }
+
+
+def from_spatialdata(
+    sdata: Any, name: str | None = None, *, bin_size: int | str | None = None
+) -> AnnData:
+    """Take a slice out of a SpatialData object."""
+    choices = _choices(sdata)
+    if not choices:
+        raise SliceError("the SpatialData object has no table: counts have to be made first.")
+    chosen = _chosen(choices, name, bin_size)
+    table, region = choices[chosen]
+    source = sdata.tables[table]
+    about = dict(source.uns.get("spatialdata_attrs", {}))
+    if region is not None:
+        here = (source.obs[about["region_key"]].astype(str) == region).to_numpy()
+        adata = in_memory(source[here] if not here.all() else source)
+        adata.uns["spatialdata_attrs"] = {**about, "region": region}
+        if region in _elements(sdata):
+            points, system = _centroids(sdata, region, adata.obs[about["instance_key"]])
+            known = np.isfinite(points).all(axis=1)
+            if not known.all():
+                remark(adata, f"{(~known).sum():,} rows without an element left out")
+            adata = adata[known].copy()
+            adata.obsm["spatial"] = points[known]
+            remark(adata, f"positions: centroids of {region!r} in coordinate system {system!r}")
+    else:
+        adata = in_memory(source)
+    check_structure(adata, f"table {table!r}")
+    others = [one for one in choices if one != chosen]
+    also = f"; also there: {', '.join(others)}" if others else ""
+    remark(adata, f"SpatialData, table {table!r}{also}")
+    if "spatial" not in adata.obsm:
+        raise SliceError(
+            f"table {table!r} annotates no element that is there (region {region!r}; elements: "
+            f"{', '.join(_elements(sdata)) or 'none'}), so nothing says where its rows lie."
+        )
+    return adata
+
+
+def _chosen(choices: Mapping[str, Any], name: str | None, bin_size: int | str | None) -> str:
+    """Return which of several slices is meant."""
+    if name in choices:
+        return name
+    by_table = [key for key, (table, _) in choices.items() if table == name]
+    if len(by_table) == 1 or len(choices) == 1:
+        return (by_table or list(choices))[0]
+    bins = f"square_{int(bin_size):03d}um" if str(bin_size or "").isdecimal() else _USUAL_BINS
+    usual = [key for key, (table, _) in choices.items() if table.endswith(bins)]
+    if len(usual) == 1:
+        return usual[0]
+    raise SliceError(
+        f"the SpatialData object holds {len(choices)} slices: {', '.join(choices)}. Name one, or "
+        "read all with load_slices(...)."
+    )
+
+
+def _elements(sdata: Any) -> dict[str, Any]:
+    return {**dict(sdata.shapes), **dict(sdata.labels), **dict(sdata.points)}
+
+
+def _centroids(sdata: Any, region: str, instances: pd.Series) -> tuple[np.ndarray, str]:
+    """Return centroids of the elements that rows annotate, and in which coordinate system."""
+    import spatialdata
+    from spatialdata.transformations import get_transformation
+
+    element = _elements(sdata)[region]
+    systems = list(get_transformation(element, get_all=True))
+    plain = [one for one in systems if "downscaled" not in one]  # not called after a smaller image
+    system = "global" if "global" in systems else (plain or systems)[0]
+    with _quiet_spatialdata():
+        places = spatialdata.get_centroids(element, coordinate_system=system).compute()
+    places.index = places.index.astype(str)
+    places = places[~places.index.duplicated()].reindex(instances.astype(str))
+    return places[["x", "y"]].to_numpy(dtype=float), system
+
+
+@checked
+def add_table(sdata: Any, slices: Any, *, table_name: str = "genot") -> None:
+    """Write slices that came from a SpatialData object back to it, as a table.
+
+    Parameters
+    ----------
+    sdata
+        The object. Gets ``tables[table_name]``, which annotates the elements that the slices came
+        from; call ``sdata.write_element(table_name)`` to have it on disk.
+    slices
+        One slice from :func:`from_spatialdata`, or a list or dictionary of them, with results.
+    table_name
+        Name of the table; an old one is replaced.
+
+    Raises
+    ------
+    SliceError
+        If a slice does not know the elements it belongs to.
+    """
+    from spatialdata.models import TableModel
+
+    found = as_list(slices)
+    about = [dict(adata.uns.get("spatialdata_attrs", {})) for adata in found]
+    if not all({"region_key", "instance_key", "region"} <= set(one) for one in about):
+        raise SliceError(
+            "uns['spatialdata_attrs'] is missing: the slice does not say which elements it "
+            "annotates. Read it from the SpatialData object with load_slice."
+        )
+    key, instance = about[0]["region_key"], about[0]["instance_key"]
+    one = len(found) == 1
+    joined = found[0].copy() if one else ad.concat(found, join="outer", uns_merge="first")
+    joined.uns.pop("spatialdata_attrs", None)
+    joined.obs[key] = pd.Categorical(joined.obs[key].astype(str))
+    with _quiet_spatialdata():
+        table = TableModel.parse(
+            joined, region=sorted(joined.obs[key].unique()), region_key=key, instance_key=instance
+        )
+        sdata.tables[table_name] = table
+
+
+# -------------------------------------------------------------------------------------------------
 # One form for whatever was read.
 
 
 def tidy(adata: AnnData) -> AnnData:
-    """Bring a slice into the form the rest of the package expects.
-
-    Parameters
-    ----------
-    adata
-        As read from a file. It may be changed; go on with what is returned.
-
-    Returns
-    -------
-    AnnData
-        With unique names; ``X`` counts where there are any (:func:`take_counts`), CSR float32;
-        ``obsm["spatial"]`` float64; without spots beside the tissue, control features of any vendor
-        (:func:`genot_helpers.slices.features.control_features`), genes that were not measured (NaN
-        in every spot), and genes and spots without a single count. ``uns["genot"]["dropped"]`` says
-        in a sentence what was left out or renamed; empty where nothing was.
-        ``uns["genot"]["read_as"]`` says what had to be decided.
-    """
+    """Bring a slice into the form the rest of the package expects."""
     notes = []
     make_plain(adata)
     mend_positions(adata)
@@ -253,11 +464,13 @@ def tidy(adata: AnnData) -> AnnData:
     positions = np.asarray(adata.obsm.get("spatial", "none"))
     if is_numeric(positions):
         adata.obsm["spatial"] = positions.astype(float)
-    if adata.X is not None and check_matrix(adata.X):
-        raise SliceError(f"X is damaged ({check_matrix(adata.X)}).")
+    if damaged := check_matrix(adata.X):
+        raise SliceError(f"X is damaged ({damaged}).")
     take_counts(adata)
     if adata.X is not None and is_numeric(adata.X):
-        adata.X = _csr(adata.X)
+        adata.X = sparse.csr_matrix(adata.X, dtype=np.float32)
+        adata.X.eliminate_zeros()
+        adata.X.sort_indices()
         useless, why = _useless_genes(adata)
         notes += why
         keep_genes = ~useless
@@ -287,16 +500,7 @@ def _useless_genes(adata: AnnData) -> tuple[np.ndarray, list[str]]:
 
 
 def take_counts(adata: AnnData) -> None:
-    """Put counts into ``X`` where they are found, and record once which kind of values ``X`` holds.
-
-    Parameters
-    ----------
-    adata
-        The slice, in memory. ``X`` is replaced by the counts of :func:`find_counts`, for the genes
-        of ``X``; ``uns["log1p"]``, which spoke of the values before, is removed then.
-        ``uns["genot"]`` gets ``values`` (``"counts"``, ``"values"`` or ``"logarithms"``) and, where
-        ``X`` was replaced, ``counts_from``.
-    """
+    """Put counts into ``X`` where they are found, and record which kind of values it holds."""
     if adata.X is not None and not is_numeric(adata.X):
         return
     place = find_counts(adata)
@@ -314,14 +518,61 @@ def take_counts(adata: AnnData) -> None:
         return
     found = slice_kind(adata)
     record(adata, values=found.kind)
-    if found.kind != "counts" and found.kind != "centred":
+    if found.kind in ("values", "logarithms"):
         guess = "" if found.sure else ", by their size (if not, set uns['genot']['values'])"
         remark(adata, f"no counts found: X holds {found}{guess}")
 
 
-def _csr(X: Any) -> sparse.csr_matrix:
-    """Return a matrix as CSR float32 with sorted indices and no stored zeros."""
-    X = sparse.csr_matrix(X, dtype=np.float32)
-    X.eliminate_zeros()
-    X.sort_indices()
-    return X
+def in_memory(adata: AnnData) -> AnnData:
+    """Return a slice with everything in memory, in matrices that every step knows."""
+    backed = getattr(adata, "isbacked", False)
+    adata = adata.to_memory() if backed or _lazy(adata) else adata.copy()
+    make_plain(adata)
+    return adata
+
+
+def make_plain(adata: AnnData) -> None:
+    """Turn matrices of a slice, in place, into kinds that scanpy and scikit-learn know."""
+    if adata.X is not None and (plain := plain_matrix(adata.X)) is not adata.X:
+        adata.X = plain
+    for slot in (adata.layers, adata.obsp):
+        for key in list(slot):
+            plain = plain_matrix(slot[key])
+            if plain is not slot[key]:
+                slot[key] = plain
+
+
+def _lazy(adata: AnnData) -> bool:
+    """Say whether any part waits to be computed."""
+    parts = [adata.X, *adata.layers.values(), *adata.obsm.values(), *adata.obsp.values(), adata.obs]
+    return any(
+        hasattr(part, "compute") or type(part).__module__.startswith("anndata.exp")
+        for part in parts
+    )
+
+
+def mend_positions(adata: AnnData) -> None:
+    """Bring ``obsm["spatial"]`` into the usual form where it is clear what is meant."""
+    table = adata.obsm.get("spatial")
+    if isinstance(table, pd.DataFrame):
+        lower = {str(column).lower(): column for column in table}
+        named = [lower[axis] for axis in ("x", "y") if axis in lower]
+        numbers = table[named] if len(named) == 2 else table.iloc[:, :2]
+        adata.obsm["spatial"] = numbers.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+        remark(adata, "obsm['spatial'] was a table: taken as an array")
+    stereopy = {"sn", "bin_type", "bin_size"} & set(adata.uns)
+    if "spatial" not in adata.obsm:
+        slot = next((key for key in _POSITION_SLOTS if key in adata.obsm), None)
+        if slot is not None:
+            adata.obsm["spatial"] = np.asarray(adata.obsm[slot], dtype=float)[:, :2]
+            remark(adata, f"positions taken from obsm[{slot!r}]")
+        elif stereopy and {"x", "y"} <= set(adata.obs):
+            adata.obsm["spatial"] = adata.obs[["x", "y"]].to_numpy(dtype=float)
+            remark(adata, "positions taken from obs['x'] and obs['y'] (Stereopy)")
+    about = adata.uns.get("attr", {})
+    resolution = about.get("resolution") if isinstance(about, Mapping) else None
+    resolution = adata.uns.get("resolution", resolution)
+    known = {"micrometres_per_unit", "spatial_unit"} & set(adata.uns.get("genot", {}))
+    number = isinstance(resolution, int | float | np.number)
+    if stereopy and not known and number and resolution > 0:
+        record(adata, micrometres_per_unit=float(resolution) / 1000.0)

@@ -1,10 +1,8 @@
-"""Tables and matrices as instruments and repositories write them.
+"""Tables and matrices as instruments and repositories write them, packed or not.
 
-Any compression (told by the first bytes, not by the name), separators, byte order marks and
-quotes; Parquet; wide tables of counts; the matrix, barcodes and features of 10x Genomics as HDF5 or
-as Matrix Market files, https://www.10xgenomics.com/support/software/space-ranger. Every matrix that
-is read is checked before anything is computed from it: indices beyond its edge, as a damaged file
-has them, take the interpreter down.
+Compression is told by the first bytes, not by the name. Every matrix that is read is checked before
+anything is computed from it: indices beyond its edge, as a damaged file has them, take the
+interpreter down.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
@@ -33,7 +32,10 @@ from ..slices.slices import SliceError
 from ..slices.values import check_matrix
 
 __all__ = [
+    "PACKED",
     "check_structure",
+    "doubled_names_allowed",
+    "first_line",
     "is_10x_h5",
     "open_unpacked",
     "read_10x_h5",
@@ -43,33 +45,39 @@ __all__ = [
     "unpacked_file",
 ]
 
-_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-_ZSTD = b"\x28\xb5\x2f\xfd"
+PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
+"""Endings that every file may have."""
+
+
+def _open_zstd(path: Path, mode: str) -> IO[bytes]:
+    import pyarrow as pa
+
+    return pa.input_stream(str(path), compression="zstd")
+
+
+_OPENERS = {  # by the first bytes of a file
+    **{b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open},
+    b"\x28\xb5\x2f\xfd": _open_zstd,
+}
 _CHUNK = 4096  # rows of a wide table made sparse at a time
 
 
 def open_unpacked(path: Path) -> IO[bytes]:
     """Open a file for reading; gzip, bzip2, xz and zstd are unpacked on the way."""
+    return (_opener(path) or open)(path, "rb")
+
+
+def _opener(path: Path) -> Any:
+    """Return what unpacks a file; None for one that is not packed."""
     with path.open("rb") as file:
         start = file.read(6)
-    if start.startswith(_ZSTD):
-        import pyarrow as pa
-
-        return pa.input_stream(str(path), compression="zstd")
-    opener = next((found for mark, found in _PACKED.items() if start.startswith(mark)), None)
-    return path.open("rb") if opener is None else opener(path, "rb")
+    return next((found for mark, found in _OPENERS.items() if start.startswith(mark)), None)
 
 
 @contextmanager
 def unpacked_file(path: Path) -> Iterator[Path]:
-    """Give the path of an unpacked copy of a packed file, or the path itself if it is not packed.
-
-    HDF5 has to jump about in a file, which a packed stream does not allow. The copy lies in the
-    folder for temporary files and is removed at the end.
-    """
-    with path.open("rb") as file:
-        start = file.read(6)
-    if not (start.startswith(_ZSTD) or any(start.startswith(mark) for mark in _PACKED)):
+    """Give the path of an unpacked copy, as HDF5 needs it, or the path itself if not packed."""
+    if _opener(path) is None:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="genot-") as folder:
@@ -83,28 +91,7 @@ def unpacked_file(path: Path) -> Iterator[Path]:
 
 
 def read_table(path: Path, *, header: str = "auto", known: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table of text or Parquet, every value of text as it stands.
-
-    Parameters
-    ----------
-    path
-        Text separated by commas, semicolons or tabs, with or without a byte order mark, packed or
-        not; or Parquet.
-    header
-        ``"yes"``; or ``"auto"``: the first line is one if it has one of the names in ``known``.
-    known
-        Names of columns, lower case.
-
-    Returns
-    -------
-    pandas.DataFrame
-        All strings (text) or as stored (Parquet). Columns are numbered where there is no header.
-
-    Raises
-    ------
-    SliceError
-        If it cannot be read as a table.
-    """
+    """Read a table of text or Parquet, every value of text as it stands."""
     try:
         if ".parquet" in path.suffixes:
             with unpacked_file(path) as plain:
@@ -156,25 +143,7 @@ def _without_index(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_wide_counts(path: Path, *, by_gene: bool = False) -> AnnData:
-    """Read a wide table of counts, a few thousand rows at a time, into a sparse matrix.
-
-    Parameters
-    ----------
-    path
-        Text separated by commas or tabs, packed or not; a header, and names in the first column.
-    by_gene
-        Rows are genes and columns spots; else rows are spots.
-
-    Returns
-    -------
-    AnnData
-        Spots × genes, CSR float32, names as strings. Columns that are no numbers go to ``obs``.
-
-    Raises
-    ------
-    SliceError
-        If the table cannot be read, or holds no numbers.
-    """
+    """Read a wide table of counts, a few thousand rows at a time, into a sparse matrix."""
     with open_unpacked(path) as file:
         first = file.readline()
     separator = "\t" if b"\t" in first else ";" if b";" in first else ","
@@ -199,15 +168,10 @@ def read_wide_counts(path: Path, *, by_gene: bool = False) -> AnnData:
     rows = pd.Index(pd.concat(names).str.strip(), name=None)
     columns = pd.Index([str(gene).strip() for gene in genes])
     if by_gene:
-        return AnnData(
-            sparse.csr_matrix(values.T),
-            obs=pd.DataFrame(index=columns),
-            var=pd.DataFrame(index=rows),
-        )
-    obs = pd.concat(texts).set_index(rows).astype(str) if len(texts[0].columns) else None
-    obs = pd.DataFrame(index=rows) if obs is None else obs
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*names are not unique")
+        obs, var = (pd.DataFrame(index=names) for names in (columns, rows))
+        return AnnData(sparse.csr_matrix(values.T), obs=obs, var=var)
+    obs = pd.concat(texts).set_index(rows).astype(str)
+    with doubled_names_allowed():
         return AnnData(values, obs=obs, var=pd.DataFrame(index=columns))
 
 
@@ -222,57 +186,33 @@ def is_10x_h5(path: Path) -> bool:
 
 
 def read_10x_h5(path: Path) -> AnnData:
-    """Read a matrix of 10x Genomics from HDF5, packed or not, every kind of feature.
-
-    Parameters
-    ----------
-    path
-        ``filtered_feature_bc_matrix.h5`` and its kin.
-
-    Returns
-    -------
-    AnnData
-        Genes are named by symbol, ``var`` has ``gene_ids`` and ``feature_types``.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, or a damaged one.
-    """
+    """Read a matrix of 10x Genomics from HDF5, packed or not, every kind of feature."""
     try:
-        with unpacked_file(path) as plain, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*names are not unique")
+        with unpacked_file(path) as plain, doubled_names_allowed():
             adata = sc.read_10x_h5(plain, gex_only=False)
     except Exception as error:  # a damaged file shows in many ways
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ValueError(f"{path} cannot be read as a 10x matrix ({reason}).") from error
     check_structure(adata, path)
     return adata
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def doubled_names_allowed() -> Iterator[None]:
+    """Silence what anndata says of old formats and doubled names, which are dealt with later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=ad.OldFormatWarning)
+        warnings.filterwarnings("ignore", message=".*names are not unique")
+        yield
+
+
 def read_10x_mtx(folder: Path, prefix: str = "") -> AnnData:
-    """Read a matrix of 10x Genomics from Matrix Market files.
-
-    Parameters
-    ----------
-    folder
-        With ``matrix.mtx``, ``barcodes.tsv`` and ``features.tsv`` (or ``genes.tsv``), each packed
-        or not.
-    prefix
-        What the three names begin with, as in files of the Gene Expression Omnibus.
-
-    Returns
-    -------
-    AnnData
-        As from :func:`read_10x_h5`; turned where the file holds spots × genes.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the files is not there; the message lists those that are.
-    SliceError
-        If the sizes do not fit together, or a file is damaged.
-    """
+    """Read a matrix of 10x Genomics from Matrix Market files."""
     matrix = _one_of(folder, prefix, ("matrix.mtx",))
     barcodes = _one_of(folder, prefix, ("barcodes.tsv", "barcodes.txt", "barcodes.csv"))
     features = _one_of(folder, prefix, ("features.tsv", "genes.tsv", "features.txt", "genes.txt"))
@@ -295,8 +235,7 @@ def read_10x_mtx(folder: Path, prefix: str = "") -> AnnData:
     var = pd.DataFrame({"gene_ids": table.iloc[:, 0].to_numpy()}, index=symbols)
     if table.shape[1] > 2:
         var["feature_types"] = table.iloc[:, 2].to_numpy()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*names are not unique")
+    with doubled_names_allowed():
         obs = pd.DataFrame(index=pd.Index(names.to_numpy()))
         return AnnData(sparse.csr_matrix(values), obs=obs, var=var)
 
@@ -312,12 +251,8 @@ def _trimmed(names: pd.Series, table: pd.DataFrame, shape: tuple[int, int]):
 
 
 def _one_of(folder: Path, prefix: str, names: tuple[str, ...]) -> Path:
-    found = [
-        path
-        for name in names
-        for end in ("", ".gz", ".bz2", ".xz", ".zst")
-        if (path := folder / f"{prefix}{name}{end}").is_file()
-    ]
+    places = (folder / f"{prefix}{name}{end}" for name in names for end in PACKED)
+    found = [path for path in places if path.is_file()]
     if not found:
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
         raise FileNotFoundError(f"{folder} has no {prefix}{names[0]} (packed or not): {there}.")

@@ -1,17 +1,13 @@
-"""Visium and Visium HD: the folders that Space Ranger 1 to 4 writes, and what is left of them.
+"""Visium and Visium HD: what Space Ranger 1 to 4 writes, and what public sets keep of it.
 
-The output is described at https://www.10xgenomics.com/support/software/space-ranger. Public sets
-keep parts of it: without the large image, with a prefix before every name, packed, or all files in
-one folder. ``squidpy.read.visium`` stops at most of these (squidpy 1.8.2), so the matrix is read by
-scanpy and the small files here.
-
-Bins of Visium HD lie in ``binned_outputs/square_002um`` (and 008, 016), its cells in
-``segmented_outputs`` (Space Ranger 4). Positions of HD are turned into µm by the scale factors;
-those of Visium stay in pixels of the full-size image, and the pitch of the grid tells the scale.
+See https://www.10xgenomics.com/support/software/space-ranger. Public sets lack the large image, put
+a prefix before every name, pack files, or keep all in one folder, where ``squidpy.read.visium``
+(1.8.2) stops. Positions of HD are turned into µm; those of Visium stay in pixels.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -25,8 +21,8 @@ from anndata import AnnData
 from PIL import Image
 
 from ..slices.geometry import columns_exchanged
-from ..slices.slices import SliceError, remark
-from .tables import is_10x_h5, open_unpacked, read_10x_h5, read_10x_mtx, read_table
+from ..slices.slices import SliceError, record, remark
+from .tables import PACKED, is_10x_h5, open_unpacked, read_10x_h5, read_10x_mtx, read_table
 
 __all__ = [
     "hd_choices",
@@ -42,7 +38,6 @@ _MATRIX = re.compile(
     re.IGNORECASE,
 )
 _LOOSE_MTX = re.compile(r"(?P<prefix>.*?)matrix\.mtx(\.(gz|bz2|xz|zst))?", re.IGNORECASE)
-_PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
 _POSITIONS = (
     *("tissue_positions.parquet", "tissue_positions.csv", "tissue_positions_list.csv"),
     *("tissue_positions_list.txt", "tissue_positions.txt", "tissue_positions.tsv"),
@@ -64,53 +59,21 @@ _USUAL_BIN = 8  # µm, what 10x Genomics recommends to start from
 
 
 class Matrix(NamedTuple):
-    """A count matrix in a folder.
+    """A count matrix in a folder."""
 
-    Attributes
-    ----------
-    path
-        HDF5 file, or folder with Matrix Market files.
-    prefix
-        What the names of a section begin with, or of the three Matrix Market files.
-    loose
-        The Matrix Market files lie in the folder itself, beside ``spatial/``.
-    rank
-        The lowest is taken: filtered before raw, HDF5 before Matrix Market.
-    """
-
-    path: Path
-    prefix: str
-    loose: bool
-    rank: int
+    path: Path  # HDF5 file, or folder with Matrix Market files
+    prefix: str  # what the names of a section begin with, or of the three Matrix Market files
+    loose: bool  # the Matrix Market files lie in the folder itself, beside spatial/
+    rank: int  # the lowest is taken: filtered before raw, HDF5 before Matrix Market
 
 
-def is_space_ranger(folder: str | Path) -> bool:
+def is_space_ranger(folder: Path) -> bool:
     """Say whether a folder holds a count matrix as Space Ranger writes it, and is no Xenium one."""
-    return any(True for _ in _matrices(Path(folder)))
+    return any(True for _ in _matrices(folder))
 
 
-def space_ranger_folder(path: str | Path, bin_size: int | str | None = None) -> Path | None:
-    """Find the folder with the matrix: a sample, ``outs``, ``binned_outputs``, or one of its bins.
-
-    Parameters
-    ----------
-    path
-        Folder of a sample or anything in it.
-    bin_size
-        Of Visium HD: side of a bin in µm, the name of its folder, or ``"cells"`` for the segmented
-        cells of Space Ranger 4. 8 if not given and there, else the nearest to it.
-
-    Returns
-    -------
-    pathlib.Path or None
-        None if there is no output of Space Ranger.
-
-    Raises
-    ------
-    SliceError
-        If there are no such bins; the message lists those that are.
-    """
-    path = Path(path)
+def space_ranger_folder(path: Path, bin_size: int | str | None = None) -> Path | None:
+    """Find the folder with the matrix: a sample, ``outs``, or one of the bins of Visium HD."""
     choices = hd_choices(path)
     if choices:
         return _choose_bin(path, choices, bin_size)
@@ -131,11 +94,7 @@ def hd_choices(path: Path) -> dict[str, Path]:
 
 def _choose_bin(path: Path, choices: dict[str, Path], wanted: int | str | None) -> Path:
     """Return the folder of the bins that are wanted, or of the usual ones."""
-    sizes = {
-        int(found[1]): name
-        for name in choices
-        if (found := _BIN_FOLDER.fullmatch(name)) is not None
-    }
+    sizes = {int(found[1]): found[0] for name in choices if (found := _BIN_FOLDER.fullmatch(name))}
     if wanted is None:
         if not sizes:
             return choices[_CELLS]
@@ -151,9 +110,8 @@ def _choose_bin(path: Path, choices: dict[str, Path], wanted: int | str | None) 
 
 def sections_beside(folder: Path) -> list[str]:
     """List the prefixes of the matrices in a folder, where there is more than one section."""
-    prefixes = sorted(
-        {found.prefix for found in _matrices(folder) if found.rank < 2 or found.loose}
-    )
+    found = [one for one in _matrices(folder) if one.rank < 2 or one.loose]
+    prefixes = sorted({one.prefix for one in found})
     return [prefix.rstrip("_-. ") for prefix in prefixes] if len(prefixes) > 1 else []
 
 
@@ -173,14 +131,10 @@ def _matrices(folder: Path) -> Iterator[Matrix]:
                 yield Matrix(inside[0], found["prefix"], False, 2 * raw + 1)
         elif loose and path.is_file() and _position_file(folder, loose["prefix"]):
             yield Matrix(folder, loose["prefix"], True, 4)
-        elif _other_h5(path):
-            yield Matrix(path, "", False, 5)
-
-
-def _other_h5(path: Path) -> bool:
-    """Say whether a file that is called otherwise is a 10x matrix with positions beside it."""
-    usable = path.suffix.lower() == ".h5" and path.name != "cell_feature_matrix.h5"
-    return usable and _position_file(path.parent, "") is not None and is_10x_h5(path)
+        elif path.suffix.lower() != ".h5" or path.name == "cell_feature_matrix.h5":
+            continue
+        elif _position_file(folder, "") is not None and is_10x_h5(path):
+            yield Matrix(path, "", False, 5)  # called otherwise
 
 
 def _mtx_inside(folder: Path) -> tuple[Path, str] | None:
@@ -194,42 +148,7 @@ def _mtx_inside(folder: Path) -> tuple[Path, str] | None:
 
 
 def read_space_ranger(folder: str | Path, *, name: str | None = None) -> AnnData:
-    """Read the output folder of Space Ranger, versions 1 to 4, of Visium or Visium HD.
-
-    Parameters
-    ----------
-    folder
-        Folder with the count matrix (``filtered_feature_bc_matrix.h5``, ``…_cell_matrix.h5`` of
-        segmented cells, the folder ``filtered_feature_bc_matrix/``, loose Matrix Market files or,
-        failing these, the raw matrix) and, in ``spatial/`` or beside it, the positions
-        (``tissue_positions.parquet``, ``.csv`` or ``tissue_positions_list.csv``) and, if there are
-        any, scale factors and images. A prefix and packing are allowed on every file.
-    name
-        Name of the section; that of the folder if not given. Of several sections in one folder,
-        the one whose prefix holds the name is read.
-
-    Returns
-    -------
-    AnnData
-        Spots in tissue only, with
-
-        - ``X``: counts, CSR. Genes are named by symbol; a symbol met again gets ``-1``, ``-2``, …
-          (``var["gene_ids"]`` tells them apart).
-        - ``obs["in_tissue"]``, ``obs["array_row"]``, ``obs["array_col"]`` where they are known.
-        - ``obsm["spatial"]``: (spots, 2) float64, x and y; in pixels of the full-size image, or in
-          µm where the scale factors say how long a pixel is (Visium HD).
-        - ``uns["spatial"][name]``: images that are there (``hires``, ``lowres``; uint8) and scale
-          factors that fit the positions. Absent without scale factors.
-        - ``uns["genot"]["read_as"]``: what was decided on the way.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the count matrix or the positions are not there; the message lists what was looked for.
-    SliceError
-        If several sections lie in the folder and ``name`` tells none of them, if barcodes of the
-        matrix have no position, or a file is damaged.
-    """
+    """Read the output folder of Space Ranger, versions 1 to 4, of Visium or Visium HD."""
     folder = Path(folder).expanduser()
     found = _matrix_of(folder, name)
     name = name or _sample_name(folder)
@@ -239,7 +158,8 @@ def read_space_ranger(folder: str | Path, *, name: str | None = None) -> AnnData
     else:
         adata = read_10x_h5(found.path)
     adata.var_names_make_unique()
-    segments = _segments(folder, found.prefix)
+    names = ("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")
+    segments = _in_spatial(folder, found.prefix, *names)
     if "_cell_" in found.path.name.lower() or (segments and _CELLS in folder.parts):
         adata = _place_cells(adata, segments, folder)
     else:
@@ -250,9 +170,8 @@ def read_space_ranger(folder: str | Path, *, name: str | None = None) -> AnnData
 
 
 def _sample_name(folder: Path) -> str:
-    above = ("outs", "binned_outputs", _CELLS)
     place = folder.resolve()
-    while place.name in above or _BIN_FOLDER.fullmatch(place.name):
+    while place.name in ("outs", "binned_outputs", _CELLS) or _BIN_FOLDER.fullmatch(place.name):
         place = place.parent
     return place.name
 
@@ -264,18 +183,17 @@ def _matrix_of(folder: Path, name: str | None) -> Matrix:
         raise FileNotFoundError(
             f"{folder} holds no Space Ranger count matrix. Looked for: "
             "filtered_feature_bc_matrix.h5, filtered_feature_bc_matrix/, matrix.mtx, "
-            "raw_feature_bc_matrix.h5 (with any prefix, packed or not). Give the folder that Space "
-            "Ranger calls 'outs'."
+            "raw_feature_bc_matrix.h5 (any prefix, packed or not). Give the folder called 'outs'."
         )
     prefixes = sorted({one.prefix for one in found if one.rank == found[0].rank})
     if len(prefixes) == 1:
         return found[0]
     wanted = [p for p in prefixes if name and _same_section(name, p)]
     if len(wanted) != 1:
-        listed = ", ".join(repr(prefix.rstrip("_-. ") or "(none)") for prefix in prefixes)
+        bare = [prefix.rstrip("_-. ") or "(none)" for prefix in prefixes]
         raise SliceError(
-            f"{folder} holds the matrices of {len(prefixes)} sections, with the prefixes {listed}. "
-            f"Say which one: load_slice({prefixes[-1].rstrip('_-. ')!r}, data_source=...)."
+            f"{folder} holds the matrices of {len(prefixes)} sections, with the prefixes "
+            f"{', '.join(map(repr, bare))}. Say which: load_slice({bare[-1]!r}, data_source=...)."
         )
     return next(one for one in found if one.prefix == wanted[0])
 
@@ -287,36 +205,21 @@ def _same_section(name: str, prefix: str) -> bool:
 
 
 def _in_spatial(folder: Path, prefix: str, *names: str) -> Path | None:
-    """Find a file of a section in ``spatial/`` or beside the matrix, with or without its prefix.
-
-    A file with another section's prefix is not taken.
-    """
-    places = [folder / "spatial", folder]
+    """Find a file of a section in ``spatial/`` or beside the matrix, with or without its prefix."""
+    places = [place for place in (folder / "spatial", folder) if place.is_dir()]
+    ends = tuple(f"{name}{end}" for name in names for end in PACKED)
     for start in dict.fromkeys((prefix, "")):
-        for place in places:
-            for name in names:
-                for end in _PACKED:
-                    if (path := place / f"{start}{name}{end}").is_file():
-                        return path
-    theirs = {one.prefix for one in _plain_matrices(folder)} - {prefix, ""}
-    for place in filter(Path.is_dir, places):
-        strange = [
-            path
-            for path in sorted(place.iterdir())
-            if any(path.name.endswith(f"{name}{end}") for name in names for end in _PACKED)
-            and not any(path.name.startswith(other) for other in theirs)
-        ]
+        paths = (place / f"{start}{end}" for place in places for end in ends)
+        if found := next(filter(Path.is_file, paths), None):
+            return found
+    matrices = filter(None, (_MATRIX.fullmatch(path.name) for path in folder.iterdir()))
+    theirs = tuple({match["prefix"] for match in matrices} - {prefix, ""})
+    for place in places:  # a file with another section's prefix is not taken
+        strange = [path for path in sorted(place.iterdir()) if path.name.endswith(ends)]
+        strange = [path for path in strange if not path.name.startswith(theirs)]
         if len(strange) == 1 or (strange and prefix and strange[0].name.startswith(prefix)):
             return strange[0]
     return None
-
-
-def _plain_matrices(folder: Path) -> Iterator[Matrix]:
-    """Yield the matrices that carry their section's prefix in the name."""
-    for path in sorted(folder.iterdir()):
-        found = _MATRIX.fullmatch(path.name)
-        if found:
-            yield Matrix(path, found["prefix"], False, 0)
 
 
 def _position_file(folder: Path, prefix: str) -> Path | None:
@@ -327,29 +230,23 @@ def _place_spots(adata: AnnData, found: Matrix, folder: Path) -> AnnData:
     """Give spots or bins their positions; leave out those beside the tissue."""
     path = _position_file(folder, found.prefix)
     if path is None:
-        there = [
-            p for place in (folder / "spatial", folder) if place.is_dir() for p in place.iterdir()
-        ]
-        listed = ", ".join(sorted(p.name for p in there)[:12]) or "nothing"
+        there = sorted({path.name for path in (*folder.glob("spatial/*"), *folder.iterdir())})
         raise FileNotFoundError(
             f"{folder} holds no positions of the spots. Looked for {', '.join(_POSITIONS)} (with "
             f"the prefix {found.prefix!r} or none, packed or not) in {folder / 'spatial'} and "
-            f"beside the matrix. There: {listed}."
+            f"beside the matrix. There: {', '.join(there[:12]) or 'nothing'}."
         )
     positions = _read_positions(path)
     names = adata.obs_names.astype(str)
     known = names.isin(positions.index)
     if not known.any():  # one of the two may lack the "-1" of the well
-        short = positions.index.str.replace(r"-\d+$", "", regex=True)
-        bare = short.equals(positions.index) or not names.str.contains(r"-\d+$").any()
-        if (
-            bare
-            and short.is_unique
-            and names.str.replace(r"-\d+$", "", regex=True).isin(short).all()
-        ):
-            positions.index = short
-            names = names.str.replace(r"-\d+$", "", regex=True)
-            known = np.ones(len(names), dtype=bool)
+        short, bare = (
+            one.str.replace(r"-\d+$", "", regex=True) for one in (positions.index, names)
+        )
+        one_lacks_it = short.equals(positions.index) or bare.equals(names)
+        if one_lacks_it and short.is_unique and bare.isin(short).all():
+            positions.index, names = short, bare
+            known = names.isin(positions.index)
     if not known.all():
         raise SliceError(
             f"{(~known).sum():,} of {adata.n_obs:,} barcodes of {found.path.name} have no position "
@@ -357,19 +254,18 @@ def _place_spots(adata: AnnData, found: Matrix, folder: Path) -> AnnData:
             f"{positions.index[0]!r}). Are both from the same run of Space Ranger?"
         )
     positions = positions.loc[names]
+    grid = [column for column in ("array_row", "array_col") if column in positions]
     in_tissue = positions["in_tissue"].to_numpy() == 1
     if in_tissue.any() and not in_tissue.all():
         remark(adata, f"{(~in_tissue).sum():,} spots beside the tissue left out")
         adata, positions = adata[in_tissue].copy(), positions[in_tissue]
-    for column in ("in_tissue", "array_row", "array_col"):
-        if column in positions:
-            adata.obs[column] = positions[column].to_numpy().astype(int)
+    for column in ("in_tissue", *grid):
+        adata.obs[column] = positions[column].to_numpy().astype(int)
     points = positions[["pxl_col", "pxl_row"]].to_numpy(dtype=float)
-    if np.ptp(points, axis=0).max(initial=0) == 0 and {"array_row", "array_col"} <= set(positions):
+    if np.ptp(points, axis=0).max(initial=0) == 0 and len(grid) == 2:
         # Other instruments' pipelines imitate the layout, and put their positions there.
-        points = positions[["array_col", "array_row"]].to_numpy(dtype=float)
-        adata.obs = adata.obs.drop(columns=["array_row", "array_col"])
-        positions = positions.drop(columns=["array_row", "array_col"])
+        points = positions[grid[::-1]].to_numpy(dtype=float)
+        adata.obs, positions = adata.obs.drop(columns=grid), positions.drop(columns=grid)
         remark(adata, f"positions of {path.name} taken from array_row and array_col")
     if _exchanged(positions, points, folder, found.prefix):
         points = points[:, ::-1].copy()
@@ -384,7 +280,7 @@ def _exchanged(positions: pd.DataFrame, points: np.ndarray, folder: Path, prefix
         return False
     if not columns_exchanged(positions["array_row"], positions["array_col"], points):
         return False
-    factors, images = _factors(folder, prefix), _images(folder, prefix)[0]
+    factors, images, _ = _pictures(folder, prefix)
     for size, image in images.items():
         scale = factors.get(f"tissue_{size}_scalef")
         if isinstance(scale, int | float):
@@ -398,17 +294,13 @@ def _exchanged(positions: pd.DataFrame, points: np.ndarray, folder: Path, prefix
 def _read_positions(path: Path) -> pd.DataFrame:
     """Return barcode → in_tissue, array_row, array_col, pxl_row, pxl_col, whatever the order."""
     table = read_table(path, known=_KNOWN)
-    if all(isinstance(column, int) for column in table.columns):
-        table = _numbered(table, path)
-    else:
-        table = _named(table, path)
-    table = table.dropna(subset=["barcode"]).set_index(table["barcode"].astype(str).str.strip())
-    table = table.drop(columns="barcode")
-    if "in_tissue" not in table:
-        table["in_tissue"] = 1
-    table["in_tissue"] = (
-        table["in_tissue"].astype(str).str.strip().str.lower().isin(("1", "1.0", "true"))
-    ).astype(int)
+    bare = all(isinstance(column, int) for column in table.columns)
+    table = _numbered(table, path) if bare else _named(table, path)
+    table = table.dropna(subset=["barcode"])
+    table = table.set_index(table.pop("barcode").astype(str).str.strip())
+    inside = table.get("in_tissue", pd.Series("1", index=table.index))
+    inside = inside.astype(str).str.strip().str.lower().isin(("1", "1.0", "true"))
+    table["in_tissue"] = inside.astype(int)
     numbers = table.apply(pd.to_numeric, errors="coerce")
     if numbers[["pxl_row", "pxl_col"]].isna().all().any():
         raise SliceError(f"{path}: the columns of pixel positions hold no numbers.")
@@ -431,18 +323,14 @@ def _numbered(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Find the columns of a table with a header by their usual names."""
-    plain = {
-        column: re.sub(r"[^a-z0-9]+", "_", str(column).strip().lower()).strip("_")
-        for column in table.columns
-    }
-    plain = {c: "" if name.startswith("unnamed") else name for c, name in plain.items()}
-    found = {}
+    plain: dict[str, str] = {}
+    for column in table.columns:
+        name = re.sub(r"[^a-z0-9]+", "_", str(column).strip().lower()).strip("_")
+        plain.setdefault("" if name.startswith("unnamed") else name, column)
+    found: dict[str, str] = {}
     for wanted, usual in _COLUMNS.items():
-        for name in usual:
-            hit = next((column for column in table if plain[column] == name), None)
-            if hit is not None and hit not in found:
-                found[hit] = wanted
-                break
+        hits = [plain[name] for name in usual if plain.get(name) not in (None, *found)]
+        found |= dict.fromkeys(hits[:1], wanted)
     missing = {"barcode", "pxl_row", "pxl_col"} - set(found.values())
     if missing:
         raise SliceError(
@@ -450,12 +338,6 @@ def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             f"{', '.join(map(str, table.columns))}; needed: {', '.join(_IN_ORDER)}."
         )
     return table[list(found)].rename(columns=found)
-
-
-def _segments(folder: Path, prefix: str) -> Path | None:
-    """Find the outlines of segmented cells."""
-    names = ("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")
-    return _in_spatial(folder, prefix, *names)
 
 
 def _place_cells(adata: AnnData, path: Path | None, folder: Path) -> AnnData:
@@ -468,9 +350,8 @@ def _place_cells(adata: AnnData, path: Path | None, folder: Path) -> AnnData:
     try:
         with open_unpacked(path) as file:
             features = json.load(file)["features"]
-        centres = {
-            int(one["properties"]["cell_id"]): _centroid(one["geometry"]) for one in features
-        }
+        geometry = {int(one["properties"]["cell_id"]): one["geometry"] for one in features}
+        centres = {number: _centroid(shape) for number, shape in geometry.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise SliceError(f"{path} cannot be read as outlines of cells ({error}).") from error
     numbers = adata.obs_names.str.extract(r"(\d+)(?:-\d+)?$", expand=False)
@@ -496,31 +377,22 @@ def _centroid(geometry: Mapping[str, Any]) -> tuple[float, float]:
         x, y = (points - middle).T
         cross = x * np.roll(y, -1) - np.roll(x, -1) * y
         area = cross.sum() / 2
+        if area:
+            middle += [((v + np.roll(v, -1)) * cross).sum() / (6 * area) for v in (x, y)]
         if abs(area) > best:
-            best = abs(area)
-            if area:
-                shift = [((v + np.roll(v, -1)) * cross).sum() / (6 * area) for v in (x, y)]
-                middle = middle + shift
-            centre = (float(middle[0]), float(middle[1]))
+            best, centre = abs(area), (float(middle[0]), float(middle[1]))
     return centre
 
 
-def _factors(folder: Path, prefix: str) -> dict[str, Any]:
-    """Read the scale factors; empty where there are none, or none that can be read."""
+def _pictures(folder: Path, prefix: str) -> tuple[dict[str, Any], dict[str, np.ndarray], list[str]]:
+    """Read scale factors and images of the tissue, if any; also name what cannot be read."""
+    factors, images, broken = {}, {}, []
     path = _in_spatial(folder, prefix, "scalefactors_json.json", "scalefactors.json")
-    if path is None:
-        return {}
-    try:
-        with open_unpacked(path) as file:
-            factors = json.loads(file.read().decode("utf-8-sig"))
-    except (OSError, EOFError, ValueError):
-        return {}
-    return factors if isinstance(factors, dict) else {}
-
-
-def _images(folder: Path, prefix: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Read the images of the tissue; also name those that cannot be read."""
-    images, broken = {}, []
+    if path is not None:
+        with contextlib.suppress(OSError, EOFError, ValueError), open_unpacked(path) as file:
+            stored = json.loads(file.read().decode("utf-8-sig"))
+            factors = stored if isinstance(stored, dict) else {}
+        broken += [] if factors else [path.name]
     for size in ("hires", "lowres"):
         names = [f"tissue_{size}_image.{end}" for end in ("png", "jpg", "jpeg", "tif", "tiff")]
         path = _in_spatial(folder, prefix, *names)
@@ -531,16 +403,12 @@ def _images(folder: Path, prefix: str) -> tuple[dict[str, np.ndarray], list[str]
                 images[size] = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
         except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError):
             broken.append(path.name)
-    return images, broken
+    return factors, images, broken
 
 
 def _add_pictures(adata: AnnData, folder: Path, prefix: str, name: str) -> None:
     """Write images and scale factors to ``uns["spatial"]``, and positions in µm where possible."""
-    factors = _factors(folder, prefix)
-    images, broken = _images(folder, prefix)
-    scales = _in_spatial(folder, prefix, "scalefactors_json.json", "scalefactors.json")
-    if scales is not None and not factors:
-        broken.append(scales.name)
+    factors, images, broken = _pictures(folder, prefix)
     if broken:
         remark(adata, f"{', '.join(broken)} cannot be read: left out")
     if not factors:
@@ -549,11 +417,7 @@ def _add_pictures(adata: AnnData, folder: Path, prefix: str, name: str) -> None:
     if isinstance(scale, int | float) and 0 < scale < np.inf:
         factors = _in_micrometres(factors, float(scale))
         adata.obsm["spatial"] = adata.obsm["spatial"] * float(scale)
-        adata.uns["genot"] = {
-            **adata.uns.get("genot", {}),
-            "micrometres_per_unit": 1.0,
-            "spatial_unit": "µm",
-        }
+        record(adata, micrometres_per_unit=1.0, spatial_unit="µm")
         remark(adata, f"positions in µm ({scale:.4g} µm per pixel)")
     adata.uns["spatial"] = {name: {"images": images, "scalefactors": factors, "metadata": {}}}
 

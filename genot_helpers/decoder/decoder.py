@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from ..arguments import checked
-from ..runtime import choose_device, progress_off
+from ..arguments import checked, choose_device, progress_off
 from ..slices.sections import by_section, joint_embeddings, named_slices
 from ..slices.slices import SliceError
 from ..slices.values import is_numeric, scan

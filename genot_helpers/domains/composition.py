@@ -31,8 +31,7 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from ..arguments import checked
-from ..runtime import progress_off
+from ..arguments import checked, progress_off
 from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import SliceError, record
 from .composition_field import (

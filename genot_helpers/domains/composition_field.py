@@ -33,7 +33,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from tqdm.auto import tqdm
 
-from ..runtime import progress_off
+from ..arguments import progress_off
 from ..slices.slices import SliceError, as_labels
 from .mixture import climb, seen_by, view_of
 

@@ -35,7 +35,7 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from ..runtime import progress_off
+from ..arguments import progress_off
 
 __all__ = [
     "Consensus",

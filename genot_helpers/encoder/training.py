@@ -34,7 +34,7 @@ from scipy import sparse
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from ..arguments import checked
+from ..arguments import checked, choose_device
 from ..files import atomic_path
 from ..preprocessing.graph import (
     graph_operator,
@@ -42,7 +42,6 @@ from ..preprocessing.graph import (
     row_normalised,
     spatial_graph,
 )
-from ..runtime import choose_device
 from ..slices.sections import Slices, by_section, joint_embeddings, named_slices
 from ..slices.slices import SliceError, record
 from .encoder import (

@@ -32,7 +32,7 @@ from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from ..runtime import progress_off
+from ..arguments import progress_off
 from ..slices.geometry import spot_spacing
 from .local_means import chain_neighbours, find_nearest
 

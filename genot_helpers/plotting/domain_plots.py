@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from ..arguments import checked
 from ..evaluation.evaluation import cut_strip, domains_by_height, match_domains
 from ..slices.geometry import micrometres_per_unit
-from ..slices.structure import check_drawable
+from ..slices.slices import check_drawable
 from .plotting import (
     PALETTE,
     colour_domains,

@@ -23,8 +23,7 @@ from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_spacing
-from ..slices.slices import as_labels
-from ..slices.structure import check_drawable
+from ..slices.slices import as_labels, check_drawable
 from ..slices.values import holds_logarithms
 from ..transport.transport import coupling_pairs
 from .plotting import (

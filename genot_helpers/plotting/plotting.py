@@ -32,10 +32,10 @@ from ..evaluation.evaluation import (
     match_domains,
 )
 from ..files import atomic_path
-from ..runtime import sq
+from ..preprocessing.graph import sq
 from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
-from ..slices.structure import check_drawable
+from ..slices.slices import check_drawable
 
 # Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme and more, for tissues
 # with many domains. From the tenth on, each is the one farthest from all before it, for readers

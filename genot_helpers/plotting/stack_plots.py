@@ -31,8 +31,7 @@ from scipy.spatial import ConvexHull, cKDTree
 from ..arguments import checked
 from ..files import atomic_path
 from ..slices.geometry import micrometres_per_unit, spot_spacing
-from ..slices.slices import as_labels
-from ..slices.structure import check_drawable
+from ..slices.slices import as_labels, check_drawable
 from ..transport.transport import coupling_pairs
 from .generated_plots import expression_of
 from .plotting import (

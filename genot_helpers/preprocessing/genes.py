@@ -30,10 +30,10 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from ..arguments import checked
-from ..runtime import sq
 from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
 from ..slices.values import holds_counts, plain_matrix
+from .graph import sq
 
 __all__ = [
     "select_by_gaussian_process",

@@ -16,6 +16,8 @@ Top to bottom:
 
 from __future__ import annotations
 
+import logging
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +25,6 @@ import pandas as pd
 from scipy import sparse
 
 from ..arguments import checked
-from ..runtime import sq
 from ..slices.geometry import on_visium_grid
 from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
@@ -45,6 +46,14 @@ __all__ = [
     "spots_averaged",
     "symmetric_normalised",
 ]
+
+with warnings.catch_warnings():
+    # A docstring of squidpy 1.8.2, the last release for Python 3.11, names keys it does not have.
+    warnings.filterwarnings("ignore", ".* is not a valid key!", SyntaxWarning)
+    import squidpy as sq
+
+# spatialdata logs for every graph that it uses no transform, which no reader can act on.
+logging.getLogger("spatialdata._logging").setLevel(logging.WARNING)
 
 
 @by_each_section

@@ -1,11 +1,9 @@
 """What a slice is: the AnnData slots that are needed, checked once, with errors that help."""
 
-from .features import match_genes
 from .geometry import micrometres_per_unit, spot_side, spot_spacing
 from .inspection import inspect_slice, set_positions
-from .sections import join_results, split_sections
-from .slices import SliceError, check_slice, find_labels
-from .structure import check_structure
+from .sections import join_results, match_genes, split_sections
+from .slices import SliceError, check_slice, check_structure, find_labels
 from .values import holds_counts, holds_logarithms, undo_logarithm
 
 __all__ = [

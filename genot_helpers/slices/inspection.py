@@ -1,17 +1,14 @@
 """A checklist of a slice: what is there, what is missing, and how to mend it.
 
-:func:`genot_helpers.slices.check_slice` refuses a slice that cannot be used.
-:func:`inspect_slice` never refuses: it lists what that check would say, and beside it all that can
-be used but deserves a look, because a later step has to guess where the slice is silent. The slots
-are those of AnnData (Virshup et al. 2024, https://doi.org/10.21105/joss.04371).
+:func:`genot_helpers.slices.check_slice` refuses a slice that cannot be used; :func:`inspect_slice`
+lists what that check would say, and beside it all that can be used but deserves a look.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,9 +16,14 @@ from anndata import AnnData
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from .features import control_features, list_some
-from .geometry import micrometres_per_unit, nearest_distance, pictures
-from .joined import find_joined, looks_like_sections
+from .geometry import (
+    find_joined,
+    looks_like_sections,
+    micrometres_per_unit,
+    nearest_distance,
+    pictures,
+)
+from .sections import control_features, list_some
 from .slices import (
     Problem,
     SliceError,
@@ -31,27 +33,35 @@ from .slices import (
     check_sizes,
     check_values,
     find_labels,
+    missing,
     sections_fix,
     shared_positions,
 )
 from .values import find_counts, is_numeric, slice_kind
 
-__all__ = [
-    "LOOK",
-    "MEND",
-    "OK",
-    "Row",
-    "counted",
-    "inspect_slice",
-    "mended_by",
-    "place_rows",
-    "set_positions",
-]
+__all__ = ["inspect_slice", "set_positions"]
 
+_OK, _LOOK, _MEND = "ok", "look", "mend"
 _FEW_SPOTS = 200  # fewer, and a domain of a tenth of the tissue has 20 spots to be described by
 _MANY_LABELS = 40
 _SHALLOW = 0.05  # of the median total
 _IDENTIFIER = r"ENS[A-Z]*G\d{6,}(\.\d+)?"  # how Ensembl calls genes
+_MOST_STRAY = 5.0  # spacings to the nearest other spot
+_FEWEST_GENES = 20  # shallower spots are alike by chance
+_XY = (
+    *(("x", "y"), ("x_centroid", "y_centroid"), ("center_x", "center_y"), ("xcoord", "ycoord")),
+    *(("x_coord", "y_coord"), ("coord_x", "coord_y"), ("pxl_col_in_fullres", "pxl_row_in_fullres")),
+    *(("centroid_x", "centroid_y"), ("x_location", "y_location"), ("imagecol", "imagerow")),
+)
+
+
+class _Row(NamedTuple):
+    """One line of the checklist."""
+
+    check: str
+    status: str
+    found: str
+    fix: str = ""
 
 
 @checked(sound=False)
@@ -69,8 +79,7 @@ def inspect_slice(
     adata
         A slice as read, sound or not; in memory, ``X`` sparse or dense.
     label_key
-        Column of ``obs`` with the annotation; "auto" looks for the usual names, see
-        :func:`genot_helpers.slices.find_labels`.
+        Column of ``obs`` with the annotation, see :func:`genot_helpers.slices.find_labels`.
     spatial_key
         Slot of ``obsm`` with the positions.
     min_spots
@@ -79,70 +88,66 @@ def inspect_slice(
     Returns
     -------
     pandas.DataFrame
-        One or more rows for each ``check`` (the index): size, names of spots, names of genes,
-        positions, duplicates, stray spots, unit of length, values, depth, several sections, labels,
-        image, left out when read. Columns:
-
-        - ``status``: ``"mend"``, it cannot be used like this (:func:`check_slice` would raise);
-          ``"look"``, it can, but something is not known or unusual; ``"ok"``;
-        - ``found``: what is there, in words;
-        - ``fix``: what to do; empty where nothing is to be done.
-
-    Raises
-    ------
-    TypeError
-        If ``adata`` is no AnnData.
+        One or more rows for each ``check`` (the index): size, names, positions, duplicates, values
+        and so on. ``status`` is ``"mend"`` (it cannot be used like this), ``"look"`` (something is
+        not known or unusual) or ``"ok"``; ``found`` says what is there, ``fix`` what to do.
 
     Examples
     --------
     >>> table = inspect_slice(adata)
     >>> table[table["status"] != "ok"]
     """
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"inspect_slice looks at an AnnData, not at a {type(adata).__name__}.")
     rows = [
         *_size(adata, min_spots),
         *_names(adata),
-        *place_rows(adata, spatial_key),
+        *_places(adata, spatial_key),
         *_values(adata),
         *_sections(adata, spatial_key),
-        *_tissue(adata),
-        *_controls(adata),
+        *_beside(adata),
         *_labels(adata, label_key),
         *_image(adata),
         *_left_out(adata),
     ]
-    table = pd.DataFrame(rows, columns=Row._fields).set_index("check")
-    return table
+    return pd.DataFrame(rows, columns=_Row._fields).set_index("check")
 
 
-def _size(adata: AnnData, min_spots: int) -> list[Row]:
-    rows = mended_by("size", check_sizes(adata, min_spots))
+def _count(which: np.ndarray) -> str:
+    """Say how many spots are meant."""
+    n = int(which.sum())
+    return f"{n:,} spot" + ("" if n == 1 else "s")
+
+
+def _mend(check: str, problems: Iterable[Problem]) -> list[_Row]:
+    """Turn what check_slice found into lines."""
+    return [_Row(check, _MEND, f"{p.slot}: {p.found}", p.fix) for p in problems]
+
+
+def _size(adata: AnnData, min_spots: int) -> list[_Row]:
+    rows = _mend("size", check_sizes(adata, min_spots))
     found = f"{adata.n_obs:,} spots, {adata.n_vars:,} genes."
     if rows:
         return rows
     if adata.n_obs < _FEW_SPOTS:
         fix = f"expect a few rough domains at most; {_FEW_SPOTS} spots or more are better."
-        return [Row("size", LOOK, found, fix)]
-    return [Row("size", OK, found)]
+        return [_Row("size", _LOOK, found, fix)]
+    return [_Row("size", _OK, found)]
 
 
-def _names(adata: AnnData) -> Iterator[Row]:
+def _names(adata: AnnData) -> Iterator[_Row]:
     problems = list(check_names(adata))
     for slot, check, names in (
         ("obs_names", "names of spots", adata.obs.index),
         ("var_names", "names of genes", adata.var.index),
     ):
-        wrong = mended_by(check, [p for p in problems if p.slot == slot])
+        wrong = _mend(check, [p for p in problems if p.slot == slot])
         yield from wrong
         if wrong:
             continue
         example = ", ".join(map(str, names[:3]))
-        strange = slot == "var_names" and names.astype(str).str.fullmatch(_IDENTIFIER).mean() > 0.5
-        if strange:
-            yield Row(check, LOOK, f"unique, but identifiers: {example}.", _symbols(adata))
+        if slot == "var_names" and names.astype(str).str.fullmatch(_IDENTIFIER).mean() > 0.5:
+            yield _Row(check, _LOOK, f"unique, but identifiers: {example}.", _symbols(adata))
         else:
-            yield Row(check, OK, f"unique: {example}, …")
+            yield _Row(check, _OK, f"unique: {example}, …")
 
 
 def _symbols(adata: AnnData) -> str:
@@ -154,24 +159,23 @@ def _symbols(adata: AnnData) -> str:
     return f"for marker genes: `adata.var_names = adata.var[{there!r}].astype(str)`."
 
 
-def _values(adata: AnnData) -> list[Row]:
+def _values(adata: AnnData) -> list[_Row]:
     if adata.X is None:
         fix = "`adata.X = adata.layers[...]`."
-        return [Row("values", MEND, f"X is empty; layers: {list(adata.layers)}.", fix)]
+        return [_Row("values", _MEND, f"X is empty; layers: {list(adata.layers)}.", fix)]
     problems = list(check_values(adata, False))
-    rows = mended_by("values", problems)
+    rows = _mend("values", problems)
     bad = any("empty" not in p.found for p in problems)
     if bad or 0 in adata.shape:
         return rows
     kind = slice_kind(adata)
     if kind.kind == "counts":
-        rows.append(Row("values", OK, "counts: whole numbers, none negative."))
+        rows.append(_Row("values", _OK, "counts: whole numbers, none negative."))
         return [*rows, _depth(adata)]
     counts = find_counts(adata)
     if kind.kind == "logarithms":
-        guess = (
-            "" if kind.sure else " (by their size; if not: adata.uns['genot']['values'] = 'values')"
-        )
+        guess = " (by their size; if not: adata.uns['genot']['values'] = 'values')"
+        guess = "" if kind.sure else guess
         taken = f"{kind}{guess}: taken as they are, not taken again."
         fix = "counts are best; none were found. `gh.undo_logarithm(adata)` turns these back."
     else:
@@ -179,104 +183,90 @@ def _values(adata: AnnData) -> list[Row]:
         fix = "can be used as it is; counts are better where you have them."
     if counts:
         fix = f"counts are in {counts}: `adata = gh.load_slice(adata)` takes them."
-    rows.append(Row("values", LOOK, taken, fix))
+    rows.append(_Row("values", _LOOK, taken, fix))
     return [*rows, _depth(adata)]
 
 
-def _depth(adata: AnnData) -> Row:
+def _depth(adata: AnnData) -> _Row:
     """Look at the totals of the spots."""
     total = np.asarray(adata.X.sum(axis=1), dtype=float).ravel()
     middle = float(np.median(total))
     shallow = total < _SHALLOW * middle
     found = f"total of the median spot {middle:,.4g}."
     if not shallow.any():
-        return Row("depth", OK, found)
-    found += f" {counted(shallow)} with less than {_SHALLOW:.0%} of it."
+        return _Row("depth", _OK, found)
+    found += f" {_count(shallow)} with less than {_SHALLOW:.0%} of it."
     fix = f"mostly noise: `sc.pp.filter_cells(adata, min_counts={_SHALLOW * middle:.0f})`."
-    return Row("depth", LOOK, found, fix)
+    return _Row("depth", _LOOK, found, fix)
 
 
-def _sections(adata: AnnData, spatial_key: str) -> Iterator[Row]:
+def _sections(adata: AnnData, spatial_key: str) -> Iterator[_Row]:
     """Look for several sections in one object, over each other or side by side."""
-    problems = list(check_positions(adata, spatial_key))
     joined = None
-    if not any(
-        "finite" in p.found or "needed" in p.found or "no coord" in p.found for p in problems
-    ):
+    if not any(check_positions(adata, spatial_key, alone=False)):
         with contextlib.suppress(KeyError, ValueError):
             joined = find_joined(adata, np.asarray(adata.obsm[spatial_key], dtype=float))
     several = [
         str(column)
-        for column in adata.obs
-        if looks_like_sections(str(column)) and 1 < adata.obs[column].nunique() <= adata.n_obs / 10
+        for column, values in adata.obs.items()
+        if looks_like_sections(str(column)) and 1 < values.nunique() <= adata.n_obs / 10
+        if values.dtype.kind != "f"
     ]
-    several = [column for column in several if adata.obs[column].dtype.kind != "f"]
     if joined is not None:
-        status = MEND if joined.sure else LOOK
-        yield Row("several sections", status, f"{joined.found}.", sections_fix(joined))
+        status = _MEND if joined.sure else _LOOK
+        yield _Row("several sections", status, f"{joined.found}.", sections_fix(joined))
     elif several:
-        values = adata.obs[several[0]].dropna().unique()
-        found = (
-            f"obs[{several[0]!r}] has {len(values)} values: several sections side by side in one "
-            "object?"
-        )
+        column, values = several[0], adata.obs[several[0]].dropna().unique().tolist()
+        found = f"obs[{column!r}] has {len(values)} values: several sections side by side?"
         fix = (
-            f"if so, `sections = gh.split_sections(adata, {several[0]!r})`, or one of them: "
-            f"`adata = adata[adata.obs[{several[0]!r}] == {_plain(values[0])!r}].copy()`."
+            f"if so, `sections = gh.split_sections(adata, {column!r})`, or one of them: "
+            f"`adata = adata[adata.obs[{column!r}] == {values[0]!r}].copy()`."
         )
-        yield Row("several sections", LOOK, found, fix)
+        yield _Row("several sections", _LOOK, found, fix)
     elif len(pictures(adata)) > 1:
         names = list(pictures(adata))
         found = f"images of {len(names)} sections ({', '.join(names[:3])})."
-        yield Row("several sections", LOOK, found, "one slice per object: split it.")
+        yield _Row("several sections", _LOOK, found, "one slice per object: split it.")
     else:
-        yield Row("several sections", OK, "no sign of more than one.")
+        yield _Row("several sections", _OK, "no sign of more than one.")
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _labels(adata: AnnData, label_key: str | None) -> Iterator[Row]:
+def _labels(adata: AnnData, label_key: str | None) -> Iterator[_Row]:
     optional = "optional: without it nothing is scored against an annotation."
     try:
         key = find_labels(adata, label_key)
     except ValueError as error:
-        yield Row("labels", MEND, str(error), f"name one of them, or None. {optional}")
+        yield _Row("labels", _MEND, str(error), f"name one of them, or None. {optional}")
         return
     if key is None:
         columns = ", ".join(map(str, adata.obs.columns[:8])) or "none"
         found = f"no annotation found (columns of obs: {columns})."
-        yield Row("labels", LOOK, found, f"{optional} Else name its column: label_key=... .")
+        yield _Row("labels", _LOOK, found, f"{optional} Else name its column: label_key=... .")
         return
     labels = adata.obs[key]
     n_labels, missing = labels.nunique(), float(labels.isna().mean())
     found = f"obs[{key!r}]: {n_labels} labels, {missing:.0%} of the spots without."
     if n_labels < 2 or n_labels > min(_MANY_LABELS, adata.n_obs / 10):
         fix = "are these domains? Another column: label_key=...; none: label_key=None."
-        yield Row("labels", LOOK, found, fix)
+        yield _Row("labels", _LOOK, found, fix)
     else:
-        yield Row("labels", OK, found)
+        yield _Row("labels", _OK, found)
 
 
-def _tissue(adata: AnnData) -> Iterator[Row]:
-    """Look for spots beside the tissue."""
+def _beside(adata: AnnData) -> Iterator[_Row]:
+    """Look for spots beside the tissue, and features that are no genes."""
     glass = beside_tissue(adata)
     if glass.any():
-        found = f"{counted(glass)} beside the tissue: glass would take one of the domains."
+        found = f"{_count(glass)} beside the tissue: glass would take one of the domains."
         fix = "`gh.load_slice(adata)` leaves them out; or keep in_tissue 1."
-        yield Row("tissue", LOOK, found, fix)
-
-
-def _controls(adata: AnnData) -> Iterator[Row]:
-    """Look for features that are no genes."""
+        yield _Row("tissue", _LOOK, found, fix)
     controls = control_features(adata)
     if controls.any():
         found = f"no genes but controls: {list_some(adata.var_names[controls], 6)}."
-        yield Row("control features", LOOK, found, "`gh.load_slice(adata)` leaves them out.")
+        yield _Row("control features", _LOOK, found, "`gh.load_slice(adata)` leaves them out.")
 
 
-def _image(adata: AnnData) -> Iterator[Row]:
+def _image(adata: AnnData) -> Iterator[_Row]:
     sizes = [
         f"{name} ({np.shape(image)[1]} × {np.shape(image)[0]} pixels)"
         for stored in pictures(adata).values()
@@ -284,87 +274,46 @@ def _image(adata: AnnData) -> Iterator[Row]:
         if np.ndim(image) >= 2
     ]
     if sizes:
-        yield Row("image", OK, ", ".join(sizes) + ".")
+        yield _Row("image", _OK, ", ".join(sizes) + ".")
     else:
         fix = "optional. Space Ranger keeps it in `spatial/`: give the folder, not the matrix."
-        yield Row("image", LOOK, "none of the tissue.", fix)
+        yield _Row("image", _LOOK, "none of the tissue.", fix)
 
 
-def _left_out(adata: AnnData) -> Iterator[Row]:
+def _left_out(adata: AnnData) -> Iterator[_Row]:
     facts = adata.uns.get("genot", {})
     if facts.get("read_as"):
-        yield Row("read as", OK, f"{facts['read_as']}.")
-    dropped = facts.get("dropped", "")
-    if dropped:
+        yield _Row("read as", _OK, f"{facts['read_as']}.")
+    if facts.get("dropped"):
         fix = "nothing to do; is it what you expect?"
-        yield Row("left out when read", LOOK, f"{dropped}.", fix)
+        yield _Row("left out when read", _LOOK, f"{facts['dropped']}.", fix)
 
 
-# -------------------------------------------------------------------------------------------------
-# Lines of the checklist about places: positions, spots that share one, stray ones, the unit.
-#
-# See :mod:`genot_helpers.slices.inspection`; the slots are those of AnnData (Virshup et al. 2024,
-# https://doi.org/10.21105/joss.04371).
-
-OK, LOOK, MEND = "ok", "look", "mend"
-
-_MOST_STRAY = 5.0  # spacings to the nearest other spot
-_FEWEST_GENES = 20  # shallower spots are alike by chance
-_XY = (
-    *(("x", "y"), ("x_centroid", "y_centroid"), ("center_x", "center_y"), ("xcoord", "ycoord")),
-    *(("x_coord", "y_coord"), ("coord_x", "coord_y"), ("pxl_col_in_fullres", "pxl_row_in_fullres")),
-    *(("centroid_x", "centroid_y"), ("x_location", "y_location"), ("imagecol", "imagerow")),
-)
-
-
-class Row(NamedTuple):
-    """One line of the checklist."""
-
-    check: str
-    status: str
-    found: str
-    fix: str = ""
-
-
-def counted(which: np.ndarray) -> str:
-    """Say how many spots are meant."""
-    n = int(which.sum())
-    return f"{n:,} spot" + ("" if n == 1 else "s")
-
-
-def mended_by(check: str, problems: Iterable[Problem]) -> list[Row]:
-    """Turn what check_slice found into lines."""
-    return [Row(check, MEND, f"{p.slot}: {p.found}", p.fix) for p in problems]
-
-
-def place_rows(adata: AnnData, key: str) -> list[Row]:
+def _places(adata: AnnData, key: str) -> list[_Row]:
     """Look at ``obsm[key]``; what depends on positions is left out where they are of no use."""
-    problems = list(check_positions(adata, key))
-    doubled = [p for p in problems if "share their position" in p.found]
-    rows = mended_by("positions", [p for p in problems if p not in doubled])
+    rows = _mend("positions", check_positions(adata, key, alone=False))
     if rows:
         if "no coordinates" in rows[0].found:
             rows[0] = rows[0]._replace(fix=_positions_elsewhere(adata) or rows[0].fix)
         return rows
     points = np.asarray(adata.obsm[key], dtype=float)
     width, height = np.ptp(points, axis=0) if len(points) else (0.0, 0.0)
-    rows = [Row("positions", OK, f"x and y for every spot; {width:,.4g} × {height:,.4g} units.")]
+    rows = [_Row("positions", _OK, f"x and y for every spot; {width:,.4g} × {height:,.4g} units.")]
     if width == 0 or height == 0:
         fix = "a slice is flat, not a line: are these really x and y?"
         found = f"all spots on one line ({width:g} × {height:g} units)."
-        rows = [Row("positions", LOOK, found, fix)]
-    rows += mended_by("duplicates", doubled) or [_doubled(adata, points, key)]
+        rows = [_Row("positions", _LOOK, found, fix)]
+    doubled = _mend("duplicates", check_positions(adata, key))
+    rows += doubled or [_doubled(adata, points, key)]
     if adata.n_obs > 2 and not doubled:
         rows += [_stray(points), _unit(adata, points)]
     return rows
 
 
-def _doubled(adata: AnnData, points: np.ndarray, key: str) -> Row:
+def _doubled(adata: AnnData, points: np.ndarray, key: str) -> _Row:
     """Report spots that share a position, if any, else spots with the same profile."""
-    shared = shared_positions(points, adata.obs_names.to_numpy(), key)
-    if shared is None:
-        return _same_profiles(adata)
-    return Row("duplicates", LOOK, shared.found, shared.fix)
+    share, found, fix = shared_positions(points, adata.obs_names.to_numpy(), key)
+    return _Row("duplicates", _LOOK, found, fix) if share else _same_profiles(adata)
 
 
 def _positions_elsewhere(adata: AnnData) -> str:
@@ -381,49 +330,44 @@ def _positions_elsewhere(adata: AnnData) -> str:
     return ""
 
 
-def _same_profiles(adata: AnnData) -> Row:
+def _same_profiles(adata: AnnData) -> _Row:
     """Look for spots with exactly the same expression: a slice that was joined to itself."""
-    good = "no two spots share a place or all of their expression."
     if adata.X is None or 0 in adata.shape or not is_numeric(adata.X):
-        return Row("duplicates", OK, "no two spots share a place.")
+        return _Row("duplicates", _OK, "no two spots share a place.")
     filled = np.asarray((adata.X != 0).sum(axis=1)).ravel() >= _FEWEST_GENES
     rng = np.random.default_rng(0)
     marks = np.asarray(adata.X @ rng.random((adata.n_vars, 2)))
     twice = pd.DataFrame(marks).duplicated(keep=False).to_numpy() & filled
     if not twice.any():
-        return Row("duplicates", OK, good)
-    found = f"{counted(twice)} with exactly the expression of another one."
+        return _Row("duplicates", _OK, "no two spots share a place or all of their expression.")
+    found = f"{_count(twice)} with exactly the expression of another one."
     fix = "were two objects joined that hold the same spots? Keep one of each."
-    return Row("duplicates", LOOK, found, fix)
+    return _Row("duplicates", _LOOK, found, fix)
 
 
-def _stray(points: np.ndarray) -> Row:
+def _stray(points: np.ndarray) -> _Row:
     """Look for spots far from all others."""
     typical = nearest_distance(points)
     alone = cKDTree(points).query(points, 2)[0][:, 1] > _MOST_STRAY * typical
     if not alone.any():
-        return Row("stray spots", OK, "none: every spot has a neighbour.")
-    found = f"{counted(alone)} more than {_MOST_STRAY:g} spacings from any other."
+        return _Row("stray spots", _OK, "none: every spot has a neighbour.")
+    found = f"{_count(alone)} more than {_MOST_STRAY:g} spacings from any other."
     fix = "debris or a second piece of tissue? They have no true neighbours: look, or remove them."
-    return Row("stray spots", LOOK, found, fix)
+    return _Row("stray spots", _LOOK, found, fix)
 
 
-def _unit(adata: AnnData, points: np.ndarray) -> Row:
+def _unit(adata: AnnData, points: np.ndarray) -> _Row:
     spacing, scale = nearest_distance(points), micrometres_per_unit(adata)
     if scale is not None:
         found = f"one unit is {scale:.4g} µm; neighbours are {spacing * scale:,.4g} µm apart."
-        return Row("unit of length", OK, found)
+        return _Row("unit of length", _OK, found)
     found = f"not known; neighbours are {spacing:,.4g} units apart."
     fix = (
         "no scale bar, and lengths cannot be compared. If you know it: "
         "`adata.uns.setdefault('genot', {})['micrometres_per_unit'] = ...` "
         f"(if neighbours are 100 µm apart, it is {100 / spacing:.4g})."
     )
-    return Row("unit of length", LOOK, found, fix)
-
-
-# -------------------------------------------------------------------------------------------------
-# Small repairs of a slice that a reader asks for by name; nothing is guessed.
+    return _Row("unit of length", _LOOK, found, fix)
 
 
 @checked(sound=False)
@@ -452,7 +396,7 @@ def set_positions(
     """
     if isinstance(source, str):
         if source not in adata.obsm:
-            raise SliceError(_missing(f"obsm[{source!r}]", source, adata.obsm.keys()))
+            raise SliceError(missing("obsm", source, adata.obsm.keys()))
         values = np.asarray(adata.obsm[source])
         where = f"obsm[{source!r}]"
     else:
@@ -461,7 +405,7 @@ def set_positions(
             raise SliceError(f"positions are {columns}; give two columns of obs: x, then y.")
         for column in columns:
             if column not in adata.obs:
-                raise SliceError(_missing(f"obs[{column!r}]", column, adata.obs.columns))
+                raise SliceError(missing("obs", column, adata.obs.columns))
         values = adata.obs[columns].apply(pd.to_numeric, errors="coerce").to_numpy()
         where = f"obs[{columns}]"
     if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "iuf":
@@ -470,11 +414,3 @@ def set_positions(
     if not np.isfinite(values[:, :2].astype(float)).any():
         raise SliceError(f"{where} holds no numbers.")
     adata.obsm[key_added] = values[:, :2].astype(float)
-
-
-def _missing(what: str, name: str, found) -> str:
-    """Say what is not there, and what is near."""
-    found = [str(one) for one in found]
-    near = difflib.get_close_matches(name, found, n=3)
-    hint = f"Near: {', '.join(near)}. " if near else ""
-    return f"{what} is missing. {hint}Found: {', '.join(found) or 'nothing'}."

@@ -1,9 +1,9 @@
-"""One slice or several: as a list, by name, and with an embedding that they have in common."""
+"""One slice or several: by name, in one object, with an embedding and genes that all have."""
 
 from __future__ import annotations
 
-import difflib
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +14,29 @@ from scipy import sparse
 
 from ..arguments import checked
 from .geometry import own_pictures, pictures
-from .slices import SliceError, as_labels
+from .slices import SliceError, as_labels, missing
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 __all__ = [
+    "FEWEST_SHARED",
     "Slices",
     "as_list",
     "by_each_section",
     "by_section",
+    "control_features",
+    "control_names",
     "embedding",
+    "gene_problem",
     "join_results",
     "joint_embeddings",
+    "list_some",
+    "match_genes",
     "named_slices",
     "rows_of_each",
     "section_codes",
+    "share_of_genes",
     "split_sections",
 ]
 
@@ -45,13 +52,7 @@ def as_list(slices: Slices) -> list[AnnData]:
 
 
 def named_slices(slices: Slices) -> dict[str, AnnData]:
-    """Return slices by name; those of a list are called "slice 1", "slice 2", ...
-
-    Raises
-    ------
-    SliceError
-        If there is none, or one is no AnnData.
-    """
+    """Return slices by name; those of a list are called "slice 1", "slice 2", ..."""
     if isinstance(slices, AnnData):
         return {"slice": slices}
     if not isinstance(slices, Mapping):
@@ -62,56 +63,25 @@ def named_slices(slices: Slices) -> dict[str, AnnData]:
 
 
 def embedding(adata: AnnData, name: str, use_rep: str, *, dtype: DTypeLike = float) -> NDArray:
-    """Return a copy of ``obsm[use_rep]``, (n, d).
-
-    Parameters
-    ----------
-    adata, name
-        The slice, and what messages call it.
-    use_rep
-        Slot of ``obsm``.
-    dtype
-        Of the copy.
-
-    Raises
-    ------
-    SliceError
-        If it is missing, of another shape, or not finite.
-    """
+    """Return a copy of ``obsm[use_rep]``, (n, d)."""
+    slot = f"{name}: obsm[{use_rep!r}]"
     if use_rep not in adata.obsm:
         raise SliceError(
-            f"{name}: obsm[{use_rep!r}] is missing (obsm holds: "
-            f"{', '.join(adata.obsm.keys()) or 'nothing'}); make it first, for all slices together "
-            "(X_pca: preprocess; X_genot: train_encoder)"
+            f"{slot} is missing (obsm holds: {', '.join(adata.obsm.keys()) or 'nothing'}); make it "
+            "first, for all slices together (X_pca: preprocess; X_genot: train_encoder)"
         )
     values = np.asarray(adata.obsm[use_rep])
     if values.ndim != 2:
-        raise SliceError(f"{name}: obsm[{use_rep!r}] has shape {values.shape}; needed: (n, d)")
+        raise SliceError(f"{slot} has shape {values.shape}; needed: (n, d)")
     if not np.isfinite(values).all():
-        raise SliceError(
-            f"{name}: obsm[{use_rep!r}] holds values that are not finite; "
-            "check the expression that they were computed from"
-        )
+        raise SliceError(f"{slot} holds values that are not finite; check what they come from")
     return np.array(values, dtype=dtype, order="C")
 
 
 def joint_embeddings(
     named: Mapping[str, AnnData], use_rep: str, *, dtype: DTypeLike = float
 ) -> list[NDArray]:
-    """Return copies of the embeddings of several slices, (n, d) each, with the same d.
-
-    Parameters
-    ----------
-    named
-        Name, for messages, to slice.
-    use_rep, dtype
-        As in :func:`embedding`.
-
-    Raises
-    ------
-    SliceError
-        As :func:`embedding`, or if the slices differ in d.
-    """
+    """Return copies of the embeddings of several slices, (n, d) each, with the same d."""
     found = [embedding(adata, name, use_rep, dtype=dtype) for name, adata in named.items()]
     widths = {name: values.shape[1] for name, values in zip(named, found, strict=True)}
     if len(set(widths.values())) > 1:
@@ -130,10 +100,6 @@ def rows_of_each(slices: Iterable[AnnData], stacked: NDArray) -> Iterator[tuple[
         begin += adata.n_obs
 
 
-# -------------------------------------------------------------------------------------------------
-# Several sections in one object.
-
-
 @checked
 def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
     """Split an object by the column that says which section a spot belongs to.
@@ -148,10 +114,9 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
     Returns
     -------
     dict of str to AnnData
-        Name → section, in the order of the categories or of first appearance. ``X`` and layers of
-        a section whose rows follow one another share their memory with ``adata``; other sections
-        are copies. Of the images in ``uns["spatial"]`` a section keeps its own. Results are written
-        back by :func:`join_results`.
+        Name → section, in the order of the categories or of first appearance, with its own image.
+        Sections whose rows follow one another share memory with ``adata``, others are copies.
+        :func:`join_results` writes results back.
 
     Raises
     ------
@@ -163,11 +128,7 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
     >>> sections = split_sections(adata, "library_id")
     """
     if section_key not in adata.obs:
-        near = difflib.get_close_matches(section_key, list(map(str, adata.obs.columns)), n=3)
-        hint = f" Near: {', '.join(near)}." if near else ""
-        raise SliceError(
-            f"obs[{section_key!r}] is missing.{hint} Columns: {list(adata.obs.columns)}."
-        )
+        raise SliceError(missing("obs", section_key, adata.obs.columns))
     codes, names = section_codes(adata, section_key)
     found = {}
     for number, name in enumerate(names):
@@ -176,19 +137,15 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
         part = _block(adata, rows[0], rows[-1] + 1) if follow else adata[rows].copy()
         part.uns["genot"] = {**dict(adata.uns.get("genot", {})), "name": name}
         part.uns["genot"].pop("one_section", None)
-        _own_picture(part, name)
+        if len(pictures(part)) > 1:  # none where it is not clear which are its own
+            own = own_pictures(part, name)
+            part.uns["spatial"] = {key: part.uns["spatial"][key] for key in own}
         found[name] = part
     return found
 
 
 def section_codes(adata: AnnData, section_key: str) -> tuple[NDArray[np.intp], list[str]]:
-    """Return the number of each spot's section, and the names of the sections.
-
-    Raises
-    ------
-    SliceError
-        If a spot has no section.
-    """
+    """Return the number of each spot's section, and the names of the sections."""
     values = adata.obs[section_key]
     if values.isna().any():
         raise SliceError(
@@ -198,9 +155,9 @@ def section_codes(adata: AnnData, section_key: str) -> tuple[NDArray[np.intp], l
     values = as_labels(values) if values.dtype.kind in "iufb" else values
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.cat.remove_unused_categories()
-        return values.cat.codes.to_numpy(np.intp), [str(name) for name in values.cat.categories]
+        return values.cat.codes.to_numpy(np.intp), list(map(str, values.cat.categories))
     codes, names = pd.factorize(values.astype(str))
-    return codes, [str(name) for name in names]
+    return codes, list(map(str, names))
 
 
 def _block(adata: AnnData, start: int, end: int) -> AnnData:
@@ -223,18 +180,9 @@ def _rows(matrix: Any, start: int, end: int) -> Any:
     if not sparse.issparse(matrix) or matrix.format != "csr":
         return None if matrix is None else matrix[start:end]
     first, last = matrix.indptr[start], matrix.indptr[end]
-    parts = (
-        matrix.data[first:last],
-        matrix.indices[first:last],
-        matrix.indptr[start : end + 1] - first,
-    )
+    rows = matrix.indptr[start : end + 1] - first
+    parts = (matrix.data[first:last], matrix.indices[first:last], rows)
     return type(matrix)(parts, shape=(end - start, matrix.shape[1]), copy=False)
-
-
-def _own_picture(part: AnnData, name: str) -> None:
-    """Keep the images of one section only; none where it is not clear which are its own."""
-    if len(pictures(part)) > 1:
-        part.uns["spatial"] = {key: part.uns["spatial"][key] for key in own_pictures(part, name)}
 
 
 @checked
@@ -244,11 +192,9 @@ def join_results(adata: AnnData, sections: Mapping[str, AnnData], section_key: s
     Parameters
     ----------
     adata
-        The object. Gets the columns of ``obs`` and ``var`` and the slots of ``obsm``, ``layers``
-        and ``obsp`` that the sections have and it has not, or that carry this package's prefix;
-        spots of different sections are no neighbours in ``obsp``. A column of ``var`` that differs
-        between sections is true if it is in one of them, or the mean. ``uns["genot"]`` is that of
-        the first section.
+        The object. Gets what the sections have in ``obs``, ``var``, ``obsm``, ``layers`` and
+        ``obsp`` and it has not, or what carries this package's prefix. A column of ``var`` is true
+        if it is in one section, or the mean; ``uns["genot"]`` is that of the first.
     sections
         From :func:`split_sections`, with results.
     section_key
@@ -311,11 +257,7 @@ def _new(before: Any, now: list[Any]) -> list[str]:
 
 
 def by_section(function: Callable) -> Callable:
-    """Let a function of several slices take one object with ``section_key``, as squidpy does.
-
-    The function declares ``section_key=None`` itself, for editors and the documentation; here the
-    object is split, the function called with the sections, and their results written back.
-    """
+    """Let a function of several slices take one object with ``section_key``, as squidpy does."""
 
     @functools.wraps(function)
     def with_sections(slices: Slices, *args: Any, section_key: str | None = None, **options: Any):
@@ -344,3 +286,179 @@ def by_each_section(function: Callable) -> Callable:
         return join_results(adata, sections, section_key)
 
     return with_sections
+
+
+# -------------------------------------------------------------------------------------------------
+# What the columns of slices are: genes by a common name, or control features of the instrument.
+#
+# Blank codewords, probes against sequences that do not occur and the like tell how often an
+# instrument sees what is not there. The names are those of 10x Genomics (Xenium), Vizgen
+# (MERSCOPE), Bruker/NanoString (CosMx, GeoMx) and of the ERCC spike-ins.
+
+FEWEST_SHARED = 0.2
+"""Least share of the genes of the slice with fewer genes that two slices have to have in common."""
+
+_PLENTY = 200  # so many shared genes are enough, whatever the share
+
+_END = r"([-_ .]?\d+)*"
+_CONTROLS = re.compile(
+    "|".join(
+        (
+            rf"blank([-_ .]?(codeword|code|probe|barcode))?{_END}",
+            rf"negative{_END}",
+            r"neg(ative)?[-_ .]?(control|ctrl|ctl|prb|probe|cntrl|codeword)([-_ .]?\w+)*",
+            r"(control|unassigned|deprecated|genomic[-_ .]?control|dummy)"
+            rf"[-_ .]?(codeword|code|probe|barcode){_END}",
+            rf"genomic[-_ .]?control{_END}",
+            r"deprecated[-_ .]ens\w+([-_ .]\w+)*",
+            rf"system[-_ .]?control{_END}",
+            rf"false[-_ .]?(code|positive)(word)?{_END}",
+            r"antisense([-_ .]\S+)?",
+            r"intergenic[-_ .]?region([-_ .]?\w+)*",
+            r"ercc[-_ .]\d{5}",
+        )
+    ),
+    re.IGNORECASE,
+)
+_TYPE_COLUMNS = ("feature_types", "feature_type", "featuretype", "codeclass", "code_class")
+_GENE_TYPES = ("geneexpression", "gene", "endogenous", "rna")
+_VERSION = re.compile(r"\.\d+$")
+_ENSEMBL = re.compile(r"ens[a-z]*g\d{6,}(\.\d+)?", re.IGNORECASE)
+
+
+def control_features(adata: AnnData) -> np.ndarray:
+    """Say which columns are no genes but controls, antibodies or other features."""
+    found = control_names(adata.var_names)
+    for column in adata.var.columns:
+        if str(column).lower() not in _TYPE_COLUMNS:
+            continue
+        kinds = adata.var[column].astype(str).str.lower().str.replace(r"[^a-z]", "", regex=True)
+        genes = kinds.isin(_GENE_TYPES).to_numpy()
+        if genes.any():
+            found |= ~genes
+    return found
+
+
+def control_names(names: Iterable[str]) -> np.ndarray:
+    """Say which names are those of control features, (n,) bool."""
+    return np.array([bool(_CONTROLS.fullmatch(str(name))) for name in names], dtype=bool)
+
+
+def list_some(names: Iterable[str], most: int = 12) -> str:
+    """Name the features that were left out; of many the first, and how many there are."""
+    names = [str(name) for name in names]
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])}, … ({len(names):,} in all)"
+
+
+def share_of_genes(left: pd.Index, right: pd.Index) -> float:
+    """Return which share of the genes of the slice with fewer genes the other slice has too."""
+    fewer, more = sorted((left, right), key=len)
+    return float(fewer.isin(more).mean()) if len(fewer) else 0.0
+
+
+@checked
+def match_genes(
+    slices: Iterable[AnnData] | Mapping[str, AnnData], *, min_share: float = FEWEST_SHARED
+) -> str:
+    """Name the genes of several slices alike, where a column of ``var`` allows it.
+
+    Parameters
+    ----------
+    slices
+        Two slices or more. ``var_names`` is replaced where that makes more genes agree (the names
+        before are in ``var["genot_name_before"]``); identifiers may lose their version, symbols
+        turn to upper case.
+    min_share
+        Least share of the genes (of the slice with fewest) that have to agree in the end.
+
+    Returns
+    -------
+    str
+        What was done, in a sentence; empty where the names agreed from the start.
+
+    Raises
+    ------
+    SliceError
+        If no column makes enough genes agree.
+
+    Examples
+    --------
+    >>> match_genes([left, right])
+    "slice 2: genes are named by var['gene_symbols'] now"
+    """
+    named = named_slices(slices)
+    first, *others = named
+    done = [_match(named[first], named[other], (first, other)) for other in others]
+    for other in others:
+        share = share_of_genes(named[first].var_names, named[other].var_names)
+        if share < min_share:
+            raise SliceError(
+                f"{first} and {other} have {share:.1%} of their genes in common, by whatever "
+                f"column of var; at least {min_share:.0%} are needed. First genes: "
+                f"{', '.join(named[first].var_names[:3])}; {', '.join(named[other].var_names[:3])}."
+                " Are both of one species, and are symbols or identifiers in var?"
+            )
+    return "; ".join(text for text in done if text)
+
+
+def gene_problem(left: AnnData, right: AnnData, names: tuple[str, str]) -> tuple[str, str] | None:
+    """Say what is found and what to do where two slices have too few genes in common."""
+    share = share_of_genes(left.var_names, right.var_names)
+    shared = round(share * min(left.n_vars, right.n_vars))
+    if shared and (share >= FEWEST_SHARED or shared >= _PLENTY):
+        return None
+    first = "; ".join(", ".join(map(str, adata.var_names[:3])) for adata in (left, right))
+    how_many = f"{shared} of {min(left.n_vars, right.n_vars)}" if shared else "no"
+    found = (
+        f"{how_many} gene{'s' if shared else ''} in common (first genes: {first}); at least "
+        f"{FEWEST_SHARED:.0%} of the slice with fewer genes, or {_PLENTY}, are needed."
+    )
+    copies = [AnnData(shape=(0, adata.n_vars), var=adata.var.copy()) for adata in (left, right)]
+    said = _match(*copies, names)
+    share = share_of_genes(copies[0].var_names, copies[1].var_names)
+    fix = "use the same kind of gene name, symbols or identifiers, and of one species, in both."
+    if said and share >= FEWEST_SHARED:
+        fix = f"`gh.match_genes([left, right])`: {said}; {share:.0%} agree then."
+    return found, fix
+
+
+def _match(left: AnnData, right: AnnData, names: tuple[str, str]) -> str:
+    """Rename the genes of one of two slices, or of both, so that most agree."""
+    options = []
+    for one in _name_choices(left):
+        for other in _name_choices(right):
+            share = share_of_genes(*(way[2].dropna().unique() for way in (one, other)))
+            options.append((np.round(share, 6), -one[1] - other[1], one, other))
+    best = max(options, key=lambda option: option[:2])
+    if best[0] <= share_of_genes(left.var_names, right.var_names) + 0.05:
+        return ""
+    said = []
+    for adata, name, (how, _, choice) in zip((left, right), names, best[2:], strict=True):
+        if how:
+            adata.var["genot_name_before"] = adata.var_names.astype(str)
+            adata.var_names = choice
+            adata.var_names_make_unique()
+            said.append(f"{name}: genes are named by {how} now")
+    return "; ".join(said)
+
+
+def _name_choices(adata: AnnData) -> list[tuple[str, int, pd.Index]]:
+    """List ways to name the genes: what it is called, how far from today's names, the names."""
+    choices = [("", 0, adata.var_names.astype(str))]
+    for column in adata.var.columns:
+        values = adata.var[column]
+        text = pd.api.types.is_string_dtype(values.astype(object)) or values.dtype == "category"
+        if text and column != "genot_name_before" and values.nunique() > 0.5 * adata.n_vars:
+            names = pd.Index(values.astype(object).where(values.notna(), adata.var_names))
+            choices.append((f"var[{str(column)!r}]", 2, names.astype(str)))
+    found = list(choices)
+    for how, cost, names in found:
+        plain = names.str.replace(_VERSION, "", regex=True)
+        identifiers = names.str.fullmatch(_ENSEMBL)
+        if identifiers.mean() > 0.5 and not plain.equals(names):
+            choices.append((f"{how or 'var_names'} without versions", cost + 1, plain))
+        elif identifiers.mean() <= 0.5 and not names.str.upper().equals(names):
+            choices.append((f"{how or 'var_names'} in upper case", cost + 1, names.str.upper()))
+    return choices

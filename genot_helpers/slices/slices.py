@@ -1,15 +1,8 @@
 """What a slice is, checked once, with errors that help.
 
-A slice is an :class:`anndata.AnnData` (Virshup et al. 2024, https://doi.org/10.21105/joss.04371):
-one tissue section, one row per spot, one column per gene.
-
-=======================  =======================================================================
-slot                     what
-=======================  =======================================================================
-``X``                    (spots, genes), counts or normalised values: finite, not negative
-``obsm["spatial"]``      (spots, 2), position of each spot
-``obs["domain_truth"]``  optional annotation; NaN where a spot is unannotated
-=======================  =======================================================================
+A slice is an :class:`anndata.AnnData` (Virshup et al. 2024, https://doi.org/10.21105/joss.04371),
+one row per spot, one column per gene: ``X`` (counts or normalised values, finite, not negative),
+``obsm["spatial"]`` (spots, 2), and, optional, ``obs["domain_truth"]`` (NaN: not annotated).
 """
 
 from __future__ import annotations
@@ -17,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,27 +19,29 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from ..arguments import checked
-from .joined import Joined, find_joined
-from .values import check_matrix, holds_counts, is_numeric, scan
+from ..arguments import SOUND, checked
+from .geometry import Joined, find_joined
+from .values import check_matrix, is_numeric, scan
 
 __all__ = [
     "LABEL_COLUMNS",
+    "MissingSlot",
     "Problem",
-    "SharedPositions",
     "SliceError",
     "add_labels",
     "as_labels",
     "beside_tissue",
+    "check_drawable",
     "check_names",
     "check_positions",
     "check_sections",
     "check_sizes",
     "check_slice",
+    "check_structure",
     "check_values",
     "covers_section",
     "find_labels",
-    "holds_counts",
+    "missing",
     "record",
     "remark",
     "sections_fix",
@@ -91,6 +86,12 @@ class SliceError(ValueError):
         self.problems = problems
 
 
+class MissingSlot(SliceError, KeyError):
+    """A slot is not there: an error of the slice, and one of the name that was looked up."""
+
+    __str__ = Exception.__str__  # that of KeyError shows the message in quotes
+
+
 @checked(sound=False)
 def check_slice(
     adata: AnnData,
@@ -105,8 +106,7 @@ def check_slice(
     Parameters
     ----------
     adata
-        The slice, ``X`` sparse or dense. Nothing is written or copied; the matrix is read once, in
-        blocks.
+        The slice. Nothing is written or copied; the matrix is read once, in blocks.
     name
         What to call the slice in the message.
     spatial_key
@@ -120,10 +120,10 @@ def check_slice(
     ------
     SliceError
         If anything is wrong; ``problems`` holds it piece by piece. Looked for: names used twice,
-        ``obs`` or ``var`` of another length than ``X``; positions missing, of the wrong shape, NaN,
-        infinite, or shared by spots; values that are negative, NaN or infinite; spots and genes
-        without any value; too few spots; no genes; a matrix on disk, not computed or damaged;
-        several sections over each other in one frame.
+        ``obs`` or ``var`` of another length than ``X``; positions missing, of the wrong shape, not
+        finite, or shared by spots; values that are negative or not finite; spots and genes without
+        any value; too few spots; no genes; a matrix on disk, not computed or damaged; several
+        sections over each other.
     TypeError
         If ``adata`` is no AnnData.
 
@@ -133,111 +133,19 @@ def check_slice(
     >>> adata.obsm["spatial"] = np.random.default_rng(0).random((20, 2))
     >>> check_slice(adata)
     """
-    if not isinstance(adata, AnnData):
-        raise TypeError(
-            f"{name} is a {type(adata).__name__}, but a slice is an anndata.AnnData. Read files "
-            "and SpatialData objects with load_slice."
-        )
     problems = (
         *check_sizes(adata, min_spots),
         *check_names(adata),
         *check_positions(adata, spatial_key),
         *check_values(adata, require_counts),
     )
-    problems += tuple(check_sections(adata, spatial_key, name)) if not problems else ()
+    problems = problems or tuple(check_sections(adata, spatial_key, name))
     if problems:
         lines = [
             f"  {i}. {p.slot}: {p.found}\n     Fix: {p.fix}" for i, p in enumerate(problems, 1)
         ]
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise SliceError("\n".join([f"{name} cannot be used: {count}.", *lines]), problems)
-
-
-@checked(sound=False)
-def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
-    """Find the column of ``obs`` that holds the annotation.
-
-    Parameters
-    ----------
-    adata
-        The slice.
-    label_key
-        ``"auto"``: the first of :data:`LABEL_COLUMNS` with names in it. Another string: that
-        column. None: no column.
-
-    Returns
-    -------
-    str or None
-        The column; None where there is none.
-
-    Raises
-    ------
-    SliceError
-        If a column is named that ``obs`` does not have.
-    """
-    if label_key is None:
-        return None
-    if label_key == "auto":
-        elements = _element_columns(adata)
-        usable = (
-            key
-            for key in LABEL_COLUMNS
-            if key in adata.obs
-            and key not in elements
-            and _names_groups(adata.obs[key], at_least=1 if key == "domain_truth" else 2)
-        )
-        return next(usable, None)
-    if label_key not in adata.obs:
-        near = difflib.get_close_matches(label_key, list(adata.obs.columns), n=3, cutoff=0.5)
-        hint = f"Near: {', '.join(near)}. " if near else ""
-        raise SliceError(
-            f"obs[{label_key!r}] is missing. {hint}Columns found: {list(adata.obs.columns)}."
-        )
-    return label_key
-
-
-def _element_columns(adata: AnnData) -> set[str]:
-    """Return the columns in which SpatialData says what a row belongs to: no annotation."""
-    about = adata.uns.get("spatialdata_attrs", {})
-    keys = ("region_key", "instance_key")
-    return (
-        {str(about[key]) for key in keys if key in about} if isinstance(about, Mapping) else set()
-    )
-
-
-def _names_groups(column: pd.Series, at_least: int) -> bool:
-    """Say whether a column names so many groups, and is not a measurement.
-
-    Whole numbers with gaps are stored as floats, and may name groups nevertheless.
-    """
-    found = column.dropna()
-    if found.nunique() < at_least:
-        return False
-    return not pd.api.types.is_float_dtype(column.dtype) or bool((found == found.round()).all())
-
-
-def beside_tissue(adata: AnnData) -> np.ndarray:
-    """Say which spots lie beside the tissue, by a column like ``obs["in_tissue"]``.
-
-    Parameters
-    ----------
-    adata
-        Any slice. A column counts if it holds nothing but yes and no, in numbers or words, and
-        both; where no spot is marked as tissue, it says nothing.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_spots,)
-    """
-    nowhere = np.zeros(adata.n_obs, dtype=bool)
-    for column in adata.obs.columns:
-        if re.sub(r"[^a-z]", "", str(column).lower()) not in _TISSUE_COLUMNS:
-            continue
-        words = adata.obs[column].astype(object).map(lambda value: str(value).strip().lower())
-        inside, outside = words.isin(_YES), words.isin(_NO)
-        if (inside | outside).all() and inside.any() and outside.any():
-            return outside.to_numpy()
-    return nowhere
 
 
 def check_sizes(adata: AnnData, min_spots: int) -> Iterator[Problem]:
@@ -273,6 +181,136 @@ def check_names(adata: AnnData) -> Iterator[Problem]:
             yield Problem(f"{slot}_names", found, f"`adata.{slot}_names_make_unique()`.")
 
 
+def check_positions(adata: AnnData, key: str, *, alone: bool = True) -> Iterator[Problem]:
+    """Yield what is wrong with the coordinates; with ``alone`` also that spots share theirs."""
+    slot, names = f'obsm["{key}"]', adata.obs.index
+    unusable = _no_coordinates(adata, key)
+    if unusable:
+        yield Problem(slot, *unusable)
+        return
+    values = np.asarray(adata.obsm[key])
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        found = (
+            f"{(~finite).sum():,} of {len(values):,} spots have NaN or infinite coordinates "
+            f"(first: {_label(names, finite.argmin())})."
+        )
+        fix = f"`adata = adata[np.isfinite(adata.obsm['{key}']).all(axis=1)].copy()`."
+        yield Problem(slot, found, fix)
+    far = np.abs(values[finite]).max(initial=0)
+    if far > _LARGEST:
+        found = f"coordinates up to {far:.0e}, so large that distances overflow."
+        yield Problem(slot, found, "give positions in pixels or micrometres.")
+    if alone:
+        share, *found = shared_positions(values[finite], np.asarray(names)[finite], key)
+        if share > _MOST_SHARED:
+            yield Problem(slot, *found)
+
+
+def _no_coordinates(adata: AnnData, key: str) -> tuple[str, str] | None:
+    """Say why ``obsm[key]`` is no array (n, 2) of numbers and what to do; None where it is one."""
+    slot = f"adata.obsm['{key}']"
+    try:
+        present = list(adata.obsm)
+    except ValueError:  # anndata refuses when obs was cut in place
+        found = f"the rows no longer match the {len(adata.obs):,} rows of obs."
+        return found, "select spots with `adata[spots].copy()`."
+    if key not in present:
+        found = f"there are no coordinates (obsm holds {present or 'nothing'})."
+        return found, f"one row (x, y) per spot: `{slot} = adata.obs[['x', 'y']].to_numpy()`."
+    stored = adata.obsm[key]
+    if isinstance(stored, pd.DataFrame):
+        found = f"a table with the columns {list(stored.columns)}; needed: an array, (n, 2)."
+        return found, f"`{slot} = {slot}.iloc[:, :2].to_numpy(dtype=float)`."
+    if sparse.issparse(stored) or hasattr(stored, "compute"):
+        found = f"a {type(stored).__name__}; needed: an array, (n, 2)."
+        return found, f"`{slot} = np.asarray(...)` with plain numbers, (n, 2)."
+    values = np.asarray(stored)
+    if values.ndim != 2 or values.shape[1] != 2 or not is_numeric(values):
+        found = f"shape {values.shape}, dtype {values.dtype}; needed: (n, 2), numbers."
+        return found, f"keep x and y: `{slot} = {slot}[:, :2].astype(float)`."
+    return None
+
+
+def shared_positions(points: np.ndarray, names: np.ndarray, key: str) -> tuple[float, str, str]:
+    """Return the share of spots that lie where another one lies, in words, and what to do."""
+    shared = pd.DataFrame(points).duplicated(keep=False).to_numpy()
+    if not shared.any():
+        return 0.0, "", ""
+    first = shared.argmax()
+    found = (
+        f"{shared.sum():,} of {len(points):,} spots share their position with another "
+        f"(first: {_label(names, first)} at {points[first, 0]:g}, {points[first, 1]:g})."
+    )
+    fix = (
+        "split an object of several sections; else keep one spot per position: "
+        f"`adata = adata[~pd.DataFrame(adata.obsm['{key}']).duplicated().to_numpy()].copy()`."
+    )
+    return float(shared.mean()), found, fix
+
+
+_VALUE_FIXES = {
+    "NaN or infinite": "remove spots or genes that were not measured; 0 is: measured, absent.",
+    "negative": "take the values from before scaling: `adata.X = adata.layers['counts']` or "
+    "`adata = adata.raw.to_adata()`.",
+    "fractions": "this step needs counts: `adata.X = adata.layers['counts']`.",
+}
+
+
+def check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
+    """Yield what is wrong with the matrix."""
+    if adata.X is None or 0 in adata.X.shape:
+        return
+    backed = getattr(adata, "isbacked", False)
+    if backed or hasattr(adata.X, "compute"):
+        found = "on disk (backed)" if backed else f"not computed yet ({type(adata.X).__name__})"
+        fix = "`adata = gh.load_slice(adata)`, or `adata = adata.to_memory()`."
+        yield Problem("X", f"{found}; needed: a matrix in memory.", fix)
+        if not backed:
+            return
+    unusable = list(_unusable(adata.X, "X"))
+    if unusable:
+        yield from unusable
+        return
+    bad, *used = scan(adata.X)
+    for kind, fix in _VALUE_FIXES.items():
+        if bad[kind] and (require_counts or kind != "fractions"):
+            yield Problem("X", _bad_values(adata, kind, bad[kind]), fix)
+    for filled, names, what, fix in (
+        (used[0], adata.obs.index, "spots", "`sc.pp.filter_cells(adata, min_genes=1)`."),
+        (used[1], adata.var.index, "genes", "`sc.pp.filter_genes(adata, min_cells=1)`."),
+    ):
+        if not filled.all():
+            found = (
+                f"{(~filled).sum():,} of {filled.size:,} {what} are empty, all zero "
+                f"(first: {_label(names, filled.argmin())})."
+            )
+            yield Problem("X", found, fix)
+
+
+def _unusable(matrix: Any, slot: str) -> Iterator[Problem]:
+    """Yield why nothing can be computed from a matrix: damaged, or no numbers."""
+    damaged = check_matrix(matrix)
+    if damaged:
+        fix = "read the file again, or get it again: its matrix is broken."
+        yield Problem(slot, f"damaged: {damaged}.", fix)
+    elif slot == "X" and not is_numeric(matrix):
+        fix = "`adata.X = adata.X.astype('float32')`."
+        yield Problem(slot, f"dtype {matrix.dtype}; needed: numbers.", fix)
+
+
+def _bad_values(adata: AnnData, kind: str, found: tuple[int, int, int, float]) -> str:
+    """Say how many values of ``X`` are bad, and where the first one is."""
+    number, spot, gene, value = found
+    place = f"spot {_label(adata.obs.index, spot)}, gene {_label(adata.var.index, gene)}"
+    return f"{number:,} values are {kind} (first: {value:g} in {place})."
+
+
+def _label(names: pd.Index, i: int) -> str:
+    """Name a spot or gene; by its number where the names are out of step."""
+    return repr(names[i]) if i < len(names) else f"number {i}"
+
+
 def check_sections(adata: AnnData, key: str, name: str = "slice") -> Iterator[Problem]:
     """Yield the sign that sections were joined; warn where it only looks like it."""
     joined = find_joined(adata, np.asarray(adata.obsm[key], dtype=float))
@@ -299,190 +337,217 @@ def sections_fix(joined: Joined) -> str:
     )
 
 
-class SharedPositions(NamedTuple):
-    """Spots that lie where another one lies."""
+# -------------------------------------------------------------------------------------------------
+# What every public function needs of its slices. ``@checked`` calls it, once for each call from
+# outside.
 
-    share: float  # of all spots
-    found: str
-    fix: str
-
-
-def shared_positions(points: np.ndarray, names: np.ndarray, key: str) -> SharedPositions | None:
-    """Describe spots that lie where another one lies, if there are any."""
-    shared = pd.DataFrame(points).duplicated(keep=False).to_numpy()
-    if not shared.any():
-        return None
-    first = shared.argmax()
-    found = (
-        f"{shared.sum():,} of {len(points):,} spots share their position with another "
-        f"(first: {_label(names, first)} at {points[first, 0]:g}, {points[first, 1]:g})."
-    )
-    fix = (
-        "split an object of several sections; else keep one spot per position: "
-        f"`adata = adata[~pd.DataFrame(adata.obsm['{key}']).duplicated().to_numpy()].copy()`."
-    )
-    return SharedPositions(float(shared.mean()), found, fix)
-
-
-def check_positions(adata: AnnData, key: str) -> Iterator[Problem]:
-    """Yield what is wrong with the coordinates."""
-    slot, names = f'obsm["{key}"]', adata.obs.index
-    try:
-        present = list(adata.obsm)
-    except ValueError:  # anndata refuses when obs was cut in place
-        found = f"the rows no longer match the {len(names):,} rows of obs."
-        yield Problem(slot, found, "select spots with `adata[spots].copy()`.")
-        return
-    if key not in present:
-        found = f"there are no coordinates (obsm holds {present or 'nothing'})."
-        fix = f"one row (x, y) per spot: `adata.obsm['{key}'] = adata.obs[['x', 'y']].to_numpy()`."
-        yield Problem(slot, found, fix)
-        return
-    if isinstance(adata.obsm[key], pd.DataFrame):
-        columns = list(adata.obsm[key].columns)
-        found = f"a table with the columns {columns}; needed: an array, (n, 2)."
-        fix = f"`adata.obsm['{key}'] = adata.obsm['{key}'].iloc[:, :2].to_numpy(dtype=float)`."
-        yield Problem(slot, found, fix)
-        return
-    if sparse.issparse(adata.obsm[key]) or hasattr(adata.obsm[key], "compute"):
-        kind = type(adata.obsm[key]).__name__
-        fix = f"`adata.obsm['{key}'] = np.asarray(...)` with plain numbers, (n, 2)."
-        yield Problem(slot, f"a {kind}; needed: an array, (n, 2).", fix)
-        return
-    values = np.asarray(adata.obsm[key])
-    if values.ndim != 2 or values.shape[1] != 2 or not is_numeric(values):
-        found = f"shape {values.shape}, dtype {values.dtype}; needed: (n, 2), numbers."
-        fix = f"keep x and y: `adata.obsm['{key}'] = adata.obsm['{key}'][:, :2].astype(float)`."
-        yield Problem(slot, found, fix)
-        return
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        found = (
-            f"{(~finite).sum():,} of {len(values):,} spots have NaN or infinite coordinates "
-            f"(first: {_label(names, finite.argmin())})."
-        )
-        fix = f"`adata = adata[np.isfinite(adata.obsm['{key}']).all(axis=1)].copy()`."
-        yield Problem(slot, found, fix)
-    far = np.abs(values[finite]).max(initial=0)
-    if far > _LARGEST:
-        found = f"coordinates up to {far:.0e}, so large that distances overflow."
-        yield Problem(slot, found, "give positions in pixels or micrometres.")
-    problem = shared_positions(values[finite], np.asarray(names)[finite], key)
-    if problem and problem.share > _MOST_SHARED:
-        yield Problem(slot, problem.found, problem.fix)
-
-
-_VALUE_FIXES = {
-    "NaN or infinite": "remove spots or genes that were not measured; 0 is: measured, absent.",
-    "negative": "take the values from before scaling: `adata.X = adata.layers['counts']` or "
-    "`adata = adata.raw.to_adata()`.",
-    "fractions": "this step needs counts: `adata.X = adata.layers['counts']`.",
+# Slot in which the name given by an argument has to be, in one of the slices at least.
+_SLOTS = {
+    **dict.fromkeys(("use_rep", "spatial_key", "aligned_key"), "obsm"),
+    "layer": "layers",
+    **dict.fromkeys(("key", "label_key", "generated_label_key", "niche_key", "type_key"), "obs"),
+    **dict.fromkeys(("truth", "predicted", "confidence", "like_key", "other_key"), "obs"),
+}
+# Functions whose docstring says that the column may be missing.
+_MAY_LACK = {
+    ("baseline_slices", "label_key"),
+    ("colour_domains", "truth"),
+    ("plot_domains", "truth"),
+    ("plot_side_by_side", "truth"),
 }
 
 
-def check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
-    """Yield what is wrong with the matrix."""
-    if adata.X is None or 0 in adata.X.shape:
-        return
-    backed = getattr(adata, "isbacked", False)
-    if backed or hasattr(adata.X, "compute"):
-        found = "on disk (backed)" if backed else f"not computed yet ({type(adata.X).__name__})"
-        fix = "`adata = gh.load_slice(adata)`, or `adata = adata.to_memory()`."
-        yield Problem("X", f"{found}; needed: a matrix in memory.", fix)
-        if not backed:
-            return
-    damaged = check_matrix(adata.X)
-    if damaged:
-        fix = "read the file again, or get it again: its matrix is broken."
-        yield Problem("X", f"damaged: {damaged}.", fix)
-        return
-    if not is_numeric(adata.X):
-        fix = "`adata.X = adata.X.astype('float32')`."
-        yield Problem("X", f"dtype {adata.X.dtype}; needed: numbers.", fix)
-        return
-    spots, genes = adata.obs.index, adata.var.index
-    bad, used_spots, used_genes = scan(adata.X)
-    for kind, fix in _VALUE_FIXES.items():
-        if bad[kind] and (require_counts or kind != "fractions"):
-            count, spot, gene, value = bad[kind]
-            found = (
-                f"{count:,} values are {kind} (first: {value:g} in spot {_label(spots, spot)}, "
-                f"gene {_label(genes, gene)})."
-            )
-            yield Problem("X", found, fix)
-    for used, names, what, fix in (
-        (used_spots, spots, "spots", "`sc.pp.filter_cells(adata, min_genes=1)`."),
-        (used_genes, genes, "genes", "`sc.pp.filter_genes(adata, min_cells=1)`."),
-    ):
-        if not used.all():
-            found = (
-                f"{(~used).sum():,} of {used.size:,} {what} are empty, all zero "
-                f"(first: {_label(names, used.argmin())})."
-            )
-            yield Problem("X", found, fix)
+def check_structure(function: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raise SliceError for a slice that cannot be worked on, or a slot that no slice has.
 
-
-def _label(names: pd.Index, i: int) -> str:
-    """Name a spot or gene; by its number where the names are out of step."""
-    return repr(names[i]) if i < len(names) else f"number {i}"
-
-
-# -------------------------------------------------------------------------------------------------
-# How a result came about, kept with the slice in ``uns["genot"]``.
-
-
-def record(adata: AnnData, **facts: Any) -> None:
-    """Write facts to ``uns["genot"]``; what else is there stays.
+    Looked at in one pass: names used once, indices of sparse matrices (compiled code would write
+    out of bounds), values and positions finite. :func:`check_slice` says everything.
 
     Parameters
     ----------
-    adata
-        The slice.
-    **facts
-        Name → numbers, strings, arrays, or dictionaries of them, which ``.h5ad`` files can hold.
+    function
+        Name of the function that was called, for the message.
+    given
+        Its arguments and their values.
+    defaults
+        Values of arguments that were not given. A slot that only a default names may be missing.
     """
+    key = given.get("spatial_key", defaults.get("spatial_key"))
+    slices = dict(_slices(given))
+    for name, adata in slices.items():
+        for slot, found, fix in _unsound(adata, key):
+            raise _error(adata, slot, key)(f"{function}: {name}, {slot}: {found} Fix: {fix}")
+    for name, value in given.items():
+        if damaged := check_matrix(value):
+            raise SliceError(f"{function}: argument {name} is damaged: {damaged}. Build it again.")
+    for argument, slot in _SLOTS.items():
+        name = given.get(argument)
+        if not isinstance(name, str) or name in ("auto", "X", defaults.get(argument)):
+            continue
+        there = {str(one) for adata in slices.values() for one in getattr(adata, slot)}
+        if slices and name not in there and (function, argument) not in _MAY_LACK:
+            near = difflib.get_close_matches(name, there, n=1, cutoff=0.6)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise MissingSlot(
+                f"{function}: argument {argument} is {name!r}, but no slice has {slot}[{name!r}]."
+                f"{hint} There: {', '.join(sorted(there)[:12]) or 'nothing'}."
+            )
+
+
+SOUND.append(check_structure)
+
+
+def check_drawable(adata: AnnData, key: str = "spatial") -> None:
+    """Raise SliceError where ``obsm[key]`` is missing or cannot be drawn."""
+    for slot, found, fix in _undrawable(adata, key):
+        raise _error(adata, slot, key)(f"{slot}: {found} Fix: {fix}")
+
+
+def _error(adata: AnnData, slot: str, key: str | None) -> type[SliceError]:
+    """Return the class of the error: a slot that is missing is a KeyError too."""
+    absent = key is not None and slot == f'obsm["{key}"]' and key not in adata.obsm
+    return MissingSlot if absent else SliceError
+
+
+def _slices(given: Mapping[str, Any]) -> Iterator[tuple[str, AnnData]]:
+    """Yield the slices among the arguments, and what to call them."""
+    for name, value in given.items():
+        if isinstance(value, AnnData):
+            yield name, value
+        elif isinstance(value, Mapping | list | tuple):
+            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+            yield from ((f"{name}[{k!r}]", one) for k, one in pairs if isinstance(one, AnnData))
+
+
+def _unsound(adata: AnnData, key: str | None) -> Iterator[Problem]:
+    """Yield why a slice cannot be worked on."""
+    if not adata.n_obs:
+        yield Problem("obs", "no spots.", "check the filter applied before.")
+    yield from check_names(adata)
+    if adata.isbacked:
+        return
+    if adata.X is not None and not hasattr(adata.X, "compute"):
+        yield from _unusable(adata.X, "X")
+        if not np.isfinite(_total(adata.X)):
+            bad = scan(adata.X)[0]["NaN or infinite"]  # or finite each, too large to be added
+            found = "values so large that their sum is infinite."
+            fix = "remove spots or genes that were not measured (gh.check_slice lists them)."
+            yield Problem("X", _bad_values(adata, "NaN or infinite", bad) if bad else found, fix)
+    for slots, name in ((adata.layers, "layers"), (adata.obsp, "obsp")):
+        for one in slots:
+            yield from _unusable(slots[one], f'{name}["{one}"]')
+    if key == "spatial" or (key is not None and key in adata.obsm):
+        yield from _undrawable(adata, key)
+
+
+def _undrawable(adata: AnnData, key: str) -> Iterator[Problem]:
+    """Yield why spots cannot be drawn, or distances be taken."""
+    yield from check_positions(adata, key, alone=False)
+    if adata.n_obs == 1:
+        yield Problem("obs", "a single spot.", "take more tissue: distances need two or more.")
+
+
+def _total(matrix: Any) -> float:
+    """Return the sum of all values, which is not finite if one of them is not."""
+    with np.errstate(all="ignore"):
+        values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+        return float(values.sum(dtype=float))
+
+
+def missing(slot: str, name: str, there: Iterable) -> str:
+    """Say that a slot has no such name, which names are near, and which there are."""
+    there = [str(one) for one in there]
+    near = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
+    hint = f"Near: {', '.join(near)}. " if near else ""
+    return f"{slot}[{name!r}] is missing. {hint}Found: {', '.join(there) or 'nothing'}."
+
+
+# -------------------------------------------------------------------------------------------------
+# Which spots lie on tissue, and how a result came about, kept in ``uns["genot"]``.
+
+
+def beside_tissue(adata: AnnData) -> np.ndarray:
+    """Say which spots lie beside the tissue, by a column like ``obs["in_tissue"]``: (n,) bool."""
+    # A column counts if it holds nothing but yes and no, in numbers or words, and both.
+    for column in adata.obs.columns:
+        if re.sub(r"[^a-z]", "", str(column).lower()) not in _TISSUE_COLUMNS:
+            continue
+        words = adata.obs[column].astype(object).map(lambda value: str(value).strip().lower())
+        inside, outside = words.isin(_YES), words.isin(_NO)
+        if (inside | outside).all() and inside.any() and outside.any():
+            return outside.to_numpy()
+    return np.zeros(adata.n_obs, dtype=bool)
+
+
+def record(adata: AnnData, **facts: Any) -> None:
+    """Write facts that ``.h5ad`` files can hold to ``uns["genot"]``; what else is there stays."""
     adata.uns["genot"] = {**adata.uns.get("genot", {}), **facts}
 
 
 def remark(adata: AnnData, text: str) -> None:
-    """Add a sentence to ``uns["genot"]["read_as"]``: what a reader decided on the way.
-
-    Parameters
-    ----------
-    adata
-        The slice.
-    text
-        The sentence, without a full stop.
-    """
+    """Add a sentence to ``uns["genot"]["read_as"]``: what a reader decided on the way."""
     before = str(adata.uns.get("genot", {}).get("read_as", ""))
     record(adata, read_as=f"{before}; {text}" if before else text)
 
 
 # -------------------------------------------------------------------------------------------------
-# Annotations of spots: read from a table, kept as a categorical.
-#
-# The layer map of the human cortex (Maynard et al. 2021,
-# https://doi.org/10.1038/s41593-020-00787-0) is such a table; so is what one exports from Loupe
-# Browser after drawing regions by hand.
+# Annotations of spots: a column of ``obs``, or a table such as the layer map of the human cortex
+# (Maynard et al. 2021, https://doi.org/10.1038/s41593-020-00787-0) or what Loupe Browser exports.
 
 _UNANNOTATED = ("", "NA", "nan", "NaN", "None", "<NA>")
 _HEADERS = ("", "barcode", "barcodes", "spot", "spot_id", "cell", "cell_id", "id", "index", "name")
 
 
-def as_labels(values: pd.Series) -> pd.Series:
-    """Return labels as a categorical sorted by name; empty, NA and NaN mean unannotated.
-
-    Whole numbers are called the same whether they were stored with a point or without: a column
-    with gaps holds 1.0 where a full one holds 1.
+@checked(sound=False)
+def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
+    """Find the column of ``obs`` that holds the annotation.
 
     Parameters
     ----------
-    values
-        Names or numbers, one per spot.
+    adata
+        The slice.
+    label_key
+        ``"auto"``: the first of :data:`LABEL_COLUMNS` with names in it. Another string: that
+        column. None: no column.
+
+    Returns
+    -------
+    str or None
+        The column; None where there is none.
+
+    Raises
+    ------
+    SliceError
+        If a column is named that ``obs`` does not have.
     """
+    if label_key not in (None, "auto", *adata.obs.columns):
+        raise SliceError(missing("obs", label_key, adata.obs.columns))
+    if label_key != "auto":
+        return label_key
+    about = adata.uns.get("spatialdata_attrs", {})  # SpatialData's columns are no annotation
+    keys = ("region_key", "instance_key") if isinstance(about, Mapping) else ()
+    elements = {str(about[key]) for key in keys if key in about}
+    for key in LABEL_COLUMNS:
+        fewest = 1 if key == "domain_truth" else 2
+        if key in adata.obs and key not in elements and _names_groups(adata.obs[key], fewest):
+            return key
+    return None
+
+
+def _names_groups(column: pd.Series, at_least: int) -> bool:
+    """Say whether a column names so many groups, and is not a measurement."""
+    found = column.dropna()
+    if found.nunique() < at_least:
+        return False
+    # Whole numbers with gaps are stored as floats, and may name groups nevertheless.
+    return not pd.api.types.is_float_dtype(column.dtype) or bool((found == found.round()).all())
+
+
+def as_labels(values: pd.Series) -> pd.Series:
+    """Return labels as a categorical sorted by name; empty, NA and NaN mean unannotated."""
     text = values.astype(object).map(str).str.strip()
     text = text.where(values.notna() & ~text.isin(_UNANNOTATED), np.nan)
-    if text.dropna().str.fullmatch(r"-?\d+(\.0+)?").all():
+    if text.dropna().str.fullmatch(r"-?\d+(\.0+)?").all():  # a column with gaps holds 1.0 for 1
         text = text.str.replace(r"\.0+$", "", regex=True)
     names = sorted(text.dropna().unique(), key=lambda s: (int(s) if s.isdecimal() else -1, s))
     return pd.Series(pd.Categorical(text, categories=names), index=values.index)
@@ -497,32 +562,10 @@ def add_labels(
     key_added: str = "domain_truth",
     min_matched: float = 0.5,
 ) -> None:
-    """Read an annotation from a table and write it to ``obs``.
-
-    Parameters
-    ----------
-    adata
-        The slice. Gets ``obs[key_added]``: categorical sorted by name; NaN where the table has no
-        row for a spot.
-    path
-        Table with barcodes in the first column, separated by tabs or commas, with or without a
-        header: ``barcode, label`` or ``barcode, section, label``.
-    section
-        In a table of three columns or more, only the rows whose second column says so.
-    column
-        Name of the column with the labels, in a table with a header; the last one if not given.
-    key_added
-        Column of ``obs`` to write.
-    min_matched
-        Least share of barcodes that have to match, of the rows or of the spots, whichever are
-        fewer: a table may cover part of the spots, and the slice part of what the table covers.
-
-    Raises
-    ------
-    SliceError
-        If fewer barcodes match, if a barcode has two labels, or the table has no such column or
-        section.
-    """
+    """Write labels from a table ``barcode, label`` or ``barcode, section, label`` to ``obs``."""
+    # Tabs or commas, with or without a header. ``section`` picks rows by the second column,
+    # ``column`` the labels (else the last). ``min_matched`` is a share of the rows or the spots,
+    # whichever are fewer: a table may cover part of the spots, the slice part of the table.
     path = Path(path).expanduser()
     table = _read_label_table(path)
     if column is not None and column not in table:
@@ -545,11 +588,14 @@ def add_labels(
         )
     matched = labels.index.isin(adata.obs_names)
     if matched.sum() < min_matched * min(len(labels), adata.n_obs) or not matched.any():
+        ours, theirs = (
+            ", ".join(repr(str(name)) for name in names[:3]) + (", …" if len(names) > 3 else "")
+            for names in (adata.obs_names, labels.index)
+        )
         raise SliceError(
             f"{path}: only {matched.sum():,} of its {len(labels):,} barcodes are among the "
-            f"{adata.n_obs:,} spots of the slice. The table has {_some(labels.index)}; the slice "
-            f"has {_some(adata.obs_names)}. Is it the table of this section, and are endings such "
-            "as '-1' the same in both?"
+            f"{adata.n_obs:,} spots of the slice. The table has {theirs}; the slice has {ours}. Is "
+            "it the table of this section, and are endings such as '-1' the same in both?"
         )
     adata.obs[key_added] = as_labels(labels.reindex(adata.obs_names))
 
@@ -574,8 +620,3 @@ def _read_label_table(path: Path) -> pd.DataFrame:
             f"{path} has one column; needed are barcodes and labels, separated by tabs or commas."
         )
     return table
-
-
-def _some(names: pd.Index) -> str:
-    """Return the first names as an example."""
-    return ", ".join(repr(str(name)) for name in names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,10 +1,8 @@
 """What kind of values a slice holds: counts, plain values, logarithms; and where the counts are.
 
-A matrix of expression is counts; or counts divided by something for each spot (a common total, a
-volume); or logarithms of these. The kinds leave marks that survive any choice of genes: within a
-spot, divided counts are whole multiples of the smallest one, and so are log values once the
-logarithm is undone; divided to a common total, the totals agree. Where neither mark is there, the
-record of the slice decides or else the size (natural logarithms of expression stay below 20).
+The kinds leave marks that survive any choice of genes: within a spot, divided counts are whole
+multiples of the smallest one, and so are log values once the logarithm is undone; divided to a
+common total, the totals agree. Without a mark the record of the slice decides, or else the size.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from scipy import sparse
 from ..arguments import checked
 
 __all__ = [
-    "LARGEST_LOGARITHM",
     "ValueKind",
     "check_matrix",
     "entries",
@@ -37,9 +34,7 @@ __all__ = [
     "value_kind",
 ]
 
-LARGEST_LOGARITHM = 20.0
-"""Natural logarithms of expression stay below it: it is that of half a billion."""
-
+_LARGEST_LOGARITHM = 20.0  # of expression, natural: that of half a billion
 _BASES = (np.e, 2.0, 10.0)
 _SAMPLE_ROWS = 200
 _FEWEST = 5  # values in a row that say something
@@ -79,34 +74,18 @@ def holds_logarithms(adata: AnnData) -> bool:
 
 
 def slice_kind(adata: AnnData) -> ValueKind:
-    """Say what kind of values ``X`` of a slice holds.
-
-    The values decide where they can (:func:`value_kind`); then the mark that
-    :func:`scanpy.pp.log1p` leaves in ``uns``; then the record in ``uns["genot"]["values"]``; then
-    the size of the values.
-
-    Parameters
-    ----------
-    adata
-        The slice, ``X`` numeric.
-    """
+    """Say what kind of values ``X`` of a slice holds."""
     found = value_kind(adata.X)
     if found.sure:
         return found
-    if "log1p" in adata.uns:
-        base = _log_base(adata)
-        return ValueKind("logarithms", base=base, sure=False)
+    if "log1p" in adata.uns:  # the mark of scanpy.pp.log1p
+        mark = adata.uns["log1p"]
+        base = mark.get("base") if isinstance(mark, Mapping) else None
+        return ValueKind("logarithms", base=float(np.e if base is None else base), sure=False)
     recorded = adata.uns.get("genot", {}).get("values")
     if recorded in ("values", "logarithms"):
         return ValueKind(recorded, base=np.e if recorded == "logarithms" else np.nan, sure=False)
     return found
-
-
-def _log_base(adata: AnnData) -> float:
-    """Return the base that scanpy recorded; e without a record."""
-    mark = adata.uns.get("log1p")
-    base = mark.get("base") if isinstance(mark, Mapping) else None
-    return float(np.e if base is None else base)
 
 
 @checked(sound=False)
@@ -116,10 +95,9 @@ def undo_logarithm(adata: AnnData) -> None:
     Parameters
     ----------
     adata
-        A slice whose ``X`` (CSR, CSC or dense) holds logarithms; the base is that which the values
-        bear out, or that in ``uns["log1p"]["base"]``, else e. ``X`` is replaced, ``uns["log1p"]``
-        removed, and ``uns["genot"]["values"]`` set to "values". What was scaled to one depth
-        before stays so: counts do not come back.
+        A slice whose ``X`` holds logarithms; the base is that which the values bear out, or that
+        in ``uns["log1p"]["base"]``, else e. ``X`` is replaced, ``uns["log1p"]`` removed, and
+        ``uns["genot"]["values"]`` set to "values". Counts do not come back.
 
     Raises
     ------
@@ -128,8 +106,7 @@ def undo_logarithm(adata: AnnData) -> None:
     """
     if not holds_logarithms(adata):
         raise ValueError("X holds no logarithms (see holds_logarithms): there is nothing to undo.")
-    found = slice_kind(adata)
-    base = found.base if found.sure or "log1p" not in adata.uns else _log_base(adata)
+    base = slice_kind(adata).base
     adata.uns.pop("log1p", None)
     X = adata.X * np.float32(np.log(base))
     adata.X = X.expm1() if hasattr(X, "expm1") else np.expm1(X)
@@ -137,25 +114,12 @@ def undo_logarithm(adata: AnnData) -> None:
 
 
 class ValueKind(NamedTuple):
-    """What a matrix holds.
+    """What a matrix holds."""
 
-    Attributes
-    ----------
-    kind
-        ``"counts"``, ``"values"`` (not negative, not counts), ``"logarithms"`` or ``"centred"``
-        (with negative values).
-    base
-        Of logarithms; nan for other kinds.
-    total
-        Total that every spot was scaled to, before the logarithm; nan if the spots differ.
-    sure
-        Whether the values bear it out; False where only their size speaks.
-    """
-
-    kind: str
-    base: float = np.nan
-    total: float = np.nan
-    sure: bool = True
+    kind: str  # "counts", "values" (no counts), "logarithms" or "centred" (some are negative)
+    base: float = np.nan  # of logarithms; nan for other kinds
+    total: float = np.nan  # that every spot was scaled to before the logarithm; nan if they differ
+    sure: bool = True  # whether the values bear it out, and not only their size
 
     def __str__(self) -> str:
         if self.kind == "logarithms":
@@ -164,44 +128,24 @@ class ValueKind(NamedTuple):
             return f"logarithms ({base}){scaled}"
         if self.kind == "values" and self.total > 0:
             return f"values scaled to {self.total:,.4g} a spot"
-        return {"values": "plain values, no counts", "centred": "centred values"}.get(
-            self.kind, self.kind
-        )
+        said = {"values": "plain values, no counts", "centred": "centred values"}
+        return said.get(self.kind, self.kind)
 
 
 def value_kind(X: Any) -> ValueKind:
-    """Say what kind of values a matrix holds.
-
-    Parameters
-    ----------
-    X
-        (n, m), sparse, dense or on disk. Read until the first value that is no count; then 200
-        rows are looked at.
-    """
-    whole, negative = True, False
+    """Say what kind of values a matrix holds."""
     for _, _, values in entries(X):
-        negative = negative or bool((values < 0).any())
-        whole = whole and not bool((np.rint(values) != values).any())
-        if negative or not whole:
+        if (values < 0).any():
+            return ValueKind("centred")
+        if (np.rint(values) != values).any():
             break
-    if negative:
-        return ValueKind("centred")
-    if whole:
+    else:
         return ValueKind("counts")
-    rows = list(_some_rows(X))
+    sample = _sample(X)
+    sample.eliminate_zeros()
+    rows = [row for row in np.split(sample.data, sample.indptr[1:-1]) if len(row) >= _FEWEST]
     if any((row < 0).any() for row in rows):
         return ValueKind("centred")
-    marked = _marked_kind(rows)
-    if marked is not None:
-        return marked
-    top = max((values.max(initial=0) for _, _, values in entries(X)), default=0)
-    if top < LARGEST_LOGARITHM:
-        return ValueKind("logarithms", base=np.e, sure=False)
-    return ValueKind("values", sure=False)
-
-
-def _marked_kind(rows: list[NDArray[np.float64]]) -> ValueKind | None:
-    """Say what the marks in rows tell: divided counts, or logarithms of these; None without any."""
     plain, total = _marks(rows)
     if plain:
         return ValueKind("values", total=total)
@@ -211,22 +155,16 @@ def _marked_kind(rows: list[NDArray[np.float64]]) -> ValueKind | None:
             logged, total = _marks([np.expm1(row * np.log(base)) for row in rows])
             if logged:
                 return ValueKind("logarithms", base=base, total=total)
-    return None
+    top = max((values.max(initial=0) for _, _, values in entries(X)), default=0)
+    if top < _LARGEST_LOGARITHM:
+        return ValueKind("logarithms", base=np.e, sure=False)
+    return ValueKind("values", sure=False)
 
 
-def _some_rows(X: Any) -> Iterator[NDArray[np.float64]]:
-    """Yield the values other than zero of rows all over a matrix."""
+def _sample(X: Any) -> sparse.csr_matrix:
+    """Return rows all over a matrix."""
     chosen = np.unique(np.linspace(0, X.shape[0] - 1, _SAMPLE_ROWS).astype(int))
-    part = sparse.csr_matrix(_as_float(X[chosen]))
-    for start, end in zip(part.indptr[:-1], part.indptr[1:], strict=True):
-        values = part.data[start:end]
-        values = values[values != 0]
-        if len(values) >= _FEWEST:
-            yield values
-
-
-def _as_float(block: Any) -> Any:
-    return block.astype(np.float64)
+    return sparse.csr_matrix(X[chosen].astype(np.float64))
 
 
 def _marks(rows: list[NDArray[np.float64]]) -> tuple[bool, float]:
@@ -243,10 +181,7 @@ def _marks(rows: list[NDArray[np.float64]]) -> tuple[bool, float]:
 
 
 def _whole_multiples(row: NDArray[np.float64]) -> bool | None:
-    """Say whether values are whole multiples of one unit; None where there are too few.
-
-    The smallest value is one, two or three units.
-    """
+    """Say whether values are whole multiples of one unit; None where there are too few."""
     ratio = row / row.min()
     ratio = ratio[(ratio > 1.2) & (ratio < 10)]
     if len(ratio) < 2:
@@ -257,19 +192,7 @@ def _whole_multiples(row: NDArray[np.float64]) -> bool | None:
 
 
 def find_counts(adata: AnnData) -> str:
-    """Find where the counts of a slice are.
-
-    Parameters
-    ----------
-    adata
-        The slice; nothing is written.
-
-    Returns
-    -------
-    str
-        ``"X"``; ``"layers['…']"``, a layer with a usual name first, then ``"raw.X"``, then any
-        other layer of whole numbers with the same zeros as ``X``; empty if there are none.
-    """
+    """Name the counts of a slice: "X", "layers['…']" or "raw.X"; empty if there are none."""
     if adata.X is not None and is_numeric(adata.X) and value_kind(adata.X).kind == "counts":
         return "X"
     good = [key for key in adata.layers if _usable(adata.layers[key])]
@@ -294,8 +217,7 @@ def _same_zeros(X: Any, other: Any) -> bool:
     """Say whether two matrices are zero in the same places, judged by rows all over."""
     if X is None:
         return True
-    chosen = np.unique(np.linspace(0, X.shape[0] - 1, _SAMPLE_ROWS).astype(int))
-    one, two = (sparse.csr_matrix(_as_float(m[chosen])) != 0 for m in (X, other))
+    one, two = (_sample(matrix) != 0 for matrix in (X, other))
     return (one != two).nnz <= 0.001 * max(one.nnz, 1)
 
 
@@ -312,12 +234,8 @@ def raw_columns(adata: AnnData) -> NDArray[np.intp]:
 
 
 # -------------------------------------------------------------------------------------------------
-# Looking at every value of a large matrix without copying it: sparse, dense, or on disk.
-#
-# A matrix of spots by genes is read in blocks along the axis it is stored by (rows of a CSR matrix
-# or an array, columns of a CSC matrix), so that memory stays small and a file is read once, in
-# order. The formats are those of AnnData (Virshup et al. 2024,
-# https://doi.org/10.21105/joss.04371).
+# Every value of a large matrix, sparse, dense or on disk, in blocks along the axis it is stored by,
+# so that memory stays small and a file is read once, in order.
 
 _BLOCK_VALUES = 4_000_000  # values looked at in one go: 16 MB as float32
 
@@ -325,18 +243,7 @@ Found = tuple[int, int, int, float]  # how many; row, column and value of the fi
 
 
 def entries(X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the entries of a matrix other than zero, block by block.
-
-    Parameters
-    ----------
-    X
-        (n, m), NumPy array, SciPy sparse matrix, or the HDF5 counterpart of a backed AnnData.
-
-    Yields
-    ------
-    tuple of ndarray
-        Rows, columns and values, each (k,).
-    """
+    """Yield the entries of a matrix other than zero, block by block: rows, columns, values."""
     layout = getattr(X, "format", "dense")  # sparse matrices have one, backed ones too
     if layout not in ("csr", "csc", "dense"):
         X = X.tocsr()
@@ -356,21 +263,7 @@ def entries(X: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def scan(X: Any) -> tuple[dict[str, Found | None], np.ndarray, np.ndarray]:
-    """Look at every value once.
-
-    Parameters
-    ----------
-    X
-        (n, m), numbers; as for :func:`entries`.
-
-    Returns
-    -------
-    bad : dict
-        ``"NaN or infinite"``, ``"negative"``, ``"fractions"``: how many, and row, column and value
-        of the first; None where there is none.
-    used_rows, used_columns : ndarray
-        (n,) and (m,) bool, whether there is a value other than zero.
-    """
+    """Return the first bad value of each kind and how many, and which rows and columns are used."""
     bad: dict[str, Found | None] = dict.fromkeys(("NaN or infinite", "negative", "fractions"))
     used_rows, used_columns = np.zeros(X.shape[0], dtype=bool), np.zeros(X.shape[1], dtype=bool)
     for rows, columns, values in entries(X):
@@ -391,10 +284,7 @@ def is_numeric(values: Any) -> bool:
 
 
 def check_matrix(matrix: Any) -> str:
-    """Say what is wrong with the structure of a sparse matrix; empty where nothing is.
-
-    Pointers have to begin at 0, never fall and end at the number of entries; indices lie within.
-    """
+    """Say what is wrong with the structure of a sparse matrix; empty where nothing is."""
     if not sparse.issparse(matrix) or matrix.format not in ("csr", "csc"):
         return ""
     rows, columns = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
@@ -409,11 +299,7 @@ def check_matrix(matrix: Any) -> str:
 
 
 def plain_matrix(matrix: Any) -> Any:
-    """Return a matrix in memory that scanpy and scikit-learn know: the same where it is one.
-
-    Dask arrays are computed, ``csr_array`` and ``csc_array`` become matrices, half precision and
-    booleans float32.
-    """
+    """Return a matrix in memory that scanpy and scikit-learn know: the same where it is one."""
     if hasattr(matrix, "compute"):
         matrix = matrix.compute()
     if isinstance(matrix, sparse.sparray):

@@ -32,8 +32,8 @@ import torch
 from scipy import sparse
 from tqdm.auto import tqdm
 
+from ..arguments import choose_device
 from ..encoder.encoder import sparse_operator
-from ..runtime import choose_device
 from .support import nearest_pairs, pair_costs
 
 if TYPE_CHECKING:
