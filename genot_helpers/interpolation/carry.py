@@ -30,7 +30,8 @@ from ..arguments import ANY, checked
 from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import plain_matrix
-from ..transport.transport import entropic_coupling, sparse_coupling
+from ..transport.entropic import entropic_coupling
+from ..transport.transport import sparse_coupling
 
 __all__ = [
     "carry_by_expression",

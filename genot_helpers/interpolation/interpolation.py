@@ -39,8 +39,7 @@ from ..decoder.decoder import train_decoder
 from ..decoder.model import Decoder
 from ..slices.geometry import nearest_distance, spot_spacing
 from ..slices.slices import SliceError, find_labels
-from ..transport.support import neighbour_support
-from ..transport.transport import Coupling, sparse_coupling
+from ..transport.transport import Coupling, neighbour_support, sparse_coupling
 from .local_means import (
     CarriedLabels,
     Nearest,
