@@ -41,8 +41,8 @@ from ..files import atomic_path
 from ..slices.slices import SliceError
 from ..transport.transport import Coupling
 from .interpolation import Interpolation
-from .local_means import CarriedLabels
-from .small_sections import Filling
+from .placement import Filling
+from .places import CarriedLabels
 from .warp import SmoothWarp
 
 if TYPE_CHECKING:

@@ -20,21 +20,31 @@ by one jitter, and a cubic follows the jitter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ..arguments import checked
+from ..arguments import ANY, checked
 from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
 from .warp import SmoothWarp, fit_warp
 
-__all__ = ["PATHS", "BentWarp", "depths_of_stack", "interpolate_stack"]
+__all__ = [
+    "PATHS",
+    "BentWarp",
+    "depths_of_stack",
+    "interpolate_stack",
+    "position_between",
+    "slice_positions",
+]
 
 PATHS = ("linear", "cubic")
 """How spots move through a gap."""
@@ -170,15 +180,7 @@ def depths_of_stack(
 ) -> NDArray[np.float64]:
     """Return the depth of every section, given or noted in it; SliceError if two are equal."""
     if depths is None:
-        depths = []
-        for number, adata in enumerate(sections):
-            facts = adata.uns.get("genot", {})
-            if "position_um" not in facts:
-                raise SliceError(
-                    f'Section {number} has no uns["genot"]["position_um"]. Write its depth there, '
-                    "or give depths."
-                )
-            depths.append(facts["position_um"])
+        depths = [_depth(adata, f"Section {number}") for number, adata in enumerate(sections)]
     at = np.asarray(depths, dtype=np.float64)
     if at.shape != (len(sections),) or not np.isfinite(at).all():
         raise SliceError(f"depths is {depths!r}: give one finite number for each section.")
@@ -215,3 +217,171 @@ def _warp_between(
 def _mean_velocity(here: NDArray, beyond: NDArray, gap: float, gap_beyond: float) -> NDArray:
     """Velocity at a section: that of the parabola through it and its neighbours on both sides."""
     return (gap_beyond * here + gap * beyond) / (gap + gap_beyond)
+
+
+# -------------------------------------------------------------------------------------------------
+# Where slices lie, in depth or in time.
+
+
+def _depth(adata: AnnData, name: str) -> float:
+    """Read the position of a slice, in micrometres or as a time."""
+    facts = adata.uns.get("genot", {})
+    if "position_um" not in facts:
+        raise SliceError(
+            f'{name} has no uns["genot"]["position_um"]. Write its position in the tissue there, '
+            "or give t or depths yourself."
+        )
+    return float(facts["position_um"])
+
+
+@checked(sound=False, at=ANY)
+def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> float:
+    """Compute t from real positions: t = (z - z_left) / (z_right - z_left).
+
+    Parameters
+    ----------
+    left, right
+        Slices with ``uns["genot"]["position_um"]``, the depth in the tissue (or the time).
+    at
+        A third such slice, or the position itself in the same unit.
+
+    Raises
+    ------
+    SliceError
+        If a position is missing, both slices have the same one, or the third is not between them.
+    """
+    z_left, z_right = _depth(left, "The left slice"), _depth(right, "The right slice")
+    z = _depth(at, "The third slice") if isinstance(at, AnnData) else float(at)
+    if z_left == z_right:
+        raise SliceError(f"Both slices are at position {z_left}: nothing lies between them.")
+    t = (z - z_left) / (z_right - z_left)
+    if not 0.0 <= t <= 1.0:
+        raise SliceError(f"Position {z} does not lie between {z_left} and {z_right}.")
+    return t
+
+
+@checked
+def slice_positions(
+    slices: Mapping[str, AnnData],
+    *,
+    key: str | None = None,
+    given: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Find where slices lie, in depth or in time: in ``obs``, in ``uns``, as given, or by name.
+
+    The first of these sources that holds a number for every slice, not the same for all, is taken
+    for all of them, so that a depth is never compared with a day:
+
+    1. a column of ``obs`` that holds one number, or a text with one number in it such as "E9.5",
+       for all spots of a slice: `key`, or else one of z, position_um, position, depth, bregma,
+       embryonic_day, day, age, time, timepoint, stage (upper or lower case);
+    2. the same names in ``uns["genot"]``, in ``uns["genot"]["parameters"]``, in ``uns``;
+    3. `given`;
+    4. the names of the slices: the only number in which they differ, 1, 2, 3 of "fly_E14_S01",
+       "fly_E14_S02", "fly_E14_S03", or 9.5, 10.5 of "E9.5", "E10.5".
+
+    Parameters
+    ----------
+    slices : mapping of str to AnnData
+        Name → slice, two or more. Nothing is written.
+    key : str, optional
+        The only name to look for in ``obs`` and ``uns``.
+    given : mapping of str to float, optional
+        Name → position, for slices that do not say it themselves.
+
+    Returns
+    -------
+    dict of str to float
+        Name → position, in the unit of the source; in the order of `slices`.
+
+    Raises
+    ------
+    SliceError
+        If no source tells the slices apart; the message says what was looked for.
+    ValueError
+        If there are fewer than two slices, or `given` lacks one or holds no finite number.
+
+    See Also
+    --------
+    position_between : t of a third slice, from depths in ``uns["genot"]["position_um"]``.
+
+    Examples
+    --------
+    >>> import anndata as ad, numpy as np, genot_helpers as gh
+    >>> names = ("embryo_E9.5", "embryo_E10.5")
+    >>> gh.slice_positions({name: ad.AnnData(np.ones((2, 1))) for name in names})
+    {'embryo_E9.5': 9.5, 'embryo_E10.5': 10.5}
+    """
+    if len(slices) < 2:
+        raise ValueError(f"slices holds {len(slices)}; positions tell two or more apart.")
+    wanted = (key,) if key is not None else _POSITION_NAMES
+    sources = [{n: _number(_of_obs(a, one)) for n, a in slices.items()} for one in wanted]
+    sources += [{n: _number(_of_uns(a, one)) for n, a in slices.items()} for one in wanted]
+    if given is not None:
+        sources.append(_given_positions(slices, given))
+    sources.append(_numbers_of_names(list(slices)))
+    for source in sources:
+        if None not in source.values() and len(set(source.values())) > 1:
+            return {name: float(value) for name, value in source.items()}
+    raise SliceError(
+        f"The positions of {', '.join(slices)} are not known: no column of obs and no entry of uns "
+        f"named {', '.join(wanted)} holds one number per slice that differs between them, and "
+        "neither do the names differ in exactly one number. Write one into obs, such as "
+        'adata.obs["z"], or give the positions (or t) yourself.'
+    )
+
+
+_POSITION_NAMES = ("z", "position_um", "position", "depth", "bregma", "embryonic_day", "day")
+_POSITION_NAMES += ("age", "time", "timepoint", "stage")
+_A_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def _of_obs(adata: AnnData, name: str) -> Any:
+    """Return the value that all spots share in a column, or None."""
+    column = next((c for c in adata.obs if str(c).lower() == name.lower()), None)
+    values = [] if column is None else adata.obs[column].unique()
+    return values[0] if len(values) == 1 else None
+
+
+def _of_uns(adata: AnnData, name: str) -> Any:
+    """Return an entry of ``uns["genot"]``, of its parameters, or of ``uns``, or None."""
+    facts = adata.uns.get("genot", {})
+    for place in (facts, facts.get("parameters", {}), adata.uns):
+        found = {str(k).lower(): v for k, v in place.items()}.get(name.lower())
+        if found is not None:
+            return found
+    return None
+
+
+def _number(value: Any) -> float | None:
+    """Read a number, or a text that holds exactly one; None otherwise."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            found = _A_NUMBER.findall(value)
+            value = float(found[0]) if len(found) == 1 else None
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _given_positions(slices: Mapping[str, AnnData], given: Mapping[str, float]) -> dict:
+    """Check the positions that a caller gives."""
+    for name in slices:
+        if _number(given.get(name)) is None:
+            raise ValueError(f"given[{name!r}] is {given.get(name)!r}; give a finite number.")
+    return {name: _number(given[name]) for name in slices}
+
+
+def _numbers_of_names(names: list[str]) -> dict[str, float | None]:
+    """Return the only number in which names differ, None for all if there is not exactly one."""
+    numbers = [[float(one) for one in _A_NUMBER.findall(name)] for name in names]
+    if len({len(row) for row in numbers}) > 1:
+        return dict.fromkeys(names)
+    differing = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
+    return (
+        dict(zip(names, differing[0], strict=True)) if len(differing) == 1 else dict.fromkeys(names)
+    )
