@@ -48,8 +48,7 @@ from .composition_field import (
     type_names,
     type_shares,
 )
-from .domains import confidence_key
-from .mixture import consensus_of, paired_with
+from .mixture import confidence_key, consensus_of, paired_with
 
 __all__ = [
     "ALIKE",
@@ -112,35 +111,19 @@ class CompositionDomains(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Slices made ready: field and positions in an order of their own, and the way back.
+    """Slices made ready: field and positions in an order of their own, and the way back."""
 
-    Attributes
-    ----------
-    field, points
-        The model, and (n, 2) positions of each slice, sorted within each slice by place, so that
-        the order in which a file lists its cells changes nothing.
-    back
-        (n_cells,) int, from that order to the reader's.
-    types
-        (n_cells,) categorical in the reader's order: given, or the codebook that is shown.
-    """
-
+    # Sorted within each slice by place: the order in which a file lists its cells changes nothing.
     field: Field
-    points: list[np.ndarray]
-    back: np.ndarray
-    types: pd.Categorical
-
-
-# ---------- tables ------------------------------------------------------------------------------
+    points: list[np.ndarray]  # (n, 2) of each slice
+    back: np.ndarray  # (n_cells,) int, from that order to the reader's
+    types: pd.Categorical  # in the reader's order: given, or the codebook that is shown
 
 
 def _by_size(labels: np.ndarray, n_domains: int) -> np.ndarray:
     """Renumber domains from the largest to the smallest."""
     order = np.argsort(-np.bincount(labels, minlength=n_domains), kind="stable")
     return np.argsort(order, kind="stable")[labels]
-
-
-# ---------- from slices to cells and back -------------------------------------------------------
 
 
 def check_number_of_domains(named: Mapping[str, AnnData], n_domains: int) -> None:
@@ -176,18 +159,10 @@ def _order_by_place(points: list[np.ndarray], values: list[np.ndarray]) -> np.nd
 def prepare_cells(
     named: Mapping[str, AnnData],
     *,
-    type_key: str | None,
-    use_rep: str,
-    n_components: int,
-    n_types: int,
-    n_codebooks: int,
-    neighbour_weight: float,
-    n_neighbors: int,
-    prior_cells: float,
-    spatial_key: str,
-    layer: str,
+    type_key: str | None, use_rep: str, n_components: int, n_types: int, n_codebooks: int,
+    neighbour_weight: float, n_neighbors: int, prior_cells: float, spatial_key: str, layer: str,
     seed: int,
-) -> Cells:
+) -> Cells:  # fmt: skip
     """Check slices, find or read types, and build the field; see :func:`cluster_composition`."""
     places = _positions(named, spatial_key)
     sizes = np.cumsum([len(one) for one in places])
@@ -269,9 +244,6 @@ def _write(named, result: CompositionDomains, types, key_added: str, facts: dict
         record(adata, **{key_added: made_by})
 
 
-# ---------- public ------------------------------------------------------------------------------
-
-
 @checked(
     n_types=(1, 10_000),
     n_codebooks=(1, 1_000),
@@ -340,17 +312,16 @@ def cluster_composition(
         called "type 1", "type 2", ….
     key_added
         Writes ``obs[key_added]`` (categorical "1", "2", … by size), ``obs["genot_confidence"]``
-        (float32, see the result), ``obs["genot_type"]`` (categorical; only if types are found),
-        ``obs["genot_second"]`` (categorical; only if there is a second partition), for another key
-        with ``<key>`` in place of ``genot``, and parameters, agreement and the table of
-        compositions to ``uns["genot"][key_added]``.
+        (float32, see the result), ``obs["genot_type"]`` (only if types are found),
+        ``obs["genot_second"]`` (only if there is a second partition), for another key with
+        ``<key>`` in place of ``genot``, and parameters, agreement and the table of compositions to
+        ``uns["genot"][key_added]``.
     seed
         Same seed and machine: the same domains, bit for bit, whatever the order of cells.
     progress
         None shows a progress bar in a terminal or notebook only.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -435,7 +406,8 @@ def choose_n_compositions(
 ) -> pd.DataFrame:
     """Compare numbers of domains for :func:`cluster_composition`, by evidence and by stability.
 
-    Nothing is written.
+    Nothing is written. Parameters that are not listed are those of :func:`cluster_composition`;
+    fewer codebooks and starts do here.
 
     Parameters
     ----------
@@ -443,16 +415,10 @@ def choose_n_compositions(
         One slice, or several that are clustered together.
     candidates
         Numbers of domains to try, each 1 or more.
-    type_key, use_rep, n_components, n_types, n_codebooks, neighbour_weight, n_neighbors
-        As for :func:`cluster_composition`; fewer codebooks and starts do here.
-    prior_cells, n_starts, n_kept, spatial_key
-        As for :func:`cluster_composition`.
     n_seeds
         Independent searches, each with types and starts of its own, 2 or more.
     seed
         Same seed and machine: the same table.
-    progress
-        None shows a progress bar in a terminal or notebook only.
 
     Returns
     -------
@@ -464,10 +430,8 @@ def choose_n_compositions(
 
     Raises
     ------
-    SliceError
-        If positions, components or the column of types are missing or not usable.
-    TypeError, ValueError
-        If an argument is of another kind or out of range.
+    SliceError, TypeError, ValueError
+        As :func:`cluster_composition`.
     """
     named = named_slices(slices)
     candidates = list(candidates)

@@ -167,9 +167,9 @@ def first_choice(
 
 
 # -------------------------------------------------------------------------------------------------
-# Local means: a kernel regression in space (Nadaraya 1964, doi 10.1137/1109020). A spot at distance d
-# weighs exp(-d^2 / 2 h^2). The bandwidth h is the one at which each slice predicts the other best,
-# or both together predict a spot of either.
+# Local means: a kernel regression in space (Nadaraya 1964, doi 10.1137/1109020). A spot at distance
+# d weighs exp(-d^2 / 2 h^2). The bandwidth h is the one at which each slice predicts the other
+# best, or both together predict a spot of either.
 
 BANDWIDTHS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
 """Widths that :func:`choose_bandwidth` tries, in spot spacings."""

@@ -79,26 +79,12 @@ class SmoothWarp:
 
     @checked
     def displacement(self, points: NDArray) -> NDArray[np.float64]:
-        """Evaluate u, the way from the left to the right slice, at places halfway.
-
-        Parameters
-        ----------
-        points
-            (n, 2), in the frame halfway between the slices.
-        """
+        """Evaluate u, the way from the left to the right slice, at places (n, 2) halfway."""
         return evaluate(self.coefficients, (points - self.corner) / self.size)
 
     @checked
     def move_left(self, points: NDArray, t: float) -> NDArray[np.float64]:
-        """Move points of the left slice to position t.
-
-        Parameters
-        ----------
-        points
-            (n, 2), coordinates in the left slice.
-        t
-            0 leaves them where they are, 1 moves them into the right slice's frame.
-        """
+        """Move points (n, 2) of the left slice to position t; 0 leaves them, 1 moves them right."""
         return points + t * self._pull(points, 0.5)
 
     @checked
@@ -108,13 +94,7 @@ class SmoothWarp:
 
     @checked
     def smallest_jacobian(self, points: NDArray) -> float:
-        """Smallest local change of area of either half; above 0 the field does not fold.
-
-        Parameters
-        ----------
-        points
-            (n, 2), where to look: halfway between the slices, where there is tissue.
-        """
+        """Smallest change of area of either half around points (n, 2); above 0 nothing folds."""
         step = 1e-4 * self.size.max()
         d = np.stack(
             [

@@ -73,8 +73,7 @@ def slice_mixing(
     max_spots
         Larger slices are thinned to about this many spots, evenly through their rows.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -114,8 +113,7 @@ def slice_share(
     use_rep
         The embedding.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -148,8 +146,7 @@ def centre_slices(
     use_rep, key_added
         Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, float32.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -200,8 +197,7 @@ def anchor_slices(
     max_spots
         Larger slices are thinned to about this many spots for the search.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------

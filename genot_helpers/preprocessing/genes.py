@@ -35,11 +35,7 @@ from ..slices.sections import by_each_section
 from ..slices.slices import SliceError
 from ..slices.values import holds_counts, plain_matrix
 
-__all__ = [
-    "select_by_gaussian_process",
-    "select_by_moran",
-    "select_highly_variable",
-]
+__all__ = ["select_by_gaussian_process", "select_by_moran", "select_highly_variable"]
 
 _MAX_NODES = 1000  # bounds the eigendecompositions, whose time grows with the cube
 
@@ -69,8 +65,7 @@ def select_highly_variable(
     key_added
         Column of ``var`` for the selection.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------

@@ -74,8 +74,7 @@ def spatial_graph(
     key_added
         Prefix of the slots written.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -186,8 +185,6 @@ def smooth(
             f"features are {current.shape} and the graph is {operator.shape}; "
             "give (n, p) features and the (n, n) graph of the same n spots"
         )
-    if n_steps < 0:
-        raise ValueError(f"n_steps is {n_steps}; give 0 or more")
     for _ in range(n_steps):
         current = operator @ current
     return current
@@ -295,10 +292,8 @@ def neighbourhood_enrichment(
         ``uns[key + "_nhood_enrichment"]``.
     key
         Column of ``obs`` with the kinds, categorical, one for every spot.
-    n_permutations
-        Number of shuffles.
-    seed
-        Of the shuffles.
+    n_permutations, seed
+        Number of shuffles, and their seed.
 
     Returns
     -------

@@ -63,8 +63,7 @@ def preprocess(
     n_neighbors
         Neighbours in the spatial graph where spots do not lie on a hexagonal grid.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Notes
     -----
@@ -111,8 +110,7 @@ def normalise(
     key_added
         Writes ``layers[key_added]``, float32, as sparse as ``X``.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Raises
     ------
@@ -199,8 +197,7 @@ def joint_components(
         Writes ``obsm[key_added]`` (n_spots, n_components) float32, and the settings to
         ``uns["genot"][key_added]``.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -294,8 +291,7 @@ def smooth_components(
     use_rep, key_added
         Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, same shape, float32.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Raises
     ------
