@@ -62,6 +62,12 @@ __all__ = [
 
 COMPARED = 5_000  # two partitions are compared on about this many cells
 WORTH_SHOWING = 0.01  # weight that other solutions need, for the best of them to be shown
+_RANGES: dict[str, tuple[float, float]] = {
+    "n_types": (1, 10_000),
+    "n_codebooks": (1, 1_000),
+    "n_neighbors": (1, 1_000),
+    "prior_cells": (1e-6, 1e9),
+}
 ALIKE = 0.9  # adjusted Rand index from which two partitions tell the same story
 
 
@@ -73,23 +79,19 @@ class CompositionDomains(NamedTuple):
     labels
         (n_cells,) int, 0 … n_domains − 1: domain "1" of ``obs`` is 0 here.
     confidence
-        (n_cells,) float, share of a cell and its 60 nearest that are in its domain: near 1 inside,
-        lower at borders, where errors are. Measured on six real sections, of spots given .8 about
-        .8 are right (.65 to .91; benchmarks/README.md).
+        (n_cells,) float, share of a cell and its 60 nearest that are in its domain. Measured on six
+        real sections, of spots given .8 about .8 are right (.65 to .91; benchmarks/README.md).
     votes
         (n_cells,) float, weighted share of the solutions that put the cell there. It says how far
         solutions agree; it does not tell right from wrong.
-    agreement
-        Mean adjusted Rand index between two solutions: 1 if all say the same.
-    n_partitions
-        How many solutions took part.
+    agreement, n_partitions
+        Mean adjusted Rand index between two solutions (1 if all say the same), and their number.
     compositions
         Table, types × domains: share of each type among the cells of a domain. Columns sum to 1.
-    second
+    second, second_weight
         (n_cells,) int, the likeliest solution that tells another story than ``labels`` (adjusted
-        Rand index below .9), numbered like ``labels``; None if all such weigh less than .01.
-    second_weight
-        Weight of the solutions that are not like ``labels``, from 0 to 1.
+        Rand index below .9), numbered like ``labels``, None if all such weigh less than .01; and
+        the weight of all such solutions, from 0 to 1.
     bound
         F of the best solution, in nats.
     """
@@ -244,13 +246,7 @@ def _write(named, result: CompositionDomains, types, key_added: str, facts: dict
         record(adata, **{key_added: made_by})
 
 
-@checked(
-    n_types=(1, 10_000),
-    n_codebooks=(1, 1_000),
-    n_neighbors=(1, 1_000),
-    prior_cells=(1e-6, 1e9),
-    same_within=(1e-6, 1e9),
-)
+@checked(same_within=(1e-6, 1e9), **_RANGES)
 @by_section
 @threadpool_limits.wrap(limits=1)  # sums in one order, bit for bit, and no waiting for each other
 def cluster_composition(
@@ -343,17 +339,11 @@ def cluster_composition(
     named = named_slices(slices)
     check_number_of_domains(named, n_domains)
     model = {
-        "use_rep": use_rep,
-        "n_components": n_components,
-        "n_types": n_types,
-        "n_codebooks": n_codebooks,
-        "neighbour_weight": neighbour_weight,
-        "n_neighbors": n_neighbors,
-        "prior_cells": prior_cells,
-        "spatial_key": spatial_key,
-        "layer": layer,
-        "seed": seed,
-    }
+        "use_rep": use_rep, "n_components": n_components, "n_types": n_types,
+        "n_codebooks": n_codebooks, "neighbour_weight": neighbour_weight,
+        "n_neighbors": n_neighbors, "prior_cells": prior_cells, "spatial_key": spatial_key,
+        "layer": layer, "seed": seed,
+    }  # fmt: skip
     cells = prepare_cells(named, type_key=type_key, **model)
     search = {"n_starts": n_starts, "n_kept": n_kept, "seed": seed}
     found = solutions(cells.field, cells.points, n_domains, progress=progress, **search)
@@ -377,13 +367,7 @@ def cluster_composition(
 # 10.1561/2200000008); it likes few domains. The two need not agree, and then the data do not say.
 
 
-@checked(
-    n_types=(1, 10_000),
-    n_codebooks=(1, 1_000),
-    n_neighbors=(1, 1_000),
-    prior_cells=(1e-6, 1e9),
-    n_seeds=(2, 1_000),
-)
+@checked(n_seeds=(2, 1_000), **_RANGES)
 @threadpool_limits.wrap(limits=1)
 def choose_n_compositions(
     slices: Slices,
@@ -440,17 +424,11 @@ def choose_n_compositions(
     for number in candidates:
         check_number_of_domains(named, number)
     model = {
-        "type_key": type_key,
-        "use_rep": use_rep,
-        "n_components": n_components,
-        "n_types": n_types,
-        "n_codebooks": n_codebooks,
-        "neighbour_weight": neighbour_weight,
-        "n_neighbors": n_neighbors,
-        "prior_cells": prior_cells,
-        "spatial_key": spatial_key,
-        "layer": "",
-    }
+        "use_rep": use_rep, "n_components": n_components, "n_types": n_types,
+        "n_codebooks": n_codebooks, "neighbour_weight": neighbour_weight,
+        "n_neighbors": n_neighbors, "prior_cells": prior_cells, "spatial_key": spatial_key,
+        "layer": "", "type_key": type_key,
+    }  # fmt: skip
     seeds = [n_seeds * seed + number for number in range(n_seeds)]
     cells = [prepare_cells(named, seed=one, **model) for one in seeds]
     rows = {}

@@ -55,10 +55,8 @@ def spectral_embedding(
         ``obsp["spatial_connectivities"]``; see :func:`genot_helpers.preprocessing.preprocess`.
     n_hops
         Steps k of the random walk that makes positive pairs.
-    use_rep
-        Slot of the components.
-    n_features
-        Leading components that the encoder sees; None means all.
+    use_rep, n_features
+        Slot of the components, and how many leading ones the encoder sees; None means all.
     key_added
         Writes ``obsm[key_added]`` (n_spots, n_features) float32, columns by falling eigenvalue,
         each with standard deviation equal to its eigenvalue over all slices, and the settings
@@ -73,11 +71,8 @@ def spectral_embedding(
 
     Raises
     ------
-    SliceError
-        If features or graph are missing, a feature is not finite, or the slices differ in their
-        number of features.
-    ValueError
-        If there are too few spots for the features, or a number is out of range.
+    SliceError, ValueError
+        If features or graph are missing or unfit; if there are too few spots for the features.
     """
     named = named_slices(slices)
     blocks = [block[:, :n_features] for block in joint_embeddings(named, use_rep)]

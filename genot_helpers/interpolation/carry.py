@@ -1,18 +1,14 @@
 """Expression of one technology, carried onto the places of another.
 
-Two technologies measure the same tissue with different genes, resolution and depth. Once the slices
-are in one frame (:func:`genot_helpers.align`), an optimal transport coupling P says which source
-spots j a target spot i corresponds to (:func:`carry_expression`; barycentric projection: Ferradans
-et al., SIAM J. Imaging Sciences 2014, doi 10.1137/130929886)::
+In one frame, an optimal transport coupling P says which source spots j a target spot i corresponds
+to (:func:`carry_expression`; barycentric projection: Ferradans et al., doi 10.1137/130929886)::
 
     carried_i  =  sum_j P_ji x_j / sum_j P_ji
 
 A mean has fewer zeros than the measurement; a threshold for each gene restores their share.
-:func:`carry_by_expression` uses expression alone: nearest neighbours in components of the shared
-genes, as imputation for imaging panels does (SpaGE: Abdelaal et al., Nucleic Acids Research 2020,
-doi 10.1093/nar/gkaa740). It needs no common frame, and cannot tell apart two places of one cell
-type. What can be transferred is the pattern of a gene at the resolution of the coarser slice;
-neither its depth nor differences between cells of one place can.
+:func:`carry_by_expression` uses expression alone (as SpaGE: Abdelaal et al. 2020, doi
+10.1093/nar/gkaa740): no common frame, but it cannot tell apart two places of one cell type. What
+can be transferred is the pattern of a gene at the resolution of the coarser slice.
 """
 
 from __future__ import annotations

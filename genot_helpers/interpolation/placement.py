@@ -154,10 +154,7 @@ _ANY_ORDER = {"reassoc", "contract", "nsz"}  # of additions
 
 
 class AveragingMatrix(NamedTuple):
-    """Sum over the averages of k W'W as a sparse matrix, row by row, and its diagonal.
-
-    Times (x_a - m) it is half the slope of the first term of the sum. It is symmetric.
-    """
+    """Sum over the averages of k W'W, sparse, row by row: times (x_a - m) half a slope."""
 
     starts: NDArray[np.int32]
     columns: NDArray[np.int32]
@@ -208,12 +205,9 @@ def sweep(
     order, chosen, owner, candidates, features, price, pool_slice, places, homes, surroundings,
     slope,
 ):  # fmt: skip
-    """Visit positions in order; replace or swap a spot where that lowers the sum most.
-
-    ``owner`` is the position of each spot of the pool, -1 if it is free; ``chosen``, ``owner`` and
-    ``slope`` (half the slope of all terms that depend on features) are updated in place. Returns
-    the number of positions that changed their spot, the other side of a swap not counted.
-    """
+    """Visit positions in order; replace or swap spots where that lowers the sum; count changes."""
+    # ``owner`` is the position of each spot of the pool, -1 if it is free; ``chosen``, ``owner``
+    # and ``slope`` (half the slope of all terms that depend on features) are updated in place.
     starts, columns, shares, diagonal = surroundings
     n_changes = 0
     for i in order:

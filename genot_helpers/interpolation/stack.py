@@ -1,21 +1,15 @@
 r"""More than two sections: a slice at any depth of a stack, or at any time of a series.
 
 Between two sections a spot moves on a straight line. The sections beyond tell how the tissue bends:
-with four sections at depths z\ :sub:`0` < z\ :sub:`1` < z\ :sub:`2` < z\ :sub:`3`, a place in the
-gap between the inner two moves on a cubic that passes its places in both, with a velocity there
-that is the mean of the velocities before and after (cubic Hermite spline with the tangents of
-Catmull & Rom 1974, for unequal gaps)::
+a place in the gap between sections 1 and 2 moves on a cubic that passes its places in both, with a
+velocity there that is the mean of the velocities before and after (cubic Hermite spline with the
+tangents of Catmull & Rom 1974, for unequal gaps)::
 
     x(t) = (1 - t) x1 + t x2  +  h (t (1 - t)^2 (v1 - v)  -  t^2 (1 - t) (v2 - v))
 
-h is the gap, v = (x2 - x1) / h, and v1, v2 are the velocities at both ends. All of them come from
-the warps between neighbouring sections (:mod:`genot_helpers.interpolation.warp`), so the bend is a
-smooth field, and at the ends of the stack, where a neighbour is missing, v1 or v2 is v itself and
-the bend is half as strong. Which spots stand where is decided as between two sections.
-
-Whether a stack is smooth enough for that is a question for the data: sections that were mounted one
-by one jitter, and a cubic follows the jitter.
-:func:`genot_helpers.evaluation.score_stack` leaves out every inner section in turn.
+h is the gap, v = (x2 - x1) / h, and v1, v2 are the velocities at both ends, from the warps between
+neighbouring sections; at the ends of the stack v1 or v2 is v itself. A cubic also follows the
+jitter of sections mounted one by one: :func:`genot_helpers.evaluation.score_stack` tells.
 """
 
 from __future__ import annotations
@@ -54,13 +48,8 @@ PATHS = ("linear", "cubic")
 class BentWarp(SmoothWarp):
     """The warp between two sections, with the way through the gap bent by the sections beyond.
 
-    Attributes
-    ----------
-    before, after
-        Warps from the section before to the left one, and from the right one to the section after;
-        None where there is none.
-    gaps
-        Depths between the four sections, in any unit: before, between, after.
+    ``before`` and ``after`` are the warps to those sections, None where there is none; ``gaps`` are
+    the depths between the four sections, in any unit: before, between, after.
     """
 
     before: SmoothWarp | None
@@ -133,10 +122,6 @@ def interpolate_stack(
         neighbouring sections do not fit together.
     ValueError
         If ``path`` is none of the two, or fewer than two sections are given.
-
-    Examples
-    --------
-    >>> generated = interpolate_stack([left, middle, right], [75.0, 125.0], path="cubic")
     """
     sections, positions = list(sections), list(positions)
     if path not in PATHS:
@@ -277,16 +262,16 @@ def slice_positions(
        embryonic_day, day, age, time, timepoint, stage (upper or lower case);
     2. the same names in ``uns["genot"]``, in ``uns["genot"]["parameters"]``, in ``uns``;
     3. `given`;
-    4. the names of the slices: the only number in which they differ, 1, 2, 3 of "fly_E14_S01",
-       "fly_E14_S02", "fly_E14_S03", or 9.5, 10.5 of "E9.5", "E10.5".
+    4. the names of the slices: the only number in which they differ, such as 9.5, 10.5 of "E9.5",
+       "E10.5".
 
     Parameters
     ----------
-    slices : mapping of str to AnnData
+    slices
         Name → slice, two or more. Nothing is written.
-    key : str, optional
+    key
         The only name to look for in ``obs`` and ``uns``.
-    given : mapping of str to float, optional
+    given
         Name → position, for slices that do not say it themselves.
 
     Returns
@@ -301,10 +286,6 @@ def slice_positions(
     ValueError
         If there are fewer than two slices, or `given` lacks one or holds no finite number.
 
-    See Also
-    --------
-    position_between : t of a third slice, from depths in ``uns["genot"]["position_um"]``.
-
     Examples
     --------
     >>> import anndata as ad, numpy as np, genot_helpers as gh
@@ -318,7 +299,10 @@ def slice_positions(
     sources = [{n: _number(_of_obs(a, one)) for n, a in slices.items()} for one in wanted]
     sources += [{n: _number(_of_uns(a, one)) for n, a in slices.items()} for one in wanted]
     if given is not None:
-        sources.append(_given_positions(slices, given))
+        for name in slices:
+            if _number(given.get(name)) is None:
+                raise ValueError(f"given[{name!r}] is {given.get(name)!r}; give a finite number.")
+        sources.append({name: _number(given[name]) for name in slices})
     sources.append(_numbers_of_names(list(slices)))
     for source in sources:
         if None not in source.values() and len(set(source.values())) > 1:
@@ -368,20 +352,11 @@ def _number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _given_positions(slices: Mapping[str, AnnData], given: Mapping[str, float]) -> dict:
-    """Check the positions that a caller gives."""
-    for name in slices:
-        if _number(given.get(name)) is None:
-            raise ValueError(f"given[{name!r}] is {given.get(name)!r}; give a finite number.")
-    return {name: _number(given[name]) for name in slices}
-
-
 def _numbers_of_names(names: list[str]) -> dict[str, float | None]:
     """Return the only number in which names differ, None for all if there is not exactly one."""
     numbers = [[float(one) for one in _A_NUMBER.findall(name)] for name in names]
     if len({len(row) for row in numbers}) > 1:
         return dict.fromkeys(names)
     differing = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
-    return (
-        dict(zip(names, differing[0], strict=True)) if len(differing) == 1 else dict.fromkeys(names)
-    )
+    found = differing[0] if len(differing) == 1 else [None] * len(names)
+    return dict(zip(names, found, strict=True))

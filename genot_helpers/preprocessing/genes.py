@@ -1,18 +1,11 @@
 """Gene selection without labels: genes that vary, and genes that vary in space.
 
-- :func:`select_highly_variable`, by scanpy: Pearson residuals of counts (Lause et al., Genome
-  Biology 2021, doi 10.1186/s13059-021-02451-7), dispersion of other values (Satija et al., Nature
-  Biotechnology 2015, doi 10.1038/nbt.3192).
-- :func:`select_by_moran`: Moran's I (Moran, Biometrika 1950, doi 10.1093/biomet/37.1-2.17), by
-  squidpy.
-- :func:`select_by_gaussian_process`: the idea of SOMDE (Hao, Hua & Zhang, Bioinformatics 2021,
-  doi 10.1093/bioinformatics/btab471): condense spots to nodes, give the nodes to the test of
-  SpatialDE (Svensson et al., Nature Methods 2018, doi 10.1038/nmeth.4636). Both fit gene by gene;
-  here all genes share one eigendecomposition per length scale and are fitted by matrix products,
-  so that a whole transcriptome takes seconds. That engine is the second half of this file.
-
-No function here looks at an annotation: scores against an annotation are too good when the genes
-were chosen with it.
+Pearson residuals of counts (Lause et al. 2021, doi 10.1186/s13059-021-02451-7), dispersion of other
+values (Satija et al. 2015, doi 10.1038/nbt.3192), Moran's I (doi 10.1093/biomet/37.1-2.17), and the
+idea of SOMDE (Hao et al. 2021, doi 10.1093/bioinformatics/btab471): condense spots to nodes, give
+the nodes to the test of SpatialDE (Svensson et al. 2018, doi 10.1038/nmeth.4636). Both fit gene by
+gene; here all genes share one eigendecomposition per length scale and are fitted by matrix
+products, so that a whole transcriptome takes seconds. No function here looks at an annotation.
 """
 
 from __future__ import annotations
@@ -71,8 +64,7 @@ def select_highly_variable(
     -------
     All genes, best first, with the columns written to ``adata.var``: ``key_added`` (bool) and
     ``genot_variability`` (float; NaN for a gene with the same value in every spot).
-    ``uns["genot"]["gene_selection"]`` gets the method, its parameters and how many genes were
-    wanted and kept.
+    ``uns["genot"]["gene_selection"]`` says how genes were selected.
 
     Raises
     ------

@@ -1,12 +1,8 @@
 """From counts to the principal components that the encoder and the baseline start from.
 
-Top to bottom:
-
-- :func:`preprocess` does everything with the defaults: check, :func:`normalise` (one depth,
-  log(1 + x)), select genes without labels (:mod:`.genes`), build the spatial graph
-  (:mod:`.graph`), :func:`joint_components`. The notebooks call the steps one by one.
-- :func:`smooth_components`: the baseline without training, P^k X.
-- :func:`pool_spots`: cells summed in squares, to compare them with bins.
+:func:`preprocess` does everything with the defaults: check, :func:`normalise`, select genes without
+labels (:mod:`.genes`), build the spatial graph (:mod:`.graph`), :func:`joint_components`. The
+notebooks call the steps one by one. :func:`smooth_components` is the baseline without training.
 """
 
 from __future__ import annotations
@@ -52,6 +48,10 @@ def preprocess(
 ) -> None:
     """Check, normalise, select genes, compute joint components, build the spatial graphs.
 
+    Writes ``layers["log1p"]``, ``var["genot_selected"]``, ``var["genot_variability"]``,
+    ``obsm["X_pca"]``, ``obsp["spatial_connectivities"]``, ``obsp["spatial_distances"]``,
+    ``uns["spatial_neighbors"]`` and ``uns["genot"]``.
+
     Parameters
     ----------
     slices
@@ -65,18 +65,10 @@ def preprocess(
     section_key
         Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
-    Notes
-    -----
-    Writes ``layers["log1p"]``, ``var["genot_selected"]``, ``var["genot_variability"]``,
-    ``obsm["X_pca"]``, ``obsp["spatial_connectivities"]``, ``obsp["spatial_distances"]``,
-    ``uns["spatial_neighbors"]`` and ``uns["genot"]``.
-
     Raises
     ------
-    SliceError
-        If a slice is not fit for use; nothing is written then.
-    ValueError
-        As :func:`joint_components`.
+    SliceError, ValueError
+        If a slice is not fit for use (nothing is written then); as :func:`joint_components`.
     """
     named = named_slices(slices)
     for name, adata in named.items():
@@ -96,8 +88,7 @@ def normalise(
     """Bring all spots to the same depth and take logarithms.
 
     Each spot is scaled to the median total of all slices together, so that slices have the same
-    depth too; then log(1 + x). Values that are not counts (volume-normalised
-    fluorescence, say) are treated alike. ``X`` stays as it is.
+    depth too; then log(1 + x). Values that are not counts are treated alike. ``X`` stays as it is.
 
     Parameters
     ----------
@@ -115,9 +106,8 @@ def normalise(
     Raises
     ------
     ValueError
-        If ``X`` holds negative values, which have been centred or scaled already, or NaN; or
-        logarithms in some slices only. Where all are logarithms, they are taken as they are, with a
-        warning.
+        If ``X`` holds negative values or NaN, or logarithms in some slices only. Where all are
+        logarithms, they are taken as they are, with a warning.
     """
     named = named_slices(slices)
     for name, adata in named.items():
@@ -206,10 +196,9 @@ def joint_components(
 
     Raises
     ------
-    KeyError
-        If the layer or the gene column is missing.
-    ValueError
-        If the slices share no gene, or there are more components than genes or spots.
+    KeyError, ValueError
+        If the layer or the gene column is missing; if the slices share no gene, or there are more
+        components than genes or spots.
     """
     named = named_slices(slices)
     for name, adata in named.items():
@@ -284,8 +273,7 @@ def smooth_components(
     Parameters
     ----------
     slices
-        With ``obsp["spatial_connectivities"]``, see
-        :func:`genot_helpers.preprocessing.spatial_graph`.
+        With ``obsp["spatial_connectivities"]`` (:func:`spatial_graph`).
     n_steps
         How often the mean is taken.
     use_rep, key_added
@@ -312,16 +300,15 @@ def smooth_components(
 def middle_square(adata: AnnData, n_spots: int, *, spatial_key: str = "spatial") -> AnnData:
     """Cut a slice to a square around its middle that holds about so many spots.
 
-    A random part of a slice has lost the neighbours of its spots; a square keeps them.
+    A random part of a slice has lost the neighbours of its spots; a square keeps them. Nothing is
+    written to the slice.
 
     Parameters
     ----------
-    adata
-        A slice with ``obsm[spatial_key]``, (n, 2). Nothing is written.
+    adata, spatial_key
+        A slice with ``obsm[spatial_key]``, (n, 2).
     n_spots
         Spots wanted. A slice that has no more is returned as it is.
-    spatial_key
-        Slot of the positions.
 
     Returns
     -------
@@ -333,12 +320,6 @@ def middle_square(adata: AnnData, n_spots: int, *, spatial_key: str = "spatial")
     ------
     SliceError
         If positions are missing.
-    TypeError, ValueError
-        If an argument is of another kind or out of range.
-
-    Examples
-    --------
-    >>> part = middle_square(adata, 30_000)  # doctest: +SKIP
     """
     if adata.n_obs <= n_spots:
         return adata
@@ -360,6 +341,9 @@ def pool_spots(
 ) -> AnnData:
     """Sum the spots in squares.
 
+    Resolution can be taken away, not added: two slices that are analysed together are both brought
+    to the resolution of the coarser one.
+
     Parameters
     ----------
     adata
@@ -369,10 +353,8 @@ def pool_spots(
         Side of a square, in the unit of the coordinates.
     label_keys
         Columns of ``obs`` to keep by majority (ties: the first by name); missing ones are skipped.
-    key_added
-        See ``adata``.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+    key_added, spatial_key
+        See ``adata``; slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -382,10 +364,8 @@ def pool_spots(
 
     Raises
     ------
-    SliceError
-        If coordinates are missing.
-    ValueError
-        If ``side`` is not a positive number.
+    SliceError, ValueError
+        If coordinates are missing; if ``side`` is not a positive number.
     """
     if spatial_key not in adata.obsm:
         raise SliceError(f"obsm[{spatial_key!r}] is missing. Found: {list(adata.obsm)}.")
