@@ -381,8 +381,6 @@ def refine_domains(
     """
     if key not in adata.obs:
         raise KeyError(f"There is no obs[{key!r}] to refine. Run cluster_mixture first.")
-    if spatial_key not in adata.obsm:
-        raise KeyError(f"There is no obsm[{spatial_key!r}] (found: {sorted(adata.obsm)}).")
     if adata.obs[key].isna().any():
         raise ValueError(
             f"obs[{key!r}] has no domain for {int(adata.obs[key].isna().sum())} spots (NaN). "

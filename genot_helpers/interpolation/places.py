@@ -9,7 +9,7 @@ pairs, places and spacing; local means around them; a vote on the label; nearest
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -235,19 +235,16 @@ def choose_bandwidth(
     seed: int = 0,
 ) -> float:
     """Find the width, of :data:`BANDWIDTHS` spacings, that predicts spots with the least error."""
-    rng = np.random.default_rng(seed)
-    widest = max(BANDWIDTHS) * spacing
-    sides = (left_points, left_values), (right_points, right_values)
-    errors = np.zeros(len(BANDWIDTHS))
-    for (points, values), (far_points, far_values) in (sides, sides[::-1]):
-        tried = rng.permutation(len(points))[:_MOST_TRIED]
+    widest, errors = max(BANDWIDTHS) * spacing, np.zeros(len(BANDWIDTHS))
+    pairs = (left_points, left_values), (right_points, right_values)
+    for points, values, far_points, far_values, tried in _sides(*pairs, seed):
         sources = [(Nearest(far_points, points[tried], widest, spacing), far_values)]
         if from_both:
             own = Nearest(points, points[tried], widest, spacing, leave_out_nearest=True)
             sources.append((own, values))
         for number, width in enumerate(BANDWIDTHS):
             found = sum(spots.weights(width * spacing) @ v for spots, v in sources) / len(sources)
-            errors[number] += ((values[tried] - found) ** 2).sum(axis=1).mean()
+            errors[number] += _error(values[tried], found)
     return BANDWIDTHS[int(np.argmin(errors))] * spacing
 
 
@@ -262,17 +259,26 @@ def compare_errors(
     seed: int = 0,
 ) -> tuple[float, float]:
     """Mean squared error of predicting spots from their own slice and from the other one."""
-    rng = np.random.default_rng(seed)
     own, other = [], []
-    sides = (left_points, left_values), (right_points, right_values)
-    for (points, values), (far_points, far_values) in (sides, sides[::-1]):
-        tried = rng.permutation(len(points))[:_MOST_TRIED]
+    pairs = (left_points, left_values), (right_points, right_values)
+    for points, values, far_points, far_values, tried in _sides(*pairs, seed):
         args = points[tried], bandwidth, spacing
         near = local_mean(points, values, *args, leave_out_nearest=True)
-        far = local_mean(far_points, far_values, *args)
-        own.append(((values[tried] - near) ** 2).sum(axis=1).mean())
-        other.append(((values[tried] - far) ** 2).sum(axis=1).mean())
+        own.append(_error(values[tried], near))
+        other.append(_error(values[tried], local_mean(far_points, far_values, *args)))
     return float(np.mean(own)), float(max(np.mean(own), np.mean(other)))
+
+
+def _sides(left: tuple, right: tuple, seed: int) -> Iterator[tuple]:
+    """Yield points and values of a slice and of the other one, and the spots to try; both ways."""
+    rng = np.random.default_rng(seed)
+    for own, far in ((left, right), (right, left)):
+        yield *own, *far, rng.permutation(len(own[0]))[:_MOST_TRIED]
+
+
+def _error(values: NDArray, found: NDArray) -> float:
+    """Mean squared distance."""
+    return ((values - found) ** 2).sum(axis=1).mean()
 
 
 def expected_expression(

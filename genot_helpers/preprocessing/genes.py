@@ -152,10 +152,6 @@ def select_by_gaussian_process(
     """
     parameters = {"spots_per_node": spots_per_node, "n_length_scales": n_length_scales}
     genes, varies = _varying_genes(adata, n_genes=n_genes, **parameters)
-    if spatial_key not in adata.obsm or not np.isfinite(adata.obsm[spatial_key]).all():
-        raise SliceError(
-            f"obsm[{spatial_key!r}] is missing or not finite: give coordinates (n, 2)."
-        )
     n_nodes = min(_MAX_NODES, adata.n_obs // spots_per_node)
     if n_nodes < 10:
         raise SliceError(
@@ -205,7 +201,7 @@ def _record(
 def _varying_genes(adata: AnnData, **numbers: int) -> tuple[AnnData, np.ndarray]:
     """Check the input; return the expression of the genes that vary, and which they are."""
     for name, number in numbers.items():
-        if not isinstance(number, int | np.integer) or number < 1:
+        if number < 1:
             raise SliceError(f"{name} must be a whole number of at least 1, but is {number!r}.")
     values = sparse.csc_matrix(plain_matrix(adata.X))
     if not np.isfinite(values.data).all() or (values.data < 0).any():

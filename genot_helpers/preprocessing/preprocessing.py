@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 from ..arguments import checked
 from ..slices.geometry import squares
 from ..slices.sections import Slices, by_section, embedding, named_slices, rows_of_each
-from ..slices.slices import SliceError, as_labels, check_slice, record
+from ..slices.slices import as_labels, check_slice, record
 from ..slices.values import plain_matrix, slice_kind
 from .genes import select_highly_variable
 from .graph import neighbour_mean, smooth, spatial_graph
@@ -323,8 +323,6 @@ def middle_square(adata: AnnData, n_spots: int, *, spatial_key: str = "spatial")
     """
     if adata.n_obs <= n_spots:
         return adata
-    if spatial_key not in adata.obsm:
-        raise SliceError(f"obsm[{spatial_key!r}] is missing. Found: {list(adata.obsm)}.")
     points = np.asarray(adata.obsm[spatial_key], dtype=np.float64)[:, :2]
     away = np.abs(points - np.median(points, axis=0)).max(axis=1)
     return adata[np.sort(np.argsort(away, kind="stable")[:n_spots])].copy()
@@ -367,8 +365,6 @@ def pool_spots(
     SliceError, ValueError
         If coordinates are missing; if ``side`` is not a positive number.
     """
-    if spatial_key not in adata.obsm:
-        raise SliceError(f"obsm[{spatial_key!r}] is missing. Found: {list(adata.obsm)}.")
     points = np.asarray(adata.obsm[spatial_key], dtype=np.float64)[:, :2]
     places, member = squares(points, side)
     adata.obs[key_added] = member

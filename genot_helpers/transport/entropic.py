@@ -94,16 +94,10 @@ def entropic_coupling(
     """
     begin = time.perf_counter()
     support = neighbour_support(
-        left_points,
-        right_points,
-        left_embedding,
-        right_embedding,
-        embedding_weight=embedding_weight,
-        n_neighbors=n_neighbors,
-        unmatched_cost=unmatched_cost,
-        left_mass=left_mass,
-        right_mass=right_mass,
-    )
+        left_points, right_points, left_embedding, right_embedding,
+        embedding_weight=embedding_weight, n_neighbors=n_neighbors, unmatched_cost=unmatched_cost,
+        left_mass=left_mass, right_mass=right_mass,
+    )  # fmt: skip
     solver = _Scaling(support, device)
     stage = max(float(support.costs.data.max()), epsilon)
     while stage > epsilon:

@@ -106,13 +106,8 @@ def fused_gromov_wasserstein_coupling(
         The iteration or a linear programme inside it did not end.
     """
     begin = time.perf_counter()
-    problem = _DenseProblem(
-        (left_points, right_points),
-        (left_embedding, right_embedding),
-        (left_mass, right_mass),
-        alpha,
-        max_spots,
-    )
+    embeddings, masses = (left_embedding, right_embedding), (left_mass, right_mass)
+    problem = _DenseProblem((left_points, right_points), embeddings, masses, alpha, max_spots)
     left, right, total = problem.left_mass, problem.right_mass, problem.total
     if not np.isclose(left.sum(), right.sum(), rtol=1e-6):
         raise ValueError(
@@ -172,13 +167,8 @@ def partial_fused_gromov_wasserstein_coupling(
         result is often poor, even where a perfect match exists.
     """
     begin = time.perf_counter()
-    problem = _DenseProblem(
-        (left_points, right_points),
-        (left_embedding, right_embedding),
-        (left_mass, right_mass),
-        alpha,
-        max_spots,
-    )
+    embeddings, masses = (left_embedding, right_embedding), (left_mass, right_mass)
+    problem = _DenseProblem((left_points, right_points), embeddings, masses, alpha, max_spots)
     left, right = problem.left_mass, problem.right_mass
     mass = matched_share * min(left.sum(), right.sum())
     # The mass is fixed, so a constant added to the costs changes the loss (by 1) but not the plan.

@@ -148,16 +148,10 @@ def sparse_coupling(
     """
     begin = time.perf_counter()
     support = neighbour_support(
-        left_points,
-        right_points,
-        left_embedding,
-        right_embedding,
-        embedding_weight=embedding_weight,
-        n_neighbors=n_neighbors,
-        unmatched_cost=unmatched_cost,
-        left_mass=left_mass,
-        right_mass=right_mass,
-    )
+        left_points, right_points, left_embedding, right_embedding,
+        embedding_weight=embedding_weight, n_neighbors=n_neighbors, unmatched_cost=unmatched_cost,
+        left_mass=left_mass, right_mass=right_mass,
+    )  # fmt: skip
     if max(support.costs.shape) <= max_exact:
         flow, kind = _solve_at_once(support), "exact"
     else:
