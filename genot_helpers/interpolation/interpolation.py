@@ -116,7 +116,7 @@ def interpolate_many(
     return [prepared.at(t, n_spots=n_spots) for t in positions]
 
 
-@checked
+@checked(n_neighbors=(1, 100_000))
 def prepare_interpolation(
     left: AnnData,
     right: AnnData,
