@@ -103,8 +103,8 @@ def placed(pool: ad.AnnData, seen: ad.AnnData, n_left: int, seed: int) -> ad.Ann
     """Let the search place spots where ``seen`` has its own, given what it expects itself."""
     from genot_helpers import spot_spacing
     from genot_helpers.comparable import expression_states, shared_space
-    from genot_helpers.interpolation.local_means import local_weights
     from genot_helpers.interpolation.placement import autocorrelation, place_spots
+    from genot_helpers.interpolation.places import local_weights
 
     space = shared_space(pool, seen)
     states = expression_states(np.vstack([space.left, space.right]), seed=seed)
@@ -176,7 +176,7 @@ def label_rows(name: str, seed: int) -> dict[str, dict[str, float]]:
     from genot_helpers import position_between, prepare_interpolation
     from genot_helpers.evaluation.generated_scores import halves
     from genot_helpers.evaluation.measures import averaging
-    from genot_helpers.interpolation.local_means import local_weights
+    from genot_helpers.interpolation.places import local_weights
 
     left, right, held_out = load_triple(name)
     t = position_between(left, right, held_out)

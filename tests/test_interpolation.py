@@ -20,7 +20,7 @@ from genot_helpers import (
     spot_spacing,
     write_slice,
 )
-from genot_helpers.interpolation.local_means import (
+from genot_helpers.interpolation.places import (
     CarriedLabels,
     expected_expression,
     keep_composition,

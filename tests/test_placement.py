@@ -13,12 +13,14 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from genot_helpers.interpolation import placement as room
-from genot_helpers.interpolation.local_means import chain_neighbours, find_nearest, n_threads
 from genot_helpers.interpolation.placement import Prices, autocorrelation, place_spots
-from genot_helpers.interpolation.positions import (
+from genot_helpers.interpolation.places import (
     Pairs,
+    chain_neighbours,
     draw_pairs,
+    find_nearest,
     first_choice,
+    n_threads,
     place_between,
     roughen,
     spread,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import genot_helpers as gh
-from genot_helpers.interpolation.positions import spread
+from genot_helpers.interpolation.places import spread
 from genot_helpers.slices.geometry import nearest_distance
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 import genot_helpers as gh
-from genot_helpers.interpolation.small_sections import Filling, weigh_by_signal
+from genot_helpers.interpolation.placement import Filling, weigh_by_signal
 
 QUICK = {"mean": False, "stiffness": np.inf, "progress": False}
 

@@ -265,8 +265,8 @@ def spoiled(points, value):
         ({"right_points": np.zeros((25, 2))}, "share their position"),
         ({"left_points": grid(5, 5) + 100}, "at least 108.. spot spacings apart, .* centres 112"),
         ({"left_points": grid(5, 5) + 100, "unmatched_cost": None}, "centres 112"),
-        ({"left_mass": -np.ones(25)}, "left_mass must be finite, not negative"),
-        ({"right_mass": np.zeros(25)}, "right_mass must be finite"),
+        ({"left_mass": -np.ones(25)}, "left_mass must not be negative"),
+        ({"right_mass": np.zeros(25)}, "right_mass must not be negative"),
         ({"left_mass": np.ones(7)}, r"left_mass has shape \(7,\)"),
         ({"left_embedding": np.ones((25, 3))}, "right_embedding is missing"),
         (

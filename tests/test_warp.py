@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from genot_helpers import SliceError, normalise
 from genot_helpers.comparable import expression_states, shared_space
 from genot_helpers.interpolation import fit_warp, warp as splines
-from genot_helpers.interpolation.local_means import (
+from genot_helpers.interpolation.places import (
     BANDWIDTHS,
     choose_bandwidth,
     compare_errors,

@@ -1,8 +1,14 @@
 """Two slices in one coordinate frame, with a verdict on how well they fit."""
 
-from .alignment import Alignment, AlignmentError, align, apply_alignment
+from .alignment import (
+    Alignment,
+    AlignmentError,
+    align,
+    align_icp,
+    align_partial_gromov,
+    apply_alignment,
+)
 from .fit import refine_by_coupling
-from .published import align_icp, align_partial_gromov
 from .transforms import SimilarityTransform, tissue_area, weighted_procrustes
 
 __all__ = [

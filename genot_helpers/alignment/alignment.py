@@ -1,12 +1,11 @@
 """Two slices into one frame: the right one is rotated, shifted (and scaled) onto the left one.
 
-:func:`align` searches all angles and shifts (``fit.py``), so that no start is needed and slices
-may overlap in part; fits the best few finely (``fit.py``); and judges the best of these by overlap,
+:func:`align` searches all angles and shifts, so that no start is needed and slices may overlap in
+part; fits the best few finely (both in ``fit.py``); and judges the best of these by overlap,
 residual and agreement (:func:`judge`). Expression decides and not the outline, which is misleading
-where a capture area cuts the tissue off. :func:`apply_alignment` writes the coordinates.
-
-An alignment is a similarity T(x) = s R x + b (``transforms.py``). Bending of the tissue is left to
-the warp (:func:`genot_helpers.fit_warp`). Published ways, for comparison: ``published.py``.
+where a capture area cuts the tissue off. :func:`apply_alignment` writes the coordinates. An
+alignment is a similarity T(x) = s R x + b (``transforms.py``); bending of the tissue is left to the
+warp (:func:`genot_helpers.fit_warp`). Published ways stand at the end, for comparison.
 """
 
 from __future__ import annotations
@@ -18,12 +17,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from ..comparable import ExpressionMap, check_pair, expression_maps
 from ..slices.slices import SliceError, record
+from ..transport.gromov import partial_fused_gromov_wasserstein_coupling
 from .fit import (
     Fit,
+    iterate_fit,
     measure_fit,
     refine_by_coupling,
     refine_by_maps,
@@ -31,7 +33,7 @@ from .fit import (
     residual_shift,
     search_placements,
 )
-from .transforms import SimilarityTransform, choose_scale
+from .transforms import SimilarityTransform, choose_scale, weighted_procrustes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,6 +42,8 @@ __all__ = [
     "Alignment",
     "AlignmentError",
     "align",
+    "align_icp",
+    "align_partial_gromov",
     "apply_alignment",
     "judge",
 ]
@@ -49,7 +53,9 @@ _OTHER_ANGLE = 30.0
 _REFINEMENTS = {"coupling": refine_by_coupling, "outline": refine_by_outline}
 
 
-@checked
+@checked(
+    scale=(1e-12, 1e12), min_overlap=(1e-9, 1), max_spots=(100, 10**9), max_residual=(1e-9, np.inf)
+)
 def align(
     left: AnnData,
     right: AnnData,
@@ -83,28 +89,24 @@ def align(
           where neither is known, as ``"area"`` if one slice is more than 1.5 times as long as the
           other, as if in other units; else 1.
         - ``"area"``: the root of the ratio of tissue areas to start with, sizes from 0.8 to 1.25
-          times that are searched, and the scale is fitted. Growth, as between embryonic stages, is
-          removed by this.
+          times that are searched, and the scale is fitted. This removes growth.
         - a number: that scale, left units per right unit. None: 1.
     allow_reflection
-        Whether right may be mirrored, for sections that were turned over. Many tissues are nearly
-        symmetric, so leave it out if you know that no section was turned over. If mirroring would
-        fit better, ``problems`` says so.
+        Whether right may be mirrored. Many tissues are nearly symmetric, so leave it out if you
+        know that no section was turned over. If mirroring would fit better, ``problems`` says so.
     refine
         Fine fit. ``"maps"``: to the expression map, safe if slices overlap in part.
         ``"coupling"``: then also partial coupling and Procrustes in turn, which uses the outlines:
         a little better if both slices show all of the tissue, worse if they do not.
         ``"outline"``: then by place alone, within some 30°, for whole bodies that grow, such as
-        embryos at two stages, whose organs move and would turn the fit by 10° to 20°. Wrong if a
-        slice shows only a part.
+        embryos at two stages, whose organs move. Wrong if a slice shows only a part.
     spatial_key
         Slot of the coordinates.
     max_spots
-        Larger slices are pooled to about this many bins, so that 100,000 spots take seconds.
-    min_overlap
-        Smallest share of the smaller slice that must lie on the other.
-    max_residual
-        Largest residual of a good alignment, in spot spacings.
+        Larger slices are pooled to about this many bins.
+    min_overlap, max_residual
+        Smallest share of the smaller slice that must lie on the other; largest residual of a good
+        alignment, in spot spacings.
     on_poor
         What to do with an alignment that has ``problems``: ``"raise"``, ``"warn"``, or only
         ``"return"`` it.
@@ -129,7 +131,13 @@ def align(
     >>> apply_alignment(right, alignment)
     >>> right.obsm["spatial_aligned"]
     """
-    _check_parameters(scale, refine, max_spots, min_overlap, max_residual, on_poor)
+    for name, value, known in (
+        ("scale", scale, ("auto", "area")),
+        ("refine", refine, ("maps", *_REFINEMENTS)),
+        ("on_poor", on_poor, ("raise", "warn", "return")),
+    ):
+        if isinstance(value, str) and value not in known:
+            raise ValueError(f"{name} is {value!r}: choose {' or '.join(map(repr, known))}.")
     check_pair(left, right, spatial_key=spatial_key, one_matrix=False)
     options = {"use_rep": use_rep, "spatial_key": spatial_key, "max_spots": max_spots}
     maps = expression_maps(left, right, **options)
@@ -189,7 +197,7 @@ def apply_alignment(
         Coordinates that are moved.
     key_added
         Writes ``obsm[key_added]`` (n, 2) float64, and the alignment's record to
-        ``uns["genot"]["alignment"]``. With ``key_added="spatial"`` the coordinates are replaced
+        ``uns["genot"]["alignment"]``. ``"spatial"`` replaces the coordinates
         (``alignment.transform.inverse()`` brings them back); an image of the tissue in
         ``uns["spatial"]`` does not move with them.
 
@@ -210,27 +218,6 @@ def apply_alignment(
     transform = getattr(alignment, "transform", alignment)
     adata.obsm[key_added] = transform.apply(adata.obsm[spatial_key])
     record(adata, alignment=alignment.to_dict() | {"key_added": key_added})
-
-
-def _check_parameters(scale, refine, max_spots, min_overlap, max_residual, on_poor) -> None:
-    """Refuse parameters out of range before any work."""
-    if isinstance(scale, str):
-        if scale not in ("auto", "area"):
-            raise ValueError(f'scale is {scale!r}: give "auto", "area", a positive number or None.')
-    elif scale is not None and not 0 < scale < float("inf"):
-        raise ValueError(f"scale is {scale!r}: give a positive number.")
-    for name, value, known in (
-        ("refine", refine, ("maps", *_REFINEMENTS)),
-        ("on_poor", on_poor, ("raise", "warn", "return")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}: choose {' or '.join(map(repr, known))}.")
-    if not 0 < min_overlap <= 1:
-        raise ValueError(f"min_overlap is {min_overlap!r}: give a share above 0, at most 1.")
-    if max_spots < 100:
-        raise ValueError(f"max_spots is {max_spots!r}: give at least 100.")
-    if not max_residual > 0:
-        raise ValueError(f"max_residual is {max_residual!r}: give a number of spot spacings.")
 
 
 def _best_on_one_side(maps, placements: list[Fit], fitted: bool) -> tuple[Fit, float]:
@@ -265,13 +252,7 @@ _MIN_STRENGTH = 0.45  # unrelated slices reach .2, wrong halves of one tissue .3
 
 
 class AlignmentError(ValueError):
-    """Two slices could not be aligned well.
-
-    Attributes
-    ----------
-    alignment
-        The best :class:`Alignment` found, to look at; None if none was.
-    """
+    """Two slices could not be aligned well; ``alignment`` is the best one found, or None."""
 
     def __init__(self, message: str, alignment: Alignment | None = None):
         super().__init__(message)
@@ -291,19 +272,16 @@ class Alignment:
         spot spacings.
     residual
         By how many spot spacings patches of tissue would still have to move to agree best: median,
-        0 to 8. 0 to 1 is as good as possible, 3 means that the tissue is bent, 5 or more that
-        something is wrong.
+        0 to 8. 0 to 1 is as good as possible, 3: the tissue is bent, 5: something is wrong.
     agreement_before, agreement
         Correlation of smoothed expression between the slices where they overlap, before and after
         (nan if they did not overlap).
     strength
         Fisher's z of the agreement times the root of the mean overlap: one number to compare
         placements by.
-    runner_up
-        Strength of the best placement that is turned by 30° or more against this one; near
-        ``strength``, the tissue fits in two ways.
-    turned_over
-        Strength of the best placement on the other side: mirrored against this one.
+    runner_up, turned_over
+        Strength of the best placement turned by 30° or more against this one (near ``strength``,
+        the tissue fits in two ways), and of the best one on the other side, mirrored.
     spacing
         The spot spacing above, in units of the left slice: the larger one of both slices; that of
         the bins if a slice was pooled.
@@ -444,3 +422,148 @@ def _rivals(found: Alignment, turned_over: Fit | None, min_overlap: float) -> It
             f"against {found.agreement:.2f}): the tissue is symmetric. If you know that no section "
             "was turned over, leave allow_reflection out."
         )
+
+
+# -------------------------------------------------------------------------------------------------
+# Published ways, for comparison. Both return an alignment that is judged like that of "align".
+
+_ICP_SPOTS = 2000
+_ICP_ANGLES = 24
+
+
+@checked
+def align_partial_gromov(
+    left: AnnData,
+    right: AnnData,
+    *,
+    overlap: float = 1.0,
+    alpha: float = 0.1,
+    n_spots: int = 500,
+    use_rep: str | None = "X_pca",
+    scale: float | str | None = "auto",
+    allow_reflection: bool = False,
+    spatial_key: str = "spatial",
+    on_poor: str = "warn",
+) -> Alignment:
+    """Align by a partial fused Gromov-Wasserstein coupling and Procrustes, as PASTE2 does.
+
+    Liu et al. 2023, doi 10.1101/gr.277670.123. The problem is not convex, and there is no start.
+    Distances within a slice do not tell left from right, so the coupling may be mirrored, which the
+    fit then cannot follow.
+
+    Parameters
+    ----------
+    left, right, use_rep, scale, allow_reflection, spatial_key, on_poor
+        As in :func:`align`; the scale is not fitted.
+    overlap
+        Share of the spots that have a partner, above 0 up to 1. It must be known.
+    alpha
+        Weight of the distances within each slice against expression, 0 to 1 (1: shape only).
+    n_spots
+        Each slice is thinned evenly to this many spots. Time grows faster than their square.
+
+    Returns
+    -------
+    Alignment
+
+    Raises
+    ------
+    SliceError
+        If the slices are unfit, or ``n_spots`` is too large.
+    AlignmentError
+        If the alignment is poor and ``on_poor`` is ``"raise"``.
+    """
+    maps, scale, source = _maps_and_scale(left, right, use_rep, scale, spatial_key)
+    few = [one.sample(n_spots) for one in maps]
+    plan = partial_fused_gromov_wasserstein_coupling(
+        few[0].points, few[1].points * scale, few[0].features, few[1].features,
+        matched_share=overlap, alpha=alpha,
+    ).plan.tocoo()  # fmt: skip
+    fit = weighted_procrustes(
+        few[0].points[plan.row],
+        few[1].points[plan.col] * scale,
+        plan.data,
+        allow_reflection=allow_reflection,
+    )
+    transform = fit @ SimilarityTransform(scale=scale)
+    return judge(*maps, transform, scale_source=source, on_poor=on_poor)
+
+
+@checked
+def align_icp(
+    left: AnnData,
+    right: AnnData,
+    *,
+    overlap: float = 0.9,
+    scale: float | str | None = "auto",
+    allow_reflection: bool = False,
+    use_rep: str | None = "X_pca",
+    spatial_key: str = "spatial",
+    on_poor: str = "warn",
+) -> Alignment:
+    """Align by coordinates alone: iterative closest points from 24 angles, centroids matched.
+
+    Trimmed (Besl & McKay 1992, doi 10.1109/34.121791; Chetverikov et al. 2005, doi
+    10.1016/j.imavis.2004.05.007). It sees outlines only: the angle is arbitrary for a round or
+    symmetric tissue, or one that fills its capture area, and spots of a grid lock into each other.
+
+    Parameters
+    ----------
+    left, right, scale, allow_reflection, spatial_key, on_poor
+        As in :func:`align`; the scale is not fitted.
+    overlap
+        Share of the pairs, the closest ones, that each step fits.
+    use_rep
+        Only for judging the result.
+
+    Returns
+    -------
+    Alignment
+        Of the 24 (48 with reflection), the one whose pairs are closest.
+
+    Raises
+    ------
+    SliceError, AlignmentError
+        As :func:`align_partial_gromov`.
+    """
+    maps, scale, source = _maps_and_scale(left, right, use_rep, scale, spatial_key)
+    target, moving = (one.sample(_ICP_SPOTS).points for one in maps)
+    center = moving.mean(axis=0)
+    shift = target.mean(axis=0) - center
+    starts = [
+        SimilarityTransform.from_angle(
+            angle, scale=scale, reflect=reflect, center=center, translation=shift
+        )
+        for reflect in ((False, True) if allow_reflection else (False,))
+        for angle in np.arange(_ICP_ANGLES) * 360.0 / _ICP_ANGLES
+    ]
+    fits = [_closest_points(target, moving, start, overlap) for start in starts]
+    transform = min(fits, key=lambda fit: fit[1])[0]
+    return judge(*maps, transform, scale_source=source, on_poor=on_poor)
+
+
+def _maps_and_scale(left, right, use_rep, scale, spatial_key):
+    """Check the slices; return their maps, the scale, and where it comes from."""
+    check_pair(left, right, spatial_key=spatial_key, one_matrix=False)
+    value, _, source = choose_scale(left, right, scale, spatial_key)
+    maps = expression_maps(left, right, use_rep=use_rep, spatial_key=spatial_key)
+    return maps, value, source
+
+
+def _closest_points(target, moving, start, share, n_steps=50):
+    """Pair each point with the closest one, both ways, fit the closest pairs, and repeat."""
+    # Returns the transform and the root mean square distance of the pairs that were fitted last.
+    tree, distances = cKDTree(target), []
+
+    def step(transform: SimilarityTransform) -> tuple[SimilarityTransform, np.ndarray]:
+        moved = transform.apply(moving)
+        forth, back = tree.query(moved), cKDTree(moved).query(target)
+        distance = np.concatenate([forth[0], back[0]])
+        kept = np.argsort(distance, kind="stable")[: max(10, int(share * len(distance)))]
+        left = np.concatenate([target[forth[1]], target])[kept]
+        right = np.concatenate([moved, moved[back[1]]])[kept]
+        distances.append(float(np.sqrt((distance[kept] ** 2).mean())))
+        return weighted_procrustes(left, right), moved
+
+    transform = iterate_fit(start, step, n_steps=n_steps, tolerance=1e-4 * np.ptp(target))
+    return transform, distances[-1]

@@ -1,16 +1,9 @@
-"""The fine fit of one slice to another, from a start that is about right.
+"""Fits of one slice to another: fine ones from a start that is about right, and the search for it.
 
-Top to bottom:
-
-- :func:`refine_by_maps`: Gauss-Newton steps on angle and shift until the features of the right
-  spots equal the left map, read off where they land (Lucas & Kanade 1981, *An iterative image
-  registration technique*, IJCAI). The map is a local linear regression, so that regular grids of
-  spots do not lock into each other, as they may when spots are matched with spots;
-- :func:`measure_fit`: overlap and agreement of a placement;
-- :func:`refine_by_coupling`: a partial optimal transport coupling of position and expression, as in
-  PASTE2 (Liu et al. 2023, https://doi.org/10.1101/gr.277670.123), alternating with a weighted
-  Procrustes fit of the coupled pairs; :func:`refine_by_outline`: the same by position alone;
-- :func:`residual_shift`: how far a fit still is from the best one, patch by patch.
+Gauss-Newton steps on angle and shift until the features of the right spots equal the left map, read
+off where they land (Lucas & Kanade 1981). The map is a local linear regression, so that grids of
+spots do not lock into each other, as they may when spots are matched with spots. Then: overlap and
+agreement of a placement; fits by couplings; the residual; the search of all angles and shifts.
 """
 
 from __future__ import annotations
@@ -186,7 +179,7 @@ def refine_by_coupling(
     embedding_weight: float = 200.0,
     max_spots: int = 1500,
 ) -> SimilarityTransform:
-    """Couple the spots that overlap, fit the pairs by Procrustes, and repeat.
+    """Couple the spots that overlap, fit the pairs by Procrustes, and repeat, as in PASTE2.
 
     Parameters
     ----------
@@ -197,8 +190,7 @@ def refine_by_coupling(
     allow_scale, n_steps
         Whether to fit the scale too; most steps.
     n_neighbors, embedding_weight
-        Passed to :func:`genot_helpers.transport.sparse_coupling`: nearest spots that are possible
-        partners, and the weight of expression against distance in squared spot spacings.
+        Of :func:`genot_helpers.transport.sparse_coupling`.
     max_spots
         Maps are thinned to this many places; the time of an exact coupling grows with its square.
 

@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "SimilarityTransform",
-    "choose_scale",
-    "tissue_area",
-    "weighted_procrustes",
-]
+__all__ = ["SimilarityTransform", "choose_scale", "tissue_area", "weighted_procrustes"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,10 +42,6 @@ class SimilarityTransform:
     ------
     ValueError
         If R is not orthogonal, s is not positive, or something is not finite.
-
-    Notes
-    -----
-    The arrays are read-only.
 
     Examples
     --------
@@ -311,17 +302,8 @@ def tissue_area(points: np.ndarray) -> float:
 
     The union of the Delaunay triangles whose circumscribed circle has a radius of at most three
     spot spacings (Edelsbrunner et al. 1983, https://doi.org/10.1109/TIT.1983.1056714). Unlike the
-    convex hull it leaves out holes and bays of the tissue.
-
-    Parameters
-    ----------
-    points
-        (n, 2), at least three, not on one line.
-
-    Raises
-    ------
-    SliceError
-        If the spots have no area.
+    convex hull it leaves out holes and bays. Points are (n, 2), three or more; a SliceError is
+    raised if they have no area.
     """
     try:
         corners = points[Delaunay(points).simplices]

@@ -3,7 +3,4 @@
 from .decoder import train_decoder
 from .model import Decoder
 
-__all__ = [
-    "Decoder",
-    "train_decoder",
-]
+__all__ = ["Decoder", "train_decoder"]

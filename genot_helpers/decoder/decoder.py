@@ -31,15 +31,12 @@ if TYPE_CHECKING:
     from ..slices.sections import Slices
     from .model import Gaussian, Poisson
 
-__all__ = [
-    "TrainingLoop",
-    "train_decoder",
-]
+__all__ = ["TrainingLoop", "train_decoder"]
 
 
 @by_section
 @one_thread()
-@checked
+@checked(held_out_fraction=(1e-3, 0.5), learning_rate=(1e-12, 1_000))
 def train_decoder(
     slices: Slices,
     *,
@@ -86,16 +83,14 @@ def train_decoder(
     batch_size, learning_rate
         Spots per step, and the step size of Adam.
     seed
-        Seed of the initial weights, the held-out part and the order of spots. The same seed on the
-        same machine gives the same bits, with any number of threads (it works on one); the global
-        random state is neither read nor changed.
+        Of the initial weights, the held-out part and the order of spots: the same bits on the same
+        machine, with any number of threads; the global random state is neither read nor changed.
     device
         "auto" (a GPU where there is one), or a name that torch knows ("cpu", "cuda").
     progress
         None: a progress bar in a terminal or notebook only; True: always; False: never.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -105,9 +100,8 @@ def train_decoder(
     Raises
     ------
     SliceError
-        A slice lacks the embedding; it is not finite or of another width; genes differ; ``X`` holds
-        negative or missing values, or counts in one slice and other values in another, or no counts
-        where the likelihood needs them; too few spots. Before any work.
+        A slice lacks the embedding, or it is unfit; genes differ; ``X`` holds negative or missing
+        values, or another kind than the likelihood or the other slices; too few spots.
     ValueError
         A setting is out of range, or the device does not exist.
     FloatingPointError
@@ -123,15 +117,9 @@ def train_decoder(
     >>> mean = decoder.predict(embedding, slice_weights=(1 - t, t))
     """
     named = named_slices(slices)
-    _check_settings(
-        likelihood,
-        n_hidden=n_hidden,
-        max_epochs=max_epochs,
-        patience=patience,
-        held_out_fraction=held_out_fraction,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-    )
+    if likelihood not in ("auto", *LIKELIHOODS):
+        known = " or ".join(LIKELIHOODS)
+        raise ValueError(f"likelihood is {likelihood!r}; choose auto or {known}")
     target = choose_device(device)
     embeddings = joint_embeddings(named, use_rep, dtype=np.float32)
     counts = _check_expression(named, likelihood)
@@ -440,24 +428,3 @@ def _check_values(name: str, adata: AnnData) -> bool:
             f"least {_MIN_SPOTS}); check the filter applied before"
         )
     return not bad["fractions"]
-
-
-_RANGES = {
-    **dict.fromkeys(("n_hidden", "patience", "batch_size"), (1, np.inf)),
-    "max_epochs": (0, np.inf),
-    "held_out_fraction": (1e-3, 0.5),
-    "learning_rate": (1e-12, np.inf),
-}
-
-
-def _check_settings(likelihood: str, **settings: float) -> None:
-    """Raise one error that lists all settings that are out of range."""
-    problems = [
-        f"{name} is {settings[name]}; give a number from {low} to {high}"
-        for name, (low, high) in _RANGES.items()
-        if not low <= settings[name] <= high
-    ]
-    if likelihood not in ("auto", *LIKELIHOODS):
-        problems.append(f"likelihood is {likelihood!r}; choose auto or {' or '.join(LIKELIHOODS)}")
-    if problems:
-        raise ValueError("settings of the decoder: " + "; ".join(problems))

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from ..arguments import checked
@@ -34,14 +35,7 @@ from ..arguments import checked
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "LIKELIHOODS",
-    "Decoder",
-    "DecoderNetwork",
-    "Gaussian",
-    "Poisson",
-    "one_thread",
-]
+__all__ = ["LIKELIHOODS", "Decoder", "DecoderNetwork", "Gaussian", "Poisson", "one_thread"]
 
 _BLOCK_SPOTS = 2048  # predicted in one go
 
@@ -81,7 +75,7 @@ class DecoderNetwork(torch.nn.Module):
         self.register_buffer("dispersion", torch.ones(n_genes))
         self.register_buffer("calibration", torch.ones(n_genes))
 
-    def forward(self, embedding: torch.Tensor, slice_weights: torch.Tensor) -> torch.Tensor:
+    def forward(self, embedding: Tensor, slice_weights: Tensor) -> Tensor:
         """Eta (n, genes) from the embedding (n, d) and the weights w (n, slices)."""
         standardised = (embedding - self.centre) / self.scale
         hidden = functional.silu(standardised @ self.hidden_weight + self.hidden_bias)
@@ -96,32 +90,29 @@ class Decoder:
 
     Attributes
     ----------
-    network : DecoderNetwork
-        On the CPU.
-    likelihood : str
+    network
+        :class:`DecoderNetwork`, on the CPU.
+    likelihood
         "negative_binomial", "poisson" or "gaussian".
-    genes : pandas.Index
+    genes
         Names of the columns of :meth:`predict`.
-    slices : tuple of str
+    slices
         Names of the slices it was trained on, in the order of ``slice_weights``.
-    use_rep : str
+    use_rep
         Slot of ``obsm`` with the embedding it was trained on.
-    library_size : float
+    library_size
         Median library size (total over ``genes``) of the training spots.
-    seed : int
-    history : dict of ndarray
+    history
         Mean negative log-likelihood per value, "train" (a sample of the training spots as large as
         the held-out part) and "held_out". Number 0 is the untrained, mean-only model, number k
         after epoch k. Counts: without the term log(x!).
-    best_epoch : int
-        Epoch with the lowest held-out loss, whose weights are kept. 0: the embedding did not help
-        to predict the expression.
-    held_out_losses : ndarray
+    best_epoch
+        Epoch with the lowest held-out loss, whose weights are kept. 0: the embedding did not help.
+    held_out_losses
         (3, genes), summed loss of the held-out spots under the mean-only model, the decoder, and a
         model that predicts every value exactly; all with the dispersions of the decoder.
-    stopped_early, interrupted : bool
-        Whether the held-out loss stopped falling; whether training was interrupted.
-    seconds : float
+    stopped_early, interrupted, seed, seconds
+        Whether the held-out loss stopped falling; whether training was interrupted; seed and time.
     """
 
     network: DecoderNetwork
@@ -196,8 +187,7 @@ class Decoder:
         -------
         (n, genes) float32: the expected composition times the library size; values are not negative
         and sum, over all genes, to the library size. The Gaussian likelihood predicts logarithms,
-        and exp(mean of logarithms) - 1 is below the mean, most for genes that scatter most; so each
-        gene is first multiplied by a factor that corrects its mean over the training spots.
+        whose mean lies too low, so each gene is first multiplied by a factor that corrects it.
 
         Raises
         ------
@@ -226,11 +216,6 @@ class Decoder:
             raise ValueError(
                 f"the embedding has shape {embedding.shape}, but the decoder was trained on "
                 f"obsm[{self.use_rep!r}] with {width} columns; give (n, {width}) of the same kind"
-            )
-        if not np.isfinite(embedding).all():
-            raise ValueError(
-                f"{(~np.isfinite(embedding).all(axis=1)).sum():,} rows of the embedding are not "
-                "finite; check the positions or the coupling they come from"
             )
         return embedding
 
@@ -293,43 +278,41 @@ class Poisson:
 
     counts = True
 
-    def target(self, values: torch.Tensor, library: torch.Tensor, depth: float) -> torch.Tensor:
+    def target(self, values: Tensor, library: Tensor, depth: float) -> Tensor:
         """Return what is modelled: the counts themselves; ``library`` is (spots, 1)."""
         return values
 
-    def initial_output(self, sums: torch.Tensor, n_spots: int) -> torch.Tensor:
+    def initial_output(self, sums: Tensor, n_spots: int) -> Tensor:
         """Compute eta (genes,) of the mean-only model from the target summed over the spots."""
         return torch.log((sums + 0.5) / (sums + 0.5).sum())  # half a count: no gene is impossible
 
-    def location(self, output: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
+    def location(self, output: Tensor, library: Tensor) -> Tensor:
         """Return the centre of the distribution: the logarithm of m."""
         return torch.log_softmax(output, dim=1) + torch.log(library)
 
-    def loss(
-        self, target: torch.Tensor, location: torch.Tensor, dispersion: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, target: Tensor, location: Tensor, dispersion: Tensor) -> Tensor:
         """Compute the negative log-likelihood of each value, but for :meth:`constant`."""
         return torch.exp(location) - target * location
 
-    def constant(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
+    def constant(self, target: Tensor, dispersion: Tensor) -> Tensor:
         """Compute what :meth:`loss` leaves out, except log(x!), the same for every model."""
         return torch.zeros_like(target)
 
-    def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
+    def saturated(self, target: Tensor, dispersion: Tensor) -> Tensor:
         """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         return target - torch.xlogy(target, target)
 
-    def moments(self, target: torch.Tensor, location: torch.Tensor) -> torch.Tensor:
+    def moments(self, target: Tensor, location: Tensor) -> Tensor:
         """Sum over the spots (2, genes) what :meth:`dispersion` needs."""
         mean = torch.exp(location)
         excess = torch.square(target - mean) - mean
         return torch.stack([torch.square(mean).sum(dim=0), excess.sum(dim=0)])
 
-    def dispersion(self, moments: torch.Tensor) -> torch.Tensor:
+    def dispersion(self, moments: Tensor) -> Tensor:
         """Return infinity for each gene (genes,): no dispersion beyond Poisson's."""
         return torch.full_like(moments[0], math.inf)
 
-    def shares(self, output: torch.Tensor) -> torch.Tensor:
+    def shares(self, output: Tensor) -> Tensor:
         """Compute what is proportional to the expected values of each spot (n, genes)."""
         return torch.softmax(output, dim=1)
 
@@ -337,27 +320,25 @@ class Poisson:
 class NegativeBinomial(Poisson):
     """Counts that scatter more than Poisson's, with a dispersion for each gene."""
 
-    def loss(
-        self, target: torch.Tensor, location: torch.Tensor, dispersion: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, target: Tensor, location: Tensor, dispersion: Tensor) -> Tensor:
         """Compute the negative log-likelihood of each value, but for :meth:`constant`."""
         # log(1 + m / theta) as a softplus: exact for rare genes and for theta near infinity.
         scatter = functional.softplus(location - torch.log(dispersion))
         return (target + dispersion) * scatter - target * location
 
-    def constant(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
+    def constant(self, target: Tensor, dispersion: Tensor) -> Tensor:
         """Compute what :meth:`loss` leaves out, except log(x!), the same for every model."""
         # In float64: the difference of two large numbers.
         target, dispersion = target.double(), dispersion.double()
         gammas = torch.lgamma(dispersion) - torch.lgamma(target + dispersion)
         return gammas + target * torch.log(dispersion)
 
-    def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
+    def saturated(self, target: Tensor, dispersion: Tensor) -> Tensor:
         """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         scatter = torch.log1p(target / dispersion)
         return (target + dispersion) * scatter - torch.xlogy(target, target)
 
-    def dispersion(self, moments: torch.Tensor) -> torch.Tensor:
+    def dispersion(self, moments: Tensor) -> Tensor:
         """Estimate theta of each gene (genes,), in [0.01, 10,000]; large is nearly Poisson."""
         squares, excess = moments
         theta = squares / excess.clamp(min=1e-12)
@@ -369,43 +350,41 @@ class Gaussian:
 
     counts = False
 
-    def target(self, values: torch.Tensor, library: torch.Tensor, depth: float) -> torch.Tensor:
+    def target(self, values: Tensor, library: Tensor, depth: float) -> Tensor:
         """Return what is modelled: log(1 + x D / L), as ``preprocessing.normalise`` does."""
         return torch.log1p(values * (depth / library))
 
-    def initial_output(self, sums: torch.Tensor, n_spots: int) -> torch.Tensor:
+    def initial_output(self, sums: Tensor, n_spots: int) -> Tensor:
         """Compute eta (genes,) of the mean-only model from the target summed over the spots."""
         return sums / n_spots
 
-    def location(self, output: torch.Tensor, library: torch.Tensor) -> torch.Tensor:
+    def location(self, output: Tensor, library: Tensor) -> Tensor:
         """Return the centre of the distribution: eta itself."""
         return output
 
-    def loss(
-        self, target: torch.Tensor, location: torch.Tensor, dispersion: torch.Tensor
-    ) -> torch.Tensor:
+    def loss(self, target: Tensor, location: Tensor, dispersion: Tensor) -> Tensor:
         """Compute the negative log-likelihood of each value, but for :meth:`constant`."""
         return torch.square(target - location) / (2 * dispersion)
 
-    def constant(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
+    def constant(self, target: Tensor, dispersion: Tensor) -> Tensor:
         """Compute what :meth:`loss` leaves out: it depends on the dispersion only."""
         return torch.log(2 * math.pi * dispersion).expand_as(target) / 2
 
-    def saturated(self, target: torch.Tensor, dispersion: torch.Tensor) -> torch.Tensor:
+    def saturated(self, target: Tensor, dispersion: Tensor) -> Tensor:
         """Compute the lowest possible :meth:`loss`, that of a model that predicts every value."""
         return torch.zeros_like(target)
 
-    def moments(self, target: torch.Tensor, location: torch.Tensor) -> torch.Tensor:
+    def moments(self, target: Tensor, location: Tensor) -> Tensor:
         """Sum over the spots (2, genes) what :meth:`dispersion` needs."""
         squares = torch.square(target - location).sum(dim=0)
         return torch.stack([squares, torch.full_like(squares, len(target))])
 
-    def dispersion(self, moments: torch.Tensor) -> torch.Tensor:
+    def dispersion(self, moments: Tensor) -> Tensor:
         """Estimate the variance of each gene (genes,), at least 1/10,000 of the mean one."""
         variance = moments[0] / moments[1]
         return variance.clamp(min=max(1e-4 * float(variance.mean()), 1e-12)).float()
 
-    def shares(self, output: torch.Tensor) -> torch.Tensor:
+    def shares(self, output: Tensor) -> Tensor:
         """Compute what is proportional to the expected values of each spot (n, genes)."""
         # Gene by gene only after calibration: exp(mean of logarithms) is not the mean.
         return torch.expm1(output.clamp(min=0))

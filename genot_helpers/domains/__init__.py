@@ -2,9 +2,15 @@
 
 from .clusterers import cluster_leiden, cluster_louvain, cluster_mclust, cluster_with
 from .composition import CompositionDomains, choose_n_compositions, cluster_composition
-from .domains import choose_n_domains, cluster_mixture, refine_domains
-from .front_door import THRESHOLD, FoundDomains, find_domains, neighbour_agreement
-from .mixture import Consensus
+from .domains import (
+    THRESHOLD,
+    FoundDomains,
+    choose_n_domains,
+    find_domains,
+    neighbour_agreement,
+    refine_domains,
+)
+from .mixture import Consensus, cluster_mixture
 
 __all__ = [
     "THRESHOLD",

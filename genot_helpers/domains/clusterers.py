@@ -21,14 +21,9 @@ from sklearn.neighbors import KNeighborsTransformer
 
 from ..arguments import checked
 from ..slices.sections import Slices, by_section, named_slices
-from .domains import stacked_embedding, write_domains
+from .mixture import stacked_embedding, write_domains
 
-__all__ = [
-    "cluster_leiden",
-    "cluster_louvain",
-    "cluster_mclust",
-    "cluster_with",
-]
+__all__ = ["cluster_leiden", "cluster_louvain", "cluster_mclust", "cluster_with"]
 
 
 _MANY_SPOTS = 8192  # from here on scanpy asks a searcher for neighbours
@@ -61,8 +56,7 @@ def cluster_with(
     key_added
         Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        As for :func:`cluster_mixture`.
 
     Examples
     --------
@@ -106,8 +100,7 @@ def cluster_leiden(
     key_added
         Writes ``obs[key_added]`` and ``uns["genot"][key_added]``.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        As for :func:`cluster_mixture`.
 
     Returns
     -------
@@ -126,15 +119,8 @@ def cluster_leiden(
     holder = _community_graph(named, n_domains, resolution, use_rep, n_neighbors, seed)
 
     def communities(at: float) -> np.ndarray:
-        sc.tl.leiden(
-            holder,
-            resolution=at,
-            flavor="igraph",
-            n_iterations=-1,
-            directed=False,
-            random_state=seed,
-            key_added="found",
-        )
+        options = {"flavor": "igraph", "n_iterations": -1, "directed": False, "random_state": seed}
+        sc.tl.leiden(holder, resolution=at, key_added="found", **options)
         return holder.obs["found"].cat.codes.to_numpy()
 
     return _write_communities(named, communities, n_domains, resolution, key_added, "leiden", seed)
@@ -271,8 +257,7 @@ def cluster_mclust(
     seed
         Same seed and machine: the same domains.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        As for :func:`cluster_mixture`.
 
     Raises
     ------
@@ -283,14 +268,9 @@ def cluster_mclust(
     """
     named = named_slices(slices)
     embedding = stacked_embedding(named, use_rep, n_domains)[:, :n_dimensions]
-    write_domains(
-        named,
-        _run_mclust(embedding, n_domains, model, seed),
-        key_added,
-        method=f"mclust {model}",
-        use_rep=use_rep,
-        seed=seed,
-    )
+    labels = _run_mclust(embedding, n_domains, model, seed)
+    facts = {"method": f"mclust {model}", "use_rep": use_rep, "seed": seed}
+    write_domains(named, labels, key_added, **facts)
 
 
 @contextmanager

@@ -47,8 +47,7 @@ from .composition_field import (
     type_names,
     type_shares,
 )
-from .domains import confidence_key
-from .mixture import consensus_of, paired_with
+from .mixture import confidence_key, consensus_of, paired_with
 
 __all__ = [
     "ALIKE",
@@ -62,6 +61,12 @@ __all__ = [
 
 COMPARED = 5_000  # two partitions are compared on about this many cells
 WORTH_SHOWING = 0.01  # weight that other solutions need, for the best of them to be shown
+_RANGES: dict[str, tuple[float, float]] = {
+    "n_types": (1, 10_000),
+    "n_codebooks": (1, 1_000),
+    "n_neighbors": (1, 1_000),
+    "prior_cells": (1e-6, 1e9),
+}
 ALIKE = 0.9  # adjusted Rand index from which two partitions tell the same story
 
 
@@ -73,23 +78,19 @@ class CompositionDomains(NamedTuple):
     labels
         (n_cells,) int, 0 … n_domains − 1: domain "1" of ``obs`` is 0 here.
     confidence
-        (n_cells,) float, share of a cell and its 60 nearest that are in its domain: near 1 inside,
-        lower at borders, where errors are. Measured on six real sections, of spots given .8 about
-        .8 are right (.65 to .91; benchmarks/README.md).
+        (n_cells,) float, share of a cell and its 60 nearest that are in its domain. Measured on six
+        real sections, of spots given .8 about .8 are right (.65 to .91; benchmarks/README.md).
     votes
         (n_cells,) float, weighted share of the solutions that put the cell there. It says how far
         solutions agree; it does not tell right from wrong.
-    agreement
-        Mean adjusted Rand index between two solutions: 1 if all say the same.
-    n_partitions
-        How many solutions took part.
+    agreement, n_partitions
+        Mean adjusted Rand index between two solutions (1 if all say the same), and their number.
     compositions
         Table, types × domains: share of each type among the cells of a domain. Columns sum to 1.
-    second
+    second, second_weight
         (n_cells,) int, the likeliest solution that tells another story than ``labels`` (adjusted
-        Rand index below .9), numbered like ``labels``; None if all such weigh less than .01.
-    second_weight
-        Weight of the solutions that are not like ``labels``, from 0 to 1.
+        Rand index below .9), numbered like ``labels``, None if all such weigh less than .01; and
+        the weight of all such solutions, from 0 to 1.
     bound
         F of the best solution, in nats.
     """
@@ -111,35 +112,19 @@ class CompositionDomains(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Slices made ready: field and positions in an order of their own, and the way back.
+    """Slices made ready: field and positions in an order of their own, and the way back."""
 
-    Attributes
-    ----------
-    field, points
-        The model, and (n, 2) positions of each slice, sorted within each slice by place, so that
-        the order in which a file lists its cells changes nothing.
-    back
-        (n_cells,) int, from that order to the reader's.
-    types
-        (n_cells,) categorical in the reader's order: given, or the codebook that is shown.
-    """
-
+    # Sorted within each slice by place: the order in which a file lists its cells changes nothing.
     field: Field
-    points: list[np.ndarray]
-    back: np.ndarray
-    types: pd.Categorical
-
-
-# ---------- tables ------------------------------------------------------------------------------
+    points: list[np.ndarray]  # (n, 2) of each slice
+    back: np.ndarray  # (n_cells,) int, from that order to the reader's
+    types: pd.Categorical  # in the reader's order: given, or the codebook that is shown
 
 
 def _by_size(labels: np.ndarray, n_domains: int) -> np.ndarray:
     """Renumber domains from the largest to the smallest."""
     order = np.argsort(-np.bincount(labels, minlength=n_domains), kind="stable")
     return np.argsort(order, kind="stable")[labels]
-
-
-# ---------- from slices to cells and back -------------------------------------------------------
 
 
 def check_number_of_domains(named: Mapping[str, AnnData], n_domains: int) -> None:
@@ -175,18 +160,10 @@ def _order_by_place(points: list[np.ndarray], values: list[np.ndarray]) -> np.nd
 def prepare_cells(
     named: Mapping[str, AnnData],
     *,
-    type_key: str | None,
-    use_rep: str,
-    n_components: int,
-    n_types: int,
-    n_codebooks: int,
-    neighbour_weight: float,
-    n_neighbors: int,
-    prior_cells: float,
-    spatial_key: str,
-    layer: str,
+    type_key: str | None, use_rep: str, n_components: int, n_types: int, n_codebooks: int,
+    neighbour_weight: float, n_neighbors: int, prior_cells: float, spatial_key: str, layer: str,
     seed: int,
-) -> Cells:
+) -> Cells:  # fmt: skip
     """Check slices, find or read types, and build the field; see :func:`cluster_composition`."""
     places = _positions(named, spatial_key)
     sizes = np.cumsum([len(one) for one in places])
@@ -268,16 +245,7 @@ def _write(named, result: CompositionDomains, types, key_added: str, facts: dict
         record(adata, **{key_added: made_by})
 
 
-# ---------- public ------------------------------------------------------------------------------
-
-
-@checked(
-    n_types=(1, 10_000),
-    n_codebooks=(1, 1_000),
-    n_neighbors=(1, 1_000),
-    prior_cells=(1e-6, 1e9),
-    same_within=(1e-6, 1e9),
-)
+@checked(same_within=(1e-6, 1e9), **_RANGES)
 @by_section
 @threadpool_limits.wrap(limits=1)  # sums in one order, bit for bit, and no waiting for each other
 def cluster_composition(
@@ -339,17 +307,16 @@ def cluster_composition(
         called "type 1", "type 2", ….
     key_added
         Writes ``obs[key_added]`` (categorical "1", "2", … by size), ``obs["genot_confidence"]``
-        (float32, see the result), ``obs["genot_type"]`` (categorical; only if types are found),
-        ``obs["genot_second"]`` (categorical; only if there is a second partition), for another key
-        with ``<key>`` in place of ``genot``, and parameters, agreement and the table of
-        compositions to ``uns["genot"][key_added]``.
+        (float32, see the result), ``obs["genot_type"]`` (only if types are found),
+        ``obs["genot_second"]`` (only if there is a second partition), for another key with
+        ``<key>`` in place of ``genot``, and parameters, agreement and the table of compositions to
+        ``uns["genot"][key_added]``.
     seed
         Same seed and machine: the same domains, bit for bit, whatever the order of cells.
     progress
         None shows a progress bar in a terminal or notebook only.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -371,17 +338,11 @@ def cluster_composition(
     named = named_slices(slices)
     check_number_of_domains(named, n_domains)
     model = {
-        "use_rep": use_rep,
-        "n_components": n_components,
-        "n_types": n_types,
-        "n_codebooks": n_codebooks,
-        "neighbour_weight": neighbour_weight,
-        "n_neighbors": n_neighbors,
-        "prior_cells": prior_cells,
-        "spatial_key": spatial_key,
-        "layer": layer,
-        "seed": seed,
-    }
+        "use_rep": use_rep, "n_components": n_components, "n_types": n_types,
+        "n_codebooks": n_codebooks, "neighbour_weight": neighbour_weight,
+        "n_neighbors": n_neighbors, "prior_cells": prior_cells, "spatial_key": spatial_key,
+        "layer": layer, "seed": seed,
+    }  # fmt: skip
     cells = prepare_cells(named, type_key=type_key, **model)
     search = {"n_starts": n_starts, "n_kept": n_kept, "seed": seed}
     found = solutions(cells.field, cells.points, n_domains, progress=progress, **search)
@@ -405,13 +366,7 @@ def cluster_composition(
 # 10.1561/2200000008); it likes few domains. The two need not agree, and then the data do not say.
 
 
-@checked(
-    n_types=(1, 10_000),
-    n_codebooks=(1, 1_000),
-    n_neighbors=(1, 1_000),
-    prior_cells=(1e-6, 1e9),
-    n_seeds=(2, 1_000),
-)
+@checked(n_seeds=(2, 1_000), **_RANGES)
 @threadpool_limits.wrap(limits=1)
 def choose_n_compositions(
     slices: Slices,
@@ -434,7 +389,8 @@ def choose_n_compositions(
 ) -> pd.DataFrame:
     """Compare numbers of domains for :func:`cluster_composition`, by evidence and by stability.
 
-    Nothing is written.
+    Nothing is written. Parameters that are not listed are those of :func:`cluster_composition`;
+    fewer codebooks and starts do here.
 
     Parameters
     ----------
@@ -442,16 +398,10 @@ def choose_n_compositions(
         One slice, or several that are clustered together.
     candidates
         Numbers of domains to try, each 1 or more.
-    type_key, use_rep, n_components, n_types, n_codebooks, neighbour_weight, n_neighbors
-        As for :func:`cluster_composition`; fewer codebooks and starts do here.
-    prior_cells, n_starts, n_kept, spatial_key
-        As for :func:`cluster_composition`.
     n_seeds
         Independent searches, each with types and starts of its own, 2 or more.
     seed
         Same seed and machine: the same table.
-    progress
-        None shows a progress bar in a terminal or notebook only.
 
     Returns
     -------
@@ -463,10 +413,8 @@ def choose_n_compositions(
 
     Raises
     ------
-    SliceError
-        If positions, components or the column of types are missing or not usable.
-    TypeError, ValueError
-        If an argument is of another kind or out of range.
+    SliceError, TypeError, ValueError
+        As :func:`cluster_composition`.
     """
     named = named_slices(slices)
     candidates = list(candidates)
@@ -475,17 +423,11 @@ def choose_n_compositions(
     for number in candidates:
         check_number_of_domains(named, number)
     model = {
-        "type_key": type_key,
-        "use_rep": use_rep,
-        "n_components": n_components,
-        "n_types": n_types,
-        "n_codebooks": n_codebooks,
-        "neighbour_weight": neighbour_weight,
-        "n_neighbors": n_neighbors,
-        "prior_cells": prior_cells,
-        "spatial_key": spatial_key,
-        "layer": "",
-    }
+        "use_rep": use_rep, "n_components": n_components, "n_types": n_types,
+        "n_codebooks": n_codebooks, "neighbour_weight": neighbour_weight,
+        "n_neighbors": n_neighbors, "prior_cells": prior_cells, "spatial_key": spatial_key,
+        "layer": "", "type_key": type_key,
+    }  # fmt: skip
     seeds = [n_seeds * seed + number for number in range(n_seeds)]
     cells = [prepare_cells(named, seed=one, **model) for one in seeds]
     rows = {}

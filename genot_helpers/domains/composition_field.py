@@ -62,31 +62,15 @@ SAME = 0.98  # adjusted Rand index from which two partitions are one
 
 
 class Field(NamedTuple):
-    """Cells as the model sees them.
+    """Cells as the model sees them."""
 
-    Attributes
-    ----------
-    types
-        (n_cells, n_codebooks * n_types) CSR float32, 1 where a cell is of a type. The row of a cell
-        of unknown type is empty: its neighbours decide.
-    shares
-        (n_codebooks * n_types,), share of each type among all cells.
-    n_codebooks
-        How many sets of types there are.
-    graph
-        (n_cells, n_cells) CSR float32, β A.
-    prior
-        a, in cells.
-    """
-
+    # (n_cells, n_codebooks * n_types) float32, 1 where a cell is of a type. The row of a cell of
+    # unknown type is empty: its neighbours decide.
     types: sparse.csr_matrix
-    shares: np.ndarray
+    shares: np.ndarray  # (n_codebooks * n_types,), share of each type among all cells
     n_codebooks: int
-    graph: sparse.csr_matrix
-    prior: float
-
-
-# ---------- graphs ------------------------------------------------------------------------------
+    graph: sparse.csr_matrix  # (n_cells, n_cells) float32, β A
+    prior: float  # a, in cells
 
 
 def _nearest(points: np.ndarray, k: int) -> sparse.csr_matrix:
@@ -107,21 +91,7 @@ def potts_graph(points: np.ndarray, k: int) -> sparse.csr_matrix:
 
 
 def share_around(points: list[np.ndarray], labels: np.ndarray, n_nearest: int = 60) -> np.ndarray:
-    """Share of a spot and its nearest, in its own slice, that are in the same domain.
-
-    Parameters
-    ----------
-    points
-        (n, 2) positions of each slice.
-    labels
-        (n_spots,) int, slices one after the other.
-    n_nearest
-        How many nearest spots are looked at.
-
-    Returns
-    -------
-    (n_spots,) float, above 0 and at most 1: near 1 inside a domain, lower at its borders.
-    """
+    """Share (n_spots,) of a spot and its nearest, in its own slice, that are in its domain."""
     shares, begin = [], 0
     for xy in points:
         here, tree = labels[begin : begin + len(xy)], cKDTree(xy)
@@ -149,9 +119,6 @@ def field_of(
     return Field(types, shares, n_codebooks, graph * np.float32(neighbour_weight), prior)
 
 
-# ---------- the field ---------------------------------------------------------------------------
-
-
 def _log_ratios(field: Field, q: np.ndarray) -> np.ndarray:
     """Logarithm of pi_kc / w_c for every domain and type, under memberships q (the M step)."""
     pi = (field.types.T @ q).T + field.prior * field.shares
@@ -166,12 +133,7 @@ def _emission(field: Field, ratios: np.ndarray) -> np.ndarray:
 
 
 def climb_field(field: Field, q: np.ndarray, n_steps: int) -> tuple[float, np.ndarray]:
-    """Climb the bound from memberships q, (n_cells, n_domains) float32, for some steps.
-
-    Returns
-    -------
-    F and the memberships.
-    """
+    """Climb the bound from memberships q, (n_cells, n_domains) float32; return F and the new q."""
     for _ in range(n_steps):
         new = _emission(field, _log_ratios(field, q)) + field.graph @ q
         new -= new.max(axis=1, keepdims=True)
@@ -221,9 +183,6 @@ def _log_polya(field: Field, counts: np.ndarray) -> float:
     total = prior.sum(axis=2)
     inside = (gammaln(prior + counts) - gammaln(prior)).sum()
     return float(inside + (gammaln(total) - gammaln(total + counts.sum(axis=2))).sum())
-
-
-# ---------- search ------------------------------------------------------------------------------
 
 
 def _neighbourhoods(field: Field, points: list[np.ndarray]) -> np.ndarray:

@@ -1,6 +1,6 @@
 r"""From embeddings to one partition: mixtures from many starts, then a consensus.
 
-- :func:`mixture_consensus`, the whole method: for several views (embeddings, and numbers of their
+- :func:`cluster_mixture`, from slices to slots. For several views (embeddings, and numbers of their
   leading dimensions) :func:`best_partitions` fits mixtures from many starts and drops the poor ones
   early, because the likelihood has many local maxima; each view then tries what the others found,
   and a consensus of all partitions, weighted by likelihood, is the result. No label is used.
@@ -13,8 +13,7 @@ r"""From embeddings to one partition: mixtures from many starts, then a consensu
 
   with :math:`r_{jk}` the membership of neighbour :math:`j` and rows of :math:`W` that average over
   neighbours; :math:`\beta = 0` is the plain mixture. Expectation-maximisation keeps :math:`q` from
-  one step to the next (mean field; Celeux, Forbes and Peyrard 2003, doi
-  10.1016/S0031-3203(02)00027-4).
+  one step to the next (mean field; Celeux et al. 2003, doi 10.1016/S0031-3203(02)00027-4).
 - :class:`Consensus` (Monti et al. 2003, doi 10.1023/A:1023949509487) by the bipartite graph of
   spots and domains (Fern and Brodley 2004, doi 10.1145/1015330.1015414): spots that are often
   together lie close in its leading eigenvectors, where k-means finds the consensus.
@@ -23,19 +22,26 @@ r"""From embeddings to one partition: mixtures from many starts, then a consensu
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 from scipy import linalg, sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from ..arguments import progress_off
+from ..arguments import checked, progress_off
+from ..preprocessing.graph import connectivities, row_normalised
+from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
+from ..slices.slices import record
 
 __all__ = [
     "Consensus",
@@ -43,17 +49,173 @@ __all__ = [
     "View",
     "best_partitions",
     "climb",
+    "cluster_mixture",
+    "confidence_key",
     "consensus_of",
     "mixture_consensus",
     "paired_with",
     "seen_by",
+    "stacked_embedding",
     "view_of",
+    "write_domains",
 ]
 
 SCREENING_SPOTS = 10_000  # starts are compared on at most this many spots
 ROUNDS = ((6, 0.25), (15, 0.5))  # (steps of expectation-maximisation, share of starts that go on)
 EXCHANGES = 3  # rounds in which views try what others have found
 SAME_LIKELIHOOD = 2e-4  # mean log-likelihoods closer than this are one and the same solution
+
+
+@by_section
+@checked(neighbour_weight=(0, 1e100), n_deviations=(1e-9, 1e100))
+def cluster_mixture(
+    slices: Slices,
+    n_domains: int,
+    *,
+    use_rep: str | Sequence[str] = "X_genot",
+    key_added: str = "genot_domain",
+    neighbour_weight: float = 2.0,
+    dimensions: tuple[int, ...] = (12, 14, 16, 20),
+    n_starts: int = 80,
+    n_kept: int = 6,
+    n_deviations: float | None = 2.5,
+    seed: int = 0,
+    progress: bool | None = None,
+    section_key: str | None = None,
+) -> Consensus:
+    """Find domains as a consensus of Gaussian mixtures, in which neighbours have a say.
+
+    Parameters
+    ----------
+    slices
+        Slices with an embedding in ``obsm[use_rep]``, (n_spots, n_dimensions), and the graph of
+        neighbours in ``obsp["spatial_connectivities"]``.
+    n_domains
+        Number of domains, at most the number of spots. :func:`choose_n_domains` suggests one.
+    use_rep
+        Slot of the embedding; of several, each is clustered alone and all partitions enter one
+        consensus.
+    key_added
+        Writes ``obs[key_added]`` (categorical "1", "2", … by size), the share of votes in
+        ``obs["genot_confidence"]`` (float32; ``<key>_confidence`` for another key), and the
+        parameters in ``uns["genot"][key_added]``.
+    neighbour_weight
+        β of :mod:`genot_helpers.domains.mixture`: a domain to which all neighbours of a spot belong
+        is exp(β) times as likely for it, before its own embedding is looked at, as one to which
+        none belongs. 0: neighbours have no say, and no graph is needed.
+    dimensions, n_starts, n_kept
+        Leading dimensions, each of which is a view; starts, and solutions that vote, of a view.
+    n_deviations
+        Values further than this many standard deviations from the mean of their dimension are
+        drawn in to that limit (winsorised), so that a few extreme spots cannot claim a domain
+        of their own; None leaves them. Chosen on one section of cortex and one of hypothalamus.
+    seed
+        Same seed and machine: the same domains, bit for bit.
+    progress
+        None shows a progress bar in a terminal or notebook only.
+    section_key
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
+
+    Returns
+    -------
+    Consensus
+        Labels and confidences of all spots, slices one after the other, as found (before
+        domains are numbered by size), the agreement between partitions and their number.
+
+    Raises
+    ------
+    SliceError
+        If the embedding is missing, not finite, or of another width in one of the slices; or if
+        neighbours should have a say and a slice has no graph.
+    ValueError
+        If a number is out of range, or ``n_domains`` does not fit the number of spots.
+    """
+    named = named_slices(slices)
+    slots = [use_rep] if isinstance(use_rep, str) else list(use_rep)
+    embeddings = [
+        _without_extremes(stacked_embedding(named, slot, n_domains), n_deviations) for slot in slots
+    ]
+    neighbours = _neighbours(named, neighbour_weight)
+    search = {"n_starts": n_starts, "n_kept": n_kept, "seed": seed}
+    result = mixture_consensus(
+        embeddings,
+        n_domains,
+        neighbours=neighbours,
+        dimensions=dimensions,
+        progress=progress,
+        **search,
+    )
+    facts = {
+        "method": "consensus of spatial Gaussian mixtures",
+        "use_rep": np.asarray(slots),
+        "neighbour_weight": neighbour_weight,
+        "dimensions": np.asarray(dimensions),
+        "n_deviations": np.inf if n_deviations is None else n_deviations,
+        **search,
+        "agreement": result.agreement,
+        "n_partitions": result.n_partitions,
+    }
+    write_domains(named, result.labels, key_added, result.confidence, **facts)
+    return result
+
+
+def stacked_embedding(
+    named: Mapping[str, AnnData], use_rep: str, n_domains: int | None
+) -> np.ndarray:
+    """Stack the embeddings of all slices, ordered by variance; complain early and clearly."""
+    stacked = np.concatenate(joint_embeddings(named, use_rep))
+    if n_domains is not None and not 1 <= n_domains <= len(stacked):
+        raise ValueError(
+            f"n_domains is {n_domains}, but there are {len(stacked)} spots. "
+            f"Choose a number from 1 to {len(stacked)}."
+        )
+    # Rotate to principal axes, so that "the leading dimensions" is well defined.
+    n_axes = min(stacked.shape)
+    return PCA(n_axes, svd_solver="covariance_eigh").fit_transform(stacked)
+
+
+def _without_extremes(embedding: np.ndarray, n_deviations: float | None) -> np.ndarray:
+    """Draw values in to ``n_deviations`` standard deviations; the columns have mean zero."""
+    if n_deviations is None:
+        return embedding
+    limit = n_deviations * embedding.std(axis=0)
+    return np.clip(embedding, -limit, limit)
+
+
+def _neighbours(named: Mapping[str, AnnData], weight: float) -> sparse.csr_matrix | None:
+    """Averages over the neighbours of each spot, in its own slice, times the weight."""
+    if weight == 0:
+        return None
+    otherwise = ", or give neighbour_weight=0 for domains that ignore neighbours"
+    graphs = [connectivities(one, name, otherwise=otherwise) for name, one in named.items()]
+    means = sparse.block_diag([row_normalised(graph, self_loops=0.0) for graph in graphs], "csr")
+    # A spot without neighbours was given itself; it must not bear itself out.
+    return (means - sparse.diags(means.diagonal())) * weight
+
+
+def write_domains(
+    named: Mapping[str, AnnData],
+    labels: np.ndarray,
+    key_added: str,
+    confidence: np.ndarray | None = None,
+    **facts,
+) -> None:
+    """Split labels back onto the slices, number domains by size, and note how they were made."""
+    by_size = pd.Series(labels).value_counts(sort=True).index  # largest first
+    rank = pd.Series(np.arange(1, len(by_size) + 1), index=by_size)
+    names = rank.loc[labels].to_numpy()
+    categories = [str(number) for number in range(1, len(by_size) + 1)]
+    for adata, rows in rows_of_each(named.values(), np.arange(len(labels))):
+        adata.obs[key_added] = pd.Categorical(names[rows].astype(str), categories=categories)
+        if confidence is not None:
+            adata.obs[confidence_key(key_added)] = confidence[rows].astype(np.float32)
+        made_by = {"n_domains": len(categories), "n_slices": len(named), **facts}
+        record(adata, **{key_added: made_by})
+
+
+def confidence_key(key_added: str) -> str:
+    """Name of the confidence column that goes with a domain column."""
+    return key_added.removesuffix("_domain") + "_confidence"
 
 
 @threadpool_limits.wrap(limits=1)
@@ -302,10 +464,10 @@ class Consensus(NamedTuple):
     labels
         (n_spots,) int, domain 0 … n_domains − 1.
     confidence
-        (n_spots,) float, share of the (weighted) partitions that put the spot there, from 0 to 1,
-        after the domains of each partition are paired with those of the consensus (overlap).
+        (n_spots,) float, share of the (weighted) partitions that put the spot there, from 0 to 1:
+        how far solutions agree, not whether they are right.
     agreement
-        Mean adjusted Rand index between pairs of partitions: 1 if all say the same.
+        Mean adjusted Rand index between two partitions: 1 if all say the same.
     n_partitions
         How many partitions took part.
     """

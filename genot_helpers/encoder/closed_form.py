@@ -30,13 +30,11 @@ from ..preprocessing.graph import neighbour_mean, smooth
 from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import record
 
-__all__ = [
-    "spectral_embedding",
-]
+__all__ = ["spectral_embedding"]
 
 
 @by_section
-@checked
+@checked(n_features=(1, 10**9))
 def spectral_embedding(
     slices: Slices,
     *,
@@ -57,17 +55,14 @@ def spectral_embedding(
         ``obsp["spatial_connectivities"]``; see :func:`genot_helpers.preprocessing.preprocess`.
     n_hops
         Steps k of the random walk that makes positive pairs.
-    use_rep
-        Slot of the components.
-    n_features
-        Leading components that the encoder sees; None means all.
+    use_rep, n_features
+        Slot of the components, and how many leading ones the encoder sees; None means all.
     key_added
         Writes ``obsm[key_added]`` (n_spots, n_features) float32, columns by falling eigenvalue,
         each with standard deviation equal to its eigenvalue over all slices, and the settings
         to ``uns["genot"]["encoder"]``.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -76,16 +71,9 @@ def spectral_embedding(
 
     Raises
     ------
-    SliceError
-        If features or graph are missing, a feature is not finite, or the slices differ in their
-        number of features.
-    ValueError
-        If there are too few spots for the features, or a number is out of range.
+    SliceError, ValueError
+        If features or graph are missing or unfit; if there are too few spots for the features.
     """
-    if n_features is not None and n_features < 1:
-        raise ValueError(f"n_features is {n_features}; give 1 or more, or None for all.")
-    if n_hops < 0:
-        raise ValueError(f"n_hops is {n_hops}; give 0 or more.")
     named = named_slices(slices)
     blocks = [block[:, :n_features] for block in joint_embeddings(named, use_rep)]
     operators = [neighbour_mean(adata, name) for name, adata in named.items()]

@@ -120,22 +120,18 @@ def train_encoder(
         coordinates in ``obsm["spatial"]``. With ``graph="spatial"`` in the configuration the graph
         is ``obsp["spatial_connectivities"]``, made and stored where it is missing.
     configuration
-        "default", "paper" (the published settings), or an
-        :class:`~genot_helpers.encoder.EncoderConfiguration`.
+        "default", "paper" (the published settings), or an :class:`EncoderConfiguration`.
     seed
-        Seed of weights, dropout and permutations. The same seed on the same machine (and number of
-        threads) gives the same bits; the global random state is neither read nor changed.
+        Of weights, dropout and permutations: the same bits on the same machine (and number of
+        threads); the global random state is neither read nor changed.
     device
         "auto" (a GPU where there is one), or a name that torch knows ("cpu", "cuda").
-    use_rep
-        Slot of the features.
-    key_added
-        Slot of the embedding.
+    use_rep, key_added
+        Slots of the features and of the embedding.
     progress
         Show a progress bar (in a terminal or notebook only).
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -148,10 +144,8 @@ def train_encoder(
     SliceError
         A slice lacks features or coordinates, holds values that are not finite, has too few spots
         for the graph, or the slices differ in their number of components.
-    TypeError
-        ``slices`` holds something that is no AnnData.
-    ValueError
-        The configuration or the device does not exist.
+    TypeError, ValueError
+        ``slices`` holds something that is no AnnData; unknown configuration or device.
     FloatingPointError
         The loss is no longer finite; nothing is written.
 
@@ -295,10 +289,7 @@ def _write_embedding(
 
 
 def objective(
-    encoder: GenOTEncoder,
-    data: TrainingData,
-    inputs: torch.Tensor,
-    generator: torch.Generator,
+    encoder: GenOTEncoder, data: TrainingData, inputs: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One forward pass of the training: total loss, and its two terms before weighting."""
     configuration = encoder.configuration

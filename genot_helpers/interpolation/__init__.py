@@ -2,9 +2,8 @@
 
 from .carry import carry_by_expression, carry_by_label, carry_expression
 from .interpolation import Interpolation, interpolate, interpolate_many, prepare_interpolation
-from .positions import position_between, slice_positions
 from .saved import load_alignment, load_interpolation, save_interpolation
-from .stack import interpolate_stack
+from .stack import interpolate_stack, position_between, slice_positions
 from .warp import SmoothWarp, fit_warp
 
 __all__ = [

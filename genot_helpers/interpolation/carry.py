@@ -1,18 +1,14 @@
 """Expression of one technology, carried onto the places of another.
 
-Two technologies measure the same tissue with different genes, resolution and depth. Once the slices
-are in one frame (:func:`genot_helpers.align`), an optimal transport coupling P says which source
-spots j a target spot i corresponds to (:func:`carry_expression`; barycentric projection: Ferradans
-et al., SIAM J. Imaging Sciences 2014, doi 10.1137/130929886)::
+In one frame, an optimal transport coupling P says which source spots j a target spot i corresponds
+to (:func:`carry_expression`; barycentric projection: Ferradans et al., doi 10.1137/130929886)::
 
     carried_i  =  sum_j P_ji x_j / sum_j P_ji
 
 A mean has fewer zeros than the measurement; a threshold for each gene restores their share.
-:func:`carry_by_expression` uses expression alone: nearest neighbours in components of the shared
-genes, as imputation for imaging panels does (SpaGE: Abdelaal et al., Nucleic Acids Research 2020,
-doi 10.1093/nar/gkaa740). It needs no common frame, and cannot tell apart two places of one cell
-type. What can be transferred is the pattern of a gene at the resolution of the coarser slice;
-neither its depth nor differences between cells of one place can.
+:func:`carry_by_expression` uses expression alone (as SpaGE: Abdelaal et al. 2020, doi
+10.1093/nar/gkaa740): no common frame, but it cannot tell apart two places of one cell type. What
+can be transferred is the pattern of a gene at the resolution of the coarser slice.
 """
 
 from __future__ import annotations
@@ -26,17 +22,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from ..arguments import ANY, checked
+from ..arguments import checked
 from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import plain_matrix
-from ..transport.transport import entropic_coupling, sparse_coupling
+from ..transport.entropic import entropic_coupling
+from ..transport.transport import sparse_coupling
 
-__all__ = [
-    "carry_by_expression",
-    "carry_by_label",
-    "carry_expression",
-]
+__all__ = ["carry_by_expression", "carry_by_label", "carry_expression"]
 
 
 @checked
@@ -122,7 +115,7 @@ def carry_expression(
     return _carried(weights, source, target, points[1], facts, label_key)
 
 
-@checked(n_neighbors=ANY)
+@checked(n_neighbors=(1, 100_000))
 def carry_by_expression(
     source: AnnData,
     target: AnnData,
@@ -136,17 +129,14 @@ def carry_by_expression(
 
     Parameters
     ----------
-    source, target
-        As in :func:`carry_expression`, but in any frame.
+    source, target, label_key, spatial_key
+        As in :func:`carry_expression`, but in any frame; a label's share is that of the neighbours.
     n_neighbors
         Source spots nearest in expression, whose mean each target spot gets; all if there are
         fewer.
     n_components
         Leading joint components of the shared genes to look at
-        (:func:`genot_helpers.comparable.shared_space`: each slice centred, genes of equal
-        variance).
-    label_key, spatial_key
-        As in :func:`carry_expression`; a label's share is that of the neighbours.
+        (:func:`genot_helpers.comparable.shared_space`).
 
     Returns
     -------
@@ -155,14 +145,9 @@ def carry_by_expression(
 
     Raises
     ------
-    SliceError
-        As :func:`carry_expression`.
-    ValueError
-        If ``n_neighbors`` or ``n_components`` is below 1.
+    SliceError, ValueError
+        As :func:`carry_expression`; if ``n_neighbors`` or ``n_components`` is below 1.
     """
-    for name, value in (("n_neighbors", n_neighbors), ("n_components", n_components)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; give 1 or more.")
     check_pair(source, target, spatial_key=spatial_key, one_matrix=False)
     _check_labels(source, label_key)
     space = shared_space(source, target, n_components=n_components)
@@ -195,12 +180,10 @@ def carry_by_label(
     Parameters
     ----------
     source, target
-        Slices with labels of one vocabulary in ``obs[label_key]``, such as domains that were found
-        in both together; in any frame. Neither is changed.
-    label_key
-        That column.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+        Slices in any frame with labels of one vocabulary in ``obs[label_key]``, such as domains
+        that were found in both together. Neither is changed.
+    label_key, spatial_key
+        That column, and the slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -229,14 +212,12 @@ def carry_by_label(
         (np.ones(len(to_spots)), (to_spots, wanted[to_spots])), (target.n_obs, len(counts))
     )
     values = sparse.csr_matrix(spread @ means, dtype=np.float32)
-    carried = AnnData(values, obs=target.obs.copy(), var=source.var.copy())
-    carried.obsm["spatial"] = np.asarray(target.obsm[spatial_key], dtype=np.float64)[:, :2]
-    carried.obs["genot_covered"] = wanted >= 0
-    carried.uns["genot"] = {
+    facts = {
         "source": "Mean expression of the spots of another slice with the same label.",
         "label_key": label_key,
     }
-    return carried
+    points = np.asarray(target.obsm[spatial_key], dtype=np.float64)[:, :2]
+    return _slice_of(values, source, target, points, wanted >= 0, facts)
 
 
 def _check_labels(source: AnnData, label_key: str | None) -> None:
@@ -262,10 +243,7 @@ def _carried(
     )
     if facts.get("threshold"):
         values = _with_zeros_of(values, sparse.csc_matrix(plain_matrix(source.X)), covered)
-    carried = AnnData(values, obs=target.obs.copy(), var=source.var.copy())
-    carried.obsm["spatial"] = points
-    carried.obs["genot_covered"] = covered
-    carried.uns["genot"] = facts
+    carried = _slice_of(values, source, target, points, covered, facts)
     if label_key is not None:
         labels = as_labels(source.obs[label_key]).cat
         votes = labels.codes.to_numpy()[:, None] == np.arange(len(labels.categories))
@@ -277,6 +255,15 @@ def _carried(
         carried.obs["genot_confidence"] = shares.max(axis=1)
         names = pd.Index(labels.categories, dtype=str)
         carried.obsm["genot_shares"] = pd.DataFrame(shares, carried.obs_names, names)
+    return carried
+
+
+def _slice_of(values, source, target, points, covered, facts) -> AnnData:
+    """Put carried values (target spots, source genes) into a slice."""
+    carried = AnnData(values, obs=target.obs.copy(), var=source.var.copy())
+    carried.obsm["spatial"] = points
+    carried.obs["genot_covered"] = covered
+    carried.uns["genot"] = facts
     return carried
 
 

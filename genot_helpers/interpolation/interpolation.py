@@ -1,23 +1,23 @@
 """The slice in between: two slices and a position t between them become a third slice.
 
 :func:`prepare_interpolation` does once what does not depend on t; :meth:`Interpolation.at` then
-generates the slice at any t. After the displacement interpolation of McCann (Advances in
-Mathematics 1997, doi 10.1006/aima.1997.1634): mass that an optimal coupling sends from x to y is
-at (1 - t) x + t y at position t. The steps, in the order in which the functions stand here:
+generates the slice at any t. After the displacement interpolation of McCann (1997, doi
+10.1006/aima.1997.1634): mass that an optimal coupling sends from x to y is at (1 - t) x + t y. The
+steps, in the order in which the functions stand here:
 
 1. components of expression that both slices share (:mod:`genot_helpers.comparable`);
 2. a smooth warp of both slices towards each other (``warp.py``);
 3. an exact sparse coupling of the warped coordinates (:mod:`genot_helpers.transport`). Expression
    does not enter: it would pull spots of a grid on top of each other;
-4. positions: each coupled pair on the straight line between its ends (``positions.py``);
-5. local means of both slices, and a vote on the label, at each position (``local_means.py``);
-6. ``X``: one real spot for each position, chosen to reproduce the local means (``placement.py``);
-   ``layers["mean"]``: every gene's local mean, or from a decoder (:mod:`genot_helpers.decoder`).
+4. positions: each coupled pair on the straight line between its ends; local means of both slices,
+   and a vote on the label, at each position (``places.py``);
+5. ``X``: one real spot for each position, chosen to reproduce the local means; small or noisy
+   sections are treated with more caution (``placement.py``);
+6. ``layers["mean"]``: every gene's local mean, or from a decoder (:mod:`genot_helpers.decoder`).
 
-Small or noisy sections are treated with more caution, and the result says so
-(``small_sections.py``). Every width and weight is set from the two slices; the slice in between is
-never looked at. The GenOT paper (Wang et al. 2026, doi 10.1186/s13059-026-04166-z) interpolates by
-fused Gromov-Wasserstein barycenters instead: see :mod:`genot_helpers.transport`.
+Every width and weight is set from the two slices; the slice in between is never looked at. The
+GenOT paper (Wang et al. 2026, doi 10.1186/s13059-026-04166-z) interpolates by fused
+Gromov-Wasserstein barycenters instead: see :mod:`genot_helpers.transport`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -39,42 +40,37 @@ from ..decoder.decoder import train_decoder
 from ..decoder.model import Decoder
 from ..slices.geometry import nearest_distance, spot_spacing
 from ..slices.slices import SliceError, find_labels
-from ..transport.support import neighbour_support
-from ..transport.transport import Coupling, sparse_coupling
-from .local_means import (
+from ..slices.values import plain_matrix
+from ..transport.transport import Coupling, neighbour_support, sparse_coupling
+from .placement import (
+    LARGE,
+    WAYS,
+    Filling,
+    autocorrelation,
+    choose_filling,
+    place_spots,
+    weigh_by_signal,
+)
+from .places import (
     CarriedLabels,
     Nearest,
     choose_bandwidth,
-    expected_expression,
-    local_mean,
-    prepare_labels,
-)
-from .placement import autocorrelation, place_spots
-from .positions import (
-    as_given,
-    check_position,
-    count_spots,
     draw_pairs,
-    facts_between,
+    expected_expression,
     first_choice,
-    gather_spots,
-    genes_of_both,
+    local_mean,
     order_of_spots,
     place_between,
+    prepare_labels,
     roughen,
     spread,
 )
-from .small_sections import LARGE, WAYS, Filling, choose_filling, weigh_by_signal
 from .warp import SmoothWarp, fit_warp
 
-__all__ = [
-    "Interpolation",
-    "interpolate",
-    "interpolate_many",
-    "prepare_interpolation",
-]
+__all__ = ["Interpolation", "interpolate", "interpolate_many", "prepare_interpolation"]
 
 _SAME_SIZE = 1.5  # a slice with more times the spots of the other has grown
+_FEWEST_SPOTS = 20  # as for a given slice
 
 
 @checked(t=ANY)
@@ -101,37 +97,26 @@ def interpolate(left: AnnData, right: AnnData, t: float, **options) -> AnnData:
     >>> generated = interpolate(left, right, 0.5, decode=False)
     >>> generated.obs["genot_source"].value_counts()
     """
-    n_spots = options.pop("n_spots", None)
-    check_position(t)
-    if n_spots is not None:
-        count_spots(left, right, t, n_spots)
-    return prepare_interpolation(left, right, **options).at(t, n_spots=n_spots)
+    return interpolate_many(left, right, [t], **options)[0]
 
 
 @checked
 def interpolate_many(
     left: AnnData, right: AnnData, positions: Iterable[float], **options
 ) -> list[AnnData]:
-    """Generate slices at several positions from one coupling: a stack, or the frames of a film.
+    """Generate slices at several positions, each 0 to 1, from one coupling: a stack, or a film.
 
-    Parameters
-    ----------
-    left, right, **options
-        As for :func:`interpolate`.
-    positions
-        Each between 0 and 1.
+    The other parameters are those of :func:`interpolate`.
     """
     positions = list(positions)
     n_spots = options.pop("n_spots", None)
     for t in positions:
-        check_position(t)
-        if n_spots is not None:
-            count_spots(left, right, t, n_spots)
+        _count_spots(left, right, t, n_spots)
     prepared = prepare_interpolation(left, right, **options)
     return [prepared.at(t, n_spots=n_spots) for t in positions]
 
 
-@checked
+@checked(n_neighbors=(1, 100_000))
 def prepare_interpolation(
     left: AnnData,
     right: AnnData,
@@ -165,8 +150,7 @@ def prepare_interpolation(
         What the slice is filled with: "placed", real spots placed one by one; "mixture", spots of
         both slices at random; "copy", the spots of one slice. "auto" places spots, unless the
         slices are so small or noisy that trials on halves of both show no gain
-        (:mod:`genot_helpers.interpolation.small_sections`). What was chosen, and why, is in
-        ``uns["genot"]`` of the generated slice.
+        (:mod:`genot_helpers.interpolation.placement`); ``uns["genot"]`` of the result says why.
     mean
         Write ``layers["mean"]``. It is dense: leave it out where spots times genes are too many.
     decode
@@ -174,6 +158,11 @@ def prepare_interpolation(
         Training takes longer than all other steps together.
     seed, progress
         The seed decides every random choice. Progress bars: None shows them where someone can see.
+
+    Returns
+    -------
+    Interpolation
+        Ready for :meth:`Interpolation.at`.
 
     Raises
     ------
@@ -210,13 +199,12 @@ def prepare_interpolation(
     has_grown = not 1 / _SAME_SIZE < ratio < _SAME_SIZE
     # One spot is one unit of mass, so that spots are coupled whole. If the tissue has grown, both
     # slices have the same total mass instead, and a spot has several partners.
-    masses = {} if has_grown else {
-        f"{side}_mass": np.ones(a.n_obs) for side, a in (("left", left), ("right", right))
-    }  # fmt: skip
+    masses = [None if has_grown else np.ones(a.n_obs) for a in (left, right)]
     coupling_begin = time.perf_counter()
     coupling = sparse_coupling(
-        *middle, n_neighbors=n_neighbors, unmatched_cost=unmatched_cost, **masses
-    )
+        *middle, n_neighbors=n_neighbors, unmatched_cost=unmatched_cost,
+        left_mass=masses[0], right_mass=masses[1],
+    )  # fmt: skip
     coupling_seconds = time.perf_counter() - coupling_begin
     spacing = (spot_spacing(middle[0]) + spot_spacing(middle[1])) / 2
     known = *middle, space.left, space.right, spacing
@@ -233,28 +221,60 @@ def prepare_interpolation(
     else:
         chosen = Filling(filling, "So it was asked for.", signal)
     prepared = Interpolation(
-        left=left,
-        right=right,
-        left_points=points[0],
-        right_points=points[1],
-        left_embedding=space.left,
-        right_embedding=space.right,
-        warp=warp,
-        coupling=coupling,
-        spacing=spacing,
-        bandwidth=bandwidth,
-        mean_bandwidth=mean_bandwidth,
-        filling=chosen,
-        labels=labels,
-        mean=mean,
-        seed=seed,
-        progress=progress,
-    )
+        left, right, *points, space.left, space.right, warp, coupling, spacing, bandwidth,
+        mean_bandwidth, chosen, labels, mean, seed, progress,
+    )  # fmt: skip
     if mean and decode:
         prepared.decoder = _train(prepared)
     prepared.seconds |= {"coupling": coupling_seconds, "prepare": time.perf_counter() - begin}
     prepared = prepared.reordered(*map(np.argsort, orders))
     return replace(prepared, left=given[0], right=given[1])
+
+
+def _label_key(left: AnnData, right: AnnData, label_key: str | None) -> str | None:
+    """Find the column of labels; "auto" takes it only if both slices have it."""
+    key = find_labels(left, label_key)
+    if key is None or key in right.obs:
+        return key
+    if label_key == "auto":
+        return None
+    raise SliceError(
+        f"obs[{key!r}] is in the left slice only. Name a column that both have, or pass "
+        "label_key=None to carry no labels."
+    )
+
+
+def _train(prepared: Interpolation) -> Decoder:
+    """Train the decoder on what each slice expects at its own spots."""
+    slices = []
+    for adata, points, values in (
+        (prepared.left, prepared.left_points, prepared.left_embedding),
+        (prepared.right, prepared.right_points, prepared.right_embedding),
+    ):
+        smooth = local_mean(points, values, points, prepared.bandwidth, prepared.spacing)
+        slices.append(AnnData(adata[:, prepared.genes].X, var=pd.DataFrame(index=prepared.genes)))
+        slices[-1].obsm["X_genot"] = smooth.astype(np.float32)
+    return train_decoder(slices, use_rep="X_genot", seed=prepared.seed, progress=prepared.progress)
+
+
+def _count_spots(left: AnnData, right: AnnData, t: float, n_spots: int | None = None) -> int:
+    """Return ``n_spots`` if t and it are possible, or by default (1 - t) n + t m."""
+    if not (isinstance(t, Real) and 0.0 <= t <= 1.0):
+        raise SliceError(
+            f"t is {t!r}, but a position lies between 0 (left) and 1 (right). For slices of known "
+            "depth position_between computes it."
+        )
+    most = round((1.0 - t) * left.n_obs + t * right.n_obs)
+    if n_spots is None:
+        return most
+    if not _FEWEST_SPOTS <= n_spots <= most:
+        raise SliceError(
+            f"n_spots is {n_spots}, but at t = {t:g} it can be {_FEWEST_SPOTS} to {most}."
+        )
+    return int(n_spots)
+
+
+_KEPT_FACTS = ("y_axis", "micrometres_per_unit", "simulated")
 
 
 @dataclass(eq=False)
@@ -268,17 +288,14 @@ class Interpolation:
     warp, coupling
         The smooth warp and the coupling of the warped coordinates.
     spacing, bandwidth, mean_bandwidth
-        Spot spacing; standard deviation of the Gaussian for the expected components; and of the
-        narrower one for ``layers["mean"]``. All in the unit of the points.
+        Spot spacing; standard deviation of the Gaussian for the expected components, and for
+        ``layers["mean"]``. All in the unit of the points.
     filling
-        Whether spots are placed, mixed or copied, and why:
-        :mod:`genot_helpers.interpolation.small_sections`.
-    labels
-        Votes of both slices; None if no labels are carried.
+        Whether spots are placed, mixed or copied (``way``), and why (``reason``).
+    labels, decoder
+        Votes of both slices, and the decoder trained on both; None without.
     mean, seed, progress
         Of :func:`prepare_interpolation`.
-    decoder
-        Trained on both slices; None: ``layers["mean"]`` is a local mean.
     seconds
         Of the keys ``coupling``, ``prepare`` (all of it) and ``place`` (the last time).
     """
@@ -305,7 +322,7 @@ class Interpolation:
     @property
     def genes(self) -> pd.Index:
         """Genes that both slices have, in the order of the left one."""
-        return genes_of_both(self.left, self.right)
+        return self.left.var_names[self.left.var_names.isin(self.right.var_names)]
 
     @checked(t=ANY, n_spots=ANY)
     def at(self, t: float, *, n_spots: int | None = None) -> AnnData:
@@ -324,8 +341,7 @@ class Interpolation:
         AnnData
             - ``X``: unchanged expression of real spots; genes that both slices have;
             - ``layers["mean"]`` (float32), if wanted: denoised expectation in the unit of ``X``,
-              for maps of single genes. Use ``X`` for all that needs the variation between spots:
-              clustering, correlation, differential expression;
+              for maps of genes. Use ``X`` for all that needs the variation between spots;
             - ``obsm["spatial"]``; ``obsm["X_genot"]`` (float32), the expected shared components;
             - ``obs["genot_source"]`` ("left" or "right") and ``obs["genot_source_spot"]``: the real
               spot; other columns of ``obs`` that both slices have are taken from that spot;
@@ -340,13 +356,15 @@ class Interpolation:
         SliceError
             If t is not in [0, 1], or ``n_spots`` is below 20 or above (1 - t) n + t m.
         """
-        check_position(t)
-        n_spots = count_spots(self.left, self.right, t, n_spots)
+        n_spots = _count_spots(self.left, self.right, t, n_spots)
         left_order = order_of_spots(self.left, self.left_points)
         right_order = order_of_spots(self.right, self.right_points)
         generated = self.reordered(left_order, right_order)._generate(t, n_spots)
-        if t in (0.0, 1.0):
-            generated = as_given(generated, (self.left, self.right)[round(t)])
+        if t in (0.0, 1.0):  # the spots of that end, in their order
+            names = (self.left, self.right)[round(t)].obs_names.astype(str)
+            rows = names.get_indexer(generated.obs["genot_source_spot"])
+            generated = generated[np.argsort(rows)].copy()
+            generated.obs_names = _names(generated.n_obs)
         return generated
 
     @checked
@@ -390,16 +408,15 @@ class Interpolation:
     ) -> tuple[NDArray, NDArray]:
         """Draw positions, and a first real spot for each: a row of left stacked on right."""
         pool = np.vstack([left, right])
+        rng = np.random.default_rng([self.seed, 1])
         if self._copies(t):  # the end itself
-            rows = np.arange(len(left))
-            if self._copied_side(t):
-                rows = len(left) + np.arange(len(right))
-            rows = np.sort(self._rng(1).permutation(rows)[:n_spots])
+            side = round(t) if t in (0.0, 1.0) else self.filling.copied_side(t)
+            rows = len(left) + np.arange(len(right)) if side else np.arange(len(left))
+            rows = np.sort(rng.permutation(rows)[:n_spots])
             return pool[rows], rows
-        rng = self._rng(1)
         pairs = draw_pairs(self.coupling, t, n_spots, rng)
         positions = place_between(pairs, left, right, t)
-        density = np.sqrt(count_spots(self.left, self.right, t) / n_spots)
+        density = np.sqrt(_count_spots(self.left, self.right, t) / n_spots)
         spacing = (1 - t) * nearest_distance(left) + t * nearest_distance(right)
         positions = spread(positions, spacing * density, rng)
         positions = roughen(positions, spacing * density, rng)
@@ -408,13 +425,6 @@ class Interpolation:
     def _copies(self, t: float) -> bool:
         """Whether the slice at t is one of the two, moved: at the ends, or where that is best."""
         return t in (0.0, 1.0) or self.filling.way == "copy"
-
-    def _copied_side(self, t: float) -> int:
-        return round(t) if t in (0.0, 1.0) else self.filling.copied_side(t)
-
-    def _rng(self, number: int) -> np.random.Generator:
-        """Start a random stream of its own for each purpose."""
-        return np.random.default_rng([self.seed, number])
 
     def _look_around(self, t, positions, moved) -> _Neighbourhood:
         """Find and weigh the spots of both slices around the positions."""
@@ -438,20 +448,15 @@ class Interpolation:
             )
         )
         placement = place_spots(
-            positions,
-            expected,
-            np.vstack(around.moved),
-            embedding,
-            start,
+            positions, expected, np.vstack(around.moved), embedding, start,
             pool_slice=np.repeat([0, 1], [n_left, self.right.n_obs]),
             states=states,
             expected_states=around.expect(states[:n_left], states[n_left:]),
             target=target,
             # Near an end spots should stay where they are; halfway they are free to move.
             anchor=1.0 / (4.0 * t * (1.0 - t)) - 1.0,
-            seed=self.seed,
-            progress=self.progress,
-        )
+            seed=self.seed, progress=self.progress,
+        )  # fmt: skip
         record = {
             "alignment_weight": placement.alignment_weight,
             "autocorrelation": np.array(placement.autocorrelation),
@@ -461,7 +466,7 @@ class Interpolation:
 
     def _assemble(self, around: _Neighbourhood, expected: NDArray, chosen: NDArray):
         """Write the slots of the generated slice."""
-        generated = gather_spots(self.left, self.right, chosen, hidden=self._hidden)
+        generated = self._gather(chosen)
         generated.obsm["spatial"] = around.positions
         generated.obsm["X_genot"] = np.asarray(expected, dtype=np.float32)
         if self.labels is not None:
@@ -495,14 +500,36 @@ class Interpolation:
         labels = pd.Categorical.from_codes(codes, categories=self.labels.names)
         return labels, np.where(known, 1.0, shares)
 
-    @property
-    def _hidden(self) -> set[str]:
-        """Columns of ``obs`` that are not copied from the real spot: labels are voted on."""
-        return {"domain_truth"} | ({self.labels.key} if self.labels else set())
+    def _gather(self, chosen: NDArray) -> AnnData:
+        """Make a slice of rows of left stacked on right: unchanged X, shared columns of obs."""
+        left, right, genes = self.left, self.right, self.genes
+        X = sparse.vstack(
+            [sparse.csr_matrix(plain_matrix(a[:, genes].X)) for a in (left, right)], format="csr"
+        )
+        X = X[chosen] if sparse.issparse(left.X) else X[chosen].toarray()
+        # Labels are voted on, not copied from the real spot.
+        hidden = {"domain_truth", self.labels.key if self.labels else ""}
+        shared = [c for c in left.obs if c in right.obs and c not in hidden]
+        shared = [c for c in shared if not c.startswith("genot_")]
+        obs = pd.concat([left.obs[shared], right.obs[shared]]).iloc[chosen].copy()
+        for column in obs.select_dtypes("object"):  # categories of both slices, as categories
+            if any(isinstance(a.obs[column].dtype, pd.CategoricalDtype) for a in (left, right)):
+                obs[column] = obs[column].astype("category")
+        names = np.concatenate([left.obs_names, right.obs_names])
+        side = np.where(chosen < left.n_obs, "left", "right")
+        obs["genot_source"] = pd.Categorical(side, categories=["left", "right"])
+        obs["genot_source_spot"] = names[chosen].astype(str)
+        return AnnData(X, obs=obs.set_axis(_names(len(chosen))), var=left[:, genes].var.copy())
 
     def _facts(self, t: float) -> dict:
         """Collect ``uns["genot"]``."""
-        return facts_between(self.left, self.right, t) | {
+        given = [a.uns.get("genot", {}) for a in (self.left, self.right)]
+        facts = {k: v for k, v in given[0].items() if k in _KEPT_FACTS}
+        depths = [one.get("position_um") for one in given]
+        if None not in depths:
+            facts["position_um"] = float((1.0 - t) * depths[0] + t * depths[1])
+        return facts | {
+            "source": "Generated between two slices by optimal transport; every spot is real.",
             "t": float(t),
             "seed": self.seed,
             "stiffness": self.warp.stiffness,
@@ -513,32 +540,6 @@ class Interpolation:
             "filling": self.filling.way,
             "filling_reason": self.filling.reason,
         }
-
-
-def _label_key(left: AnnData, right: AnnData, label_key: str | None) -> str | None:
-    """Find the column of labels; "auto" takes it only if both slices have it."""
-    key = find_labels(left, label_key)
-    if key is None or key in right.obs:
-        return key
-    if label_key == "auto":
-        return None
-    raise SliceError(
-        f"obs[{key!r}] is in the left slice only. Name a column that both have, or pass "
-        "label_key=None to carry no labels."
-    )
-
-
-def _train(prepared: Interpolation) -> Decoder:
-    """Train the decoder on what each slice expects at its own spots."""
-    slices = []
-    for adata, points, values in (
-        (prepared.left, prepared.left_points, prepared.left_embedding),
-        (prepared.right, prepared.right_points, prepared.right_embedding),
-    ):
-        smooth = local_mean(points, values, points, prepared.bandwidth, prepared.spacing)
-        slices.append(AnnData(adata[:, prepared.genes].X, var=pd.DataFrame(index=prepared.genes)))
-        slices[-1].obsm["X_genot"] = smooth.astype(np.float32)
-    return train_decoder(slices, use_rep="X_genot", seed=prepared.seed, progress=prepared.progress)
 
 
 class _Neighbourhood(NamedTuple):
@@ -554,3 +555,8 @@ class _Neighbourhood(NamedTuple):
         """Average values over the surroundings in both slices."""
         left, right = self.weights
         return (1.0 - self.t) * (left @ left_values) + self.t * (right @ right_values)
+
+
+def _names(n: int) -> list[str]:
+    """Name generated spots."""
+    return [f"generated_{i}" for i in range(n)]

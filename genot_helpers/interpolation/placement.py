@@ -2,22 +2,19 @@
 
 Positions and the components expected there are known. Expected components are means, and a slice
 made of means has no variance between spots and no zeros. So every position gets the unchanged
-expression of one real spot of either slice, no spot twice, such that the mean of the chosen spots
-*around* every position follows the expectation (kernel herding: Chen, Welling & Smola, UAI 2010,
-arXiv:1203.3472). With x_a(i) the components of the spot chosen for position i, m_i the expected
-ones, and W the averages over the 30 and the 100 nearest positions, the choice a minimises::
+expression of one real spot, no spot twice, such that the mean of the chosen spots *around* every
+position follows the expectation (kernel herding: Chen, Welling & Smola 2010, arXiv:1203.3472). With
+x_a(i) the components of the spot chosen for position i, m_i the expected ones, and W the averages
+over the 30 and the 100 nearest positions, the choice a minimises::
 
     sum over averages W of  k_W |W (x_a - m)|^2           local means follow the expectation
     - 2 lambda sum_i x_a(i) . (m_i - mean m)              each spot resembles its own position
     + sum_i price(a(i))                                   the mixture of spots is preserved
 
-The first term alone lowers spatial autocorrelation, because neighbours compensate each other; the
-second alone exaggerates it. So lambda is adjusted after every sweep until Moran's I of the
-components is that of the two real slices. A spot's price rises when spots of its kind are used more
-than their share, where kind means components and their products; so variances and gene-gene
-correlations are preserved.
-
-Top to bottom: the algorithm (:func:`place_spots`), one compiled sweep, the prices.
+The first term alone lowers spatial autocorrelation, the second alone exaggerates it: lambda is
+adjusted after every sweep until Moran's I is that of the two real slices. A spot's price rises when
+spots of its kind (components and their products) are used more than their share. Top to bottom: the
+algorithm, one compiled sweep, the prices; then whether small sections gain by it at all.
 """
 
 from __future__ import annotations
@@ -33,21 +30,15 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from ..arguments import progress_off
+from ..comparable import expression_states
 from ..slices.geometry import spot_spacing
-from .local_means import chain_neighbours, find_nearest
+from .places import chain_neighbours, find_nearest, local_weights
 
 __all__ = [
-    "AVERAGES",
-    "AveragingMatrix",
-    "Placement",
-    "Prices",
-    "autocorrelation",
-    "averaging_matrix",
-    "lay_out",
-    "place_spots",
-    "sweep",
-    "visiting_order",
-]
+    "AVERAGES", "LARGE", "WAYS", "AveragingMatrix", "Filling", "Placement", "Prices",
+    "autocorrelation", "averaging_matrix", "choose_filling", "lay_out", "place_spots", "sweep",
+    "visiting_order", "weigh_by_signal",
+]  # fmt: skip
 
 _N_CANDIDATES = 30  # spots considered for each position
 _N_SWEEPS = 14
@@ -68,15 +59,25 @@ class Placement(NamedTuple):
 
 def autocorrelation(points: NDArray, embedding: NDArray) -> float:
     """Moran's I over the eight nearest neighbours, of all components together."""
-    nearest = cKDTree(points).query(points, _NEAREST + 1)[1][:, 1:]
-    return _autocorrelation(nearest, embedding)
+    return _moran(_nearest(points), embedding)
 
 
-def _autocorrelation(nearest: NDArray, embedding: NDArray) -> float:
-    """Moran's I for given neighbours (n, 8): components (n, d) count by their variance."""
-    centred = embedding - embedding.mean(axis=0)
+def _nearest(points: NDArray) -> NDArray:
+    """Find the neighbours for Moran's I, (n, 8)."""
+    return cKDTree(points).query(points, _NEAREST + 1)[1][:, 1:]
+
+
+def _moran(nearest: NDArray, embedding: NDArray) -> float:
+    """Moran's I for given neighbours: components (n, d) count by their variance."""
+    likeness, variance = _likeness(nearest, embedding)
+    return float(likeness.sum() / variance.sum())
+
+
+def _likeness(nearest: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the product of each centred value with the mean of its neighbours, and its square."""
+    centred = values - values.mean(axis=0)
     around = sum(centred[column] for column in nearest.T) / nearest.shape[1]
-    return float((centred * around).sum() / (centred**2).sum())
+    return centred * around, centred**2
 
 
 @threadpool_limits.wrap(limits=1)  # the search takes one step after the other
@@ -98,57 +99,25 @@ def place_spots(
     """Choose a real spot of the pool (p) for every position (n); start is a first choice."""
     # States of expression are averaged like the components, so that the mixture of cell types is
     # right everywhere. The anchor is the price of a spot away from its own place, for each squared
-    # spot spacing. The share of either slice stays as in start.
+    # spot spacing. The share of either slice stays as in start. Neighbours are close in memory.
     rows, pool_rows = lay_out(positions, pool_points)
-    problem = _Problem(
-        positions=positions[rows],
-        expected=expected[rows],
-        pool_points=pool_points[pool_rows],
-        pool_embedding=pool_embedding[pool_rows],
-        start=np.argsort(pool_rows)[start[rows]],
-        pool_slice=pool_slice[pool_rows],
-        states=states[pool_rows],
-        expected_states=expected_states[rows],
-        target=target,
-        anchor=anchor,
-    )
-    placement = _search(problem, np.random.default_rng(seed), progress)
-    chosen = np.empty_like(placement.chosen)
-    chosen[rows] = pool_rows[placement.chosen]
-    return placement._replace(chosen=chosen)
-
-
-class _Problem(NamedTuple):
-    """Arguments of :func:`place_spots`, sorted such that neighbours are close in memory."""
-
-    positions: NDArray
-    expected: NDArray
-    pool_points: NDArray
-    pool_embedding: NDArray
-    start: NDArray
-    pool_slice: NDArray
-    states: NDArray
-    expected_states: NDArray
-    target: float
-    anchor: float
-
-
-def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) -> Placement:
-    """Sweep over all positions 14 times; adjust lambda and the prices after each sweep."""
-    wanted = np.hstack([given.expected, given.expected_states]).astype(np.float32)
-    features = np.hstack([given.pool_embedding, given.states]).astype(np.float32)
+    positions, expected, expected_states = positions[rows], expected[rows], expected_states[rows]
+    pool_points, pool_embedding = pool_points[pool_rows], pool_embedding[pool_rows]
+    pool_slice, start = pool_slice[pool_rows], np.argsort(pool_rows)[start[rows]]
+    wanted = np.hstack([expected, expected_states]).astype(np.float32)
+    features = np.hstack([pool_embedding, states[pool_rows]]).astype(np.float32)
     lean = np.zeros_like(wanted)
-    lean[:, : given.expected.shape[1]] = given.expected - given.expected.mean(axis=0)
-    prices = Prices(given.pool_embedding, given.pool_slice, given.start)
+    lean[:, : expected.shape[1]] = expected - expected.mean(axis=0)
+    prices, rng = Prices(pool_embedding, pool_slice, start), np.random.default_rng(seed)
 
-    n, n_pool = len(given.positions), len(given.pool_points)
+    n, n_pool = len(positions), len(pool_points)
     # Scaled such that the squared distance is the price of a spot away from its own place.
-    unit = np.sqrt(given.anchor) / spot_spacing(given.positions)
-    places, homes = unit * given.positions, unit * given.pool_points
-    surroundings = averaging_matrix(given.positions)
-    nearest = cKDTree(given.positions).query(given.positions, _NEAREST + 1)[1][:, 1:]
-    candidates = cKDTree(given.pool_points).query(given.positions, min(_N_CANDIDATES, n_pool))[1]
-    chosen = given.start.copy()
+    unit = np.sqrt(anchor) / spot_spacing(positions)
+    places, homes = unit * positions, unit * pool_points
+    surroundings = averaging_matrix(positions)
+    nearest = _nearest(positions)
+    candidates = cKDTree(pool_points).query(positions, min(_N_CANDIDATES, n_pool))[1]
+    chosen = start.copy()
     owner = np.full(n_pool, -1, dtype=np.int64)
     owner[chosen] = np.arange(n)
 
@@ -158,15 +127,17 @@ def _search(given: _Problem, rng: np.random.Generator, progress: bool | None) ->
     for number in tqdm(range(_N_SWEEPS), desc="placing spots", disable=progress_off(progress)):
         changes.append(sweep(
             visiting_order(n, rng), chosen, owner, candidates, features, price,
-            given.pool_slice, places, homes, surroundings, slope,
+            pool_slice, places, homes, surroundings, slope,
         ))  # fmt: skip
-        reached.append(_autocorrelation(nearest, given.pool_embedding[chosen]))
+        reached.append(_moran(nearest, pool_embedding[chosen]))
         if number < _N_SWEEPS - 1:
-            missing = float(np.clip(given.target / max(reached[-1], 1e-3), 0.6, 1.6))
+            missing = float(np.clip(target / max(reached[-1], 1e-3), 0.6, 1.6))
             before, weight = weight, np.float32(min(weight * missing**1.5, _LARGEST_LAMBDA))
             slope += (before - weight) * lean
             price = prices.after(chosen)
-    return Placement(chosen, float(weight), reached, given.target, changes)
+    placed = np.empty_like(chosen)
+    placed[rows] = pool_rows[chosen]
+    return Placement(placed, float(weight), reached, target, changes)
 
 
 # -------------------------------------------------------------------------------------------------
@@ -183,10 +154,7 @@ _ANY_ORDER = {"reassoc", "contract", "nsz"}  # of additions
 
 
 class AveragingMatrix(NamedTuple):
-    """Sum over the averages of k W'W as a sparse matrix, row by row, and its diagonal.
-
-    Times (x_a - m) it is half the slope of the first term of the sum. It is symmetric.
-    """
+    """Sum over the averages of k W'W, sparse, row by row: times (x_a - m) half a slope."""
 
     starts: NDArray[np.int32]
     columns: NDArray[np.int32]
@@ -237,12 +205,9 @@ def sweep(
     order, chosen, owner, candidates, features, price, pool_slice, places, homes, surroundings,
     slope,
 ):  # fmt: skip
-    """Visit positions in order; replace or swap a spot where that lowers the sum most.
-
-    ``owner`` is the position of each spot of the pool, -1 if it is free; ``chosen``, ``owner`` and
-    ``slope`` (half the slope of all terms that depend on features) are updated in place. Returns
-    the number of positions that changed their spot, the other side of a swap not counted.
-    """
+    """Visit positions in order; replace or swap spots where that lowers the sum; count changes."""
+    # ``owner`` is the position of each spot of the pool, -1 if it is free; ``chosen``, ``owner``
+    # and ``slope`` (half the slope of all terms that depend on features) are updated in place.
     starts, columns, shares, diagonal = surroundings
     n_changes = 0
     for i in order:
@@ -358,3 +323,154 @@ def _moments(values: NDArray) -> tuple[NDArray, NDArray]:
 def _second_moments(values: NDArray) -> NDArray:
     """Return the means of all products of two columns."""
     return values.T @ values / len(values)
+
+
+# -------------------------------------------------------------------------------------------------
+# Small or noisy sections: components weighed by their signal; placed spots, a mixture or a copy.
+#
+# Placing follows an expectation, and where sections are small or measured poorly, that is mostly
+# noise. Then a mixture of both sections, or one of them as it is, is closer to the missing one:
+#
+# 1. Of two small sections, one of which is much noisier (Moran's I), the better one is copied.
+# 2. Otherwise both are cut at random into halves. One half of each is what is given; the others
+#    together are a sample of the tissue midway. Spots are placed at the places of a random mixture
+#    of the given halves. If their local means (ten spots) correlate better with those of the kept
+#    halves than those of the mixture do, or as well (trials on halves understate the gain), over
+#    several cuts, spots are placed; else they are mixed.
+#
+# Sections of 1,000 spots and more are not tried: placing was better on all that was looked at
+# (benchmarks/README.md).
+
+WAYS = ("placed", "mixture", "copy")
+"""How a slice can be filled."""
+
+LARGE = 1000
+"""Spots of the smaller slice from which on nothing here is done: spots are placed."""
+
+_SMALL = 300  # spots of the smaller slice below which one slice may be copied
+_MUCH_NOISIER = 1.5  # ratio of Moran's I ...
+_CLEARLY = 0.1  # ... and their difference: both are near 0 in the smallest sections, by chance
+_LOSS = -0.01  # of correlation: a gain below this is a loss; halves understate what placing gains
+_N_TRIALS = 4
+_AVERAGED = 10  # spots that a local mean is over
+
+
+class Filling(NamedTuple):
+    """How the slice in between is filled, and why."""
+
+    way: str  # "placed", "mixture" or "copy"
+    reason: str  # one sentence
+    # Moran's I of the shared components of left and right; empty if it was not looked at
+    signal: tuple[float, ...] = ()
+    # correlation of local means with kept halves, of placed spots minus that of mixed ones; NaN:
+    # not tried
+    gain: float = float("nan")
+
+    def copied_side(self, t: float) -> int:
+        """Side to copy at position t, 0 left and 1 right: the nearer one, weighed by its signal."""
+        left, right = (max(s, 1e-6) for s in self.signal or (1.0, 1.0))
+        return int(t * right > (1.0 - t) * left)
+
+
+def weigh_by_signal(
+    points: tuple[NDArray, NDArray], embeddings: tuple[NDArray, NDArray]
+) -> list[NDArray[np.float32]]:
+    """Multiply each component by the root of its Moran's I, relative to the largest."""
+    # The mean squared length stays 1; without any signal, components stay as they were.
+    signal = np.zeros(embeddings[0].shape[1])
+    for places, values in zip(points, embeddings, strict=True):
+        likeness, variance = _likeness(_nearest(places), values)
+        signal += likeness.sum(axis=0) / np.maximum(variance.sum(axis=0), 1e-12)
+    signal = np.clip(signal, 0.0, None)
+    if not signal.any():
+        return list(embeddings)
+    weighed = [values * np.sqrt(signal / signal.max()) for values in embeddings]
+    size = sum((v**2).sum() for v in weighed) / sum(map(len, weighed))
+    return [(v / np.sqrt(size)).astype(np.float32) for v in weighed]
+
+
+def choose_filling(
+    middle: tuple[NDArray, NDArray],
+    embeddings: tuple[NDArray, NDArray],
+    signal: tuple[float, ...],
+    bandwidth: float,
+    spacing: float,
+    *,
+    has_grown: bool = False,
+    seed: int = 0,
+) -> Filling:
+    """Decide between placed spots, a mixture and a copy, from slices warped to halfway."""
+    smaller = min(map(len, middle))
+    if smaller >= LARGE:
+        return Filling("placed", "Spots are placed: the sections are large enough.")
+    low, high = np.clip(sorted(signal), 1e-6, None)
+    differ = high > _MUCH_NOISIER * low and high - low > _CLEARLY
+    if smaller < _SMALL and not has_grown and differ:
+        side = "left" if signal[0] == max(signal) else "right"
+        return Filling(
+            "copy",
+            f"The {side} section is copied: the sections are small ({smaller} spots), and the "
+            f"other one is {high / low:.1f} times as noisy (Moran's I {low:.2f} against "
+            f"{high:.2f}), which a mixture would take over.",
+            signal,
+        )
+    kinds = expression_states(np.vstack(embeddings), seed=seed)
+    states = np.split(kinds, [len(embeddings[0])])
+    gains = [
+        _gain(middle, embeddings, states, bandwidth, spacing, [seed, 7, number])
+        for number in range(_N_TRIALS)
+    ]
+    gain = float(np.mean(gains))
+    error = float(np.std(gains, ddof=1) / np.sqrt(_N_TRIALS))
+    tried = f"(correlation with local means of kept halves: {gain:+.3f} ± {error:.3f})"
+    if gain > _LOSS:
+        why = f"Spots are placed: mixed ones do not meet kept spots better {tried}."
+        return Filling("placed", why, signal, gain)
+    why = f"The sections are mixed: too small or too noisy for placing spots to gain {tried}."
+    return Filling("mixture", why, signal, gain)
+
+
+def _gain(middle, embeddings, states, bandwidth, spacing, seed) -> float:
+    """How much better placed spots meet the kept halves than a mixture does, in one cut."""
+    rng = np.random.default_rng(seed)
+    cuts = [np.array_split(rng.permutation(len(p)), 2) for p in middle]
+    given, kept = ([cut[half] for cut in cuts] for half in (0, 1))
+    points, values, kinds = (
+        [v[rows] for v, rows in zip(both, given, strict=True)]
+        for both in (middle, embeddings, states)
+    )
+    pool, pool_values = np.vstack(points), np.vstack(values)
+    places, kept_values = (
+        np.vstack([v[rows] for v, rows in zip(both, kept, strict=True)])
+        for both in (middle, embeddings)
+    )
+    mixed = np.sort(rng.permutation(len(pool))[: len(pool) // 2])
+    around = [local_weights(p, pool[mixed], bandwidth, spacing) for p in points]
+    expected, expected_states = (
+        sum(w @ v for w, v in zip(around, both, strict=True)) / 2 for both in (values, kinds)
+    )
+    target = sum(autocorrelation(p, v) for p, v in zip(points, values, strict=True)) / 2
+    chosen = place_spots(
+        pool[mixed], expected, pool, pool_values, mixed,
+        pool_slice=(np.arange(len(pool)) >= len(points[0])).astype(int),
+        states=np.vstack(kinds), expected_states=expected_states, target=target,
+        seed=int(rng.integers(2**31)), progress=False,
+    ).chosen  # fmt: skip
+    wanted = _around(places, places, kept_values)
+    before, after = (
+        _correlation(_around(pool[mixed], places, pool_values[rows]), wanted)
+        for rows in (mixed, chosen)
+    )
+    return after - before
+
+
+def _around(points: NDArray, places: NDArray, values: NDArray) -> NDArray:
+    """Mean over the ten nearest points."""
+    k = min(_AVERAGED, len(points))
+    return values[cKDTree(points).query(places, k)[1].reshape(len(places), k)].mean(axis=1)
+
+
+def _correlation(one: NDArray, other: NDArray) -> float:
+    """Pearson correlation of two tables of values, over places and components at once."""
+    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
+    return float((one * other).sum() / np.sqrt(max((one**2).sum() * (other**2).sum(), 1e-300)))

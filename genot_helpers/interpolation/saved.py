@@ -1,20 +1,9 @@
 """A prepared interpolation in one file: kept for later, or for another machine.
 
-Preparing two slices (components, warp, coupling, widths, labels, decoder) takes most of the time of
-a film, and does not depend on the position. The file is HDF5 with a JSON header: plain numbers and
-text, which any program can read and which runs nothing when it is opened, as a pickle would.
-
-====================  ===============================================================
-in the file           what
-====================  ===============================================================
-``header``            JSON: kind and version of the file, all single numbers and names
-``left``, ``right``   the slices as AnnData: ``X``, ``obs``, ``var``, ``uns["genot"]``
-``points/…``          coordinates and shared components of both
-``warp/…``            the displacement field
-``coupling/…``        the transport plan (CSR), mass without partner
-``labels/…``          votes, where labels are carried
-``decoder/…``         weights, where one was trained
-====================  ===============================================================
+Preparing two slices takes most of the time of a film, and does not depend on the position. The file
+is HDF5 with a JSON header (kind, version, single numbers and names), both slices as AnnData, and
+arrays under ``points``, ``warp``, ``coupling``, ``labels`` and ``decoder``: plain numbers and text,
+which any program can read and which runs nothing when it is opened, as a pickle would.
 """
 
 from __future__ import annotations
@@ -41,8 +30,8 @@ from ..files import atomic_path
 from ..slices.slices import SliceError
 from ..transport.transport import Coupling
 from .interpolation import Interpolation
-from .local_means import CarriedLabels
-from .small_sections import Filling
+from .placement import Filling
+from .places import CarriedLabels
 from .warp import SmoothWarp
 
 if TYPE_CHECKING:
@@ -61,6 +50,9 @@ def save_interpolation(
 ) -> None:
     """Write a prepared interpolation to one file.
 
+    Of the slices, ``X``, ``obs``, ``var`` and ``uns["genot"]`` are kept, which is what generating
+    needs. Images, layers and graphs are not.
+
     Parameters
     ----------
     prepared
@@ -73,15 +65,8 @@ def save_interpolation(
 
     Raises
     ------
-    ValueError
-        If the path does not end in ``.h5``.
-    TypeError
-        If ``prepared`` is something else.
-
-    Notes
-    -----
-    Of the slices, ``X``, ``obs``, ``var`` and ``uns["genot"]`` are kept, which is what generating
-    needs. Images, layers and graphs are not.
+    TypeError, ValueError
+        If ``prepared`` is something else, or the path does not end in ``.h5``.
 
     Examples
     --------
@@ -91,10 +76,6 @@ def save_interpolation(
     path = Path(path)
     if path.suffix != ".h5":
         raise ValueError(f"path is {str(path)!r}: give a file name that ends in .h5.")
-    if not isinstance(prepared, Interpolation):
-        raise TypeError(
-            f"prepared is a {type(prepared).__name__}: give what prepare_interpolation returns."
-        )
     header: dict[str, Any] = {"kind": _KIND, "version": _VERSION}
     header |= {name: float(getattr(prepared, name)) for name in _NUMBERS}
     header["filling"] = {k: _plain(v) for k, v in prepared.filling._asdict().items()}
@@ -120,24 +101,12 @@ def save_interpolation(
 
 @checked
 def load_interpolation(path: str | Path) -> Interpolation:
-    """Read a prepared interpolation, ready to generate slices: the same bits as before saving.
-
-    Parameters
-    ----------
-    path
-        Written by :func:`save_interpolation`.
-
-    Returns
-    -------
-    Interpolation
-        ``coupling``, ``warp``, ``labels`` and ``decoder`` are among its attributes.
+    """Read the file of :func:`save_interpolation`, ready to generate the same bits as before.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
-    SliceError
-        If the file is damaged, or something else.
+    FileNotFoundError, SliceError
+        If there is no such file; if it is damaged, or something else.
     """
     header, parts = _read(path)
     try:
@@ -146,20 +115,15 @@ def load_interpolation(path: str | Path) -> Interpolation:
             make(header[name], _under(parts, name)) if name in header else None
             for name, make in (("labels", _make_labels), ("decoder", _make_decoder))
         )
+        filling = header["filling"]
         return Interpolation(
-            left=parts["left"],
-            right=parts["right"],
-            **arrays,
+            left=parts["left"], right=parts["right"], **arrays,
             warp=_make_warp(header["warp"], _under(parts, "warp")),
             coupling=_make_coupling(header["coupling"], _under(parts, "coupling")),
-            **{name: header[name] for name in _NUMBERS},
-            filling=Filling(**header["filling"] | {"signal": tuple(header["filling"]["signal"])}),
-            labels=labels,
-            mean=header["mean"],
-            seed=header["seed"],
-            decoder=decoder,
-            seconds=header["seconds"],
-        )
+            **{name: header[name] for name in (*_NUMBERS, "mean", "seed", "seconds")},
+            filling=Filling(**filling | {"signal": tuple(filling["signal"])}),
+            labels=labels, decoder=decoder,
+        )  # fmt: skip
     except (KeyError, TypeError, RuntimeError) as error:
         raise SliceError(f"{path} lacks a part of an interpolation: {error}.") from error
 
@@ -167,11 +131,6 @@ def load_interpolation(path: str | Path) -> Interpolation:
 @checked
 def load_alignment(path: str | Path) -> Alignment | None:
     """Read the alignment that was saved with an interpolation; None if there was none.
-
-    Parameters
-    ----------
-    path
-        Written by :func:`save_interpolation`.
 
     Raises
     ------

@@ -1,40 +1,44 @@
 r"""More than two sections: a slice at any depth of a stack, or at any time of a series.
 
 Between two sections a spot moves on a straight line. The sections beyond tell how the tissue bends:
-with four sections at depths z\ :sub:`0` < z\ :sub:`1` < z\ :sub:`2` < z\ :sub:`3`, a place in the
-gap between the inner two moves on a cubic that passes its places in both, with a velocity there
-that is the mean of the velocities before and after (cubic Hermite spline with the tangents of
-Catmull & Rom 1974, for unequal gaps)::
+a place in the gap between sections 1 and 2 moves on a cubic that passes its places in both, with a
+velocity there that is the mean of the velocities before and after (cubic Hermite spline with the
+tangents of Catmull & Rom 1974, for unequal gaps)::
 
     x(t) = (1 - t) x1 + t x2  +  h (t (1 - t)^2 (v1 - v)  -  t^2 (1 - t) (v2 - v))
 
-h is the gap, v = (x2 - x1) / h, and v1, v2 are the velocities at both ends. All of them come from
-the warps between neighbouring sections (:mod:`genot_helpers.interpolation.warp`), so the bend is a
-smooth field, and at the ends of the stack, where a neighbour is missing, v1 or v2 is v itself and
-the bend is half as strong. Which spots stand where is decided as between two sections.
-
-Whether a stack is smooth enough for that is a question for the data: sections that were mounted one
-by one jitter, and a cubic follows the jitter.
-:func:`genot_helpers.evaluation.score_stack` leaves out every inner section in turn.
+h is the gap, v = (x2 - x1) / h, and v1, v2 are the velocities at both ends, from the warps between
+neighbouring sections; at the ends of the stack v1 or v2 is v itself. A cubic also follows the
+jitter of sections mounted one by one: :func:`genot_helpers.evaluation.score_stack` tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from ..arguments import checked
+from ..arguments import ANY, checked
 from ..comparable import check_pair, shared_space
 from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
 from .warp import SmoothWarp, fit_warp
 
-__all__ = ["PATHS", "BentWarp", "depths_of_stack", "interpolate_stack"]
+__all__ = [
+    "PATHS",
+    "BentWarp",
+    "depths_of_stack",
+    "interpolate_stack",
+    "position_between",
+    "slice_positions",
+]
 
 PATHS = ("linear", "cubic")
 """How spots move through a gap."""
@@ -44,13 +48,8 @@ PATHS = ("linear", "cubic")
 class BentWarp(SmoothWarp):
     """The warp between two sections, with the way through the gap bent by the sections beyond.
 
-    Attributes
-    ----------
-    before, after
-        Warps from the section before to the left one, and from the right one to the section after;
-        None where there is none.
-    gaps
-        Depths between the four sections, in any unit: before, between, after.
+    ``before`` and ``after`` are the warps to those sections, None where there is none; ``gaps`` are
+    the depths between the four sections, in any unit: before, between, after.
     """
 
     before: SmoothWarp | None
@@ -123,10 +122,6 @@ def interpolate_stack(
         neighbouring sections do not fit together.
     ValueError
         If ``path`` is none of the two, or fewer than two sections are given.
-
-    Examples
-    --------
-    >>> generated = interpolate_stack([left, middle, right], [75.0, 125.0], path="cubic")
     """
     sections, positions = list(sections), list(positions)
     if path not in PATHS:
@@ -170,15 +165,7 @@ def depths_of_stack(
 ) -> NDArray[np.float64]:
     """Return the depth of every section, given or noted in it; SliceError if two are equal."""
     if depths is None:
-        depths = []
-        for number, adata in enumerate(sections):
-            facts = adata.uns.get("genot", {})
-            if "position_um" not in facts:
-                raise SliceError(
-                    f'Section {number} has no uns["genot"]["position_um"]. Write its depth there, '
-                    "or give depths."
-                )
-            depths.append(facts["position_um"])
+        depths = [_depth(adata, f"Section {number}") for number, adata in enumerate(sections)]
     at = np.asarray(depths, dtype=np.float64)
     if at.shape != (len(sections),) or not np.isfinite(at).all():
         raise SliceError(f"depths is {depths!r}: give one finite number for each section.")
@@ -215,3 +202,161 @@ def _warp_between(
 def _mean_velocity(here: NDArray, beyond: NDArray, gap: float, gap_beyond: float) -> NDArray:
     """Velocity at a section: that of the parabola through it and its neighbours on both sides."""
     return (gap_beyond * here + gap * beyond) / (gap + gap_beyond)
+
+
+# -------------------------------------------------------------------------------------------------
+# Where slices lie, in depth or in time.
+
+
+def _depth(adata: AnnData, name: str) -> float:
+    """Read the position of a slice, in micrometres or as a time."""
+    facts = adata.uns.get("genot", {})
+    if "position_um" not in facts:
+        raise SliceError(
+            f'{name} has no uns["genot"]["position_um"]. Write its position in the tissue there, '
+            "or give t or depths yourself."
+        )
+    return float(facts["position_um"])
+
+
+@checked(sound=False, at=ANY)
+def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> float:
+    """Compute t from real positions: t = (z - z_left) / (z_right - z_left).
+
+    Parameters
+    ----------
+    left, right
+        Slices with ``uns["genot"]["position_um"]``, the depth in the tissue (or the time).
+    at
+        A third such slice, or the position itself in the same unit.
+
+    Raises
+    ------
+    SliceError
+        If a position is missing, both slices have the same one, or the third is not between them.
+    """
+    z_left, z_right = _depth(left, "The left slice"), _depth(right, "The right slice")
+    z = _depth(at, "The third slice") if isinstance(at, AnnData) else float(at)
+    if z_left == z_right:
+        raise SliceError(f"Both slices are at position {z_left}: nothing lies between them.")
+    t = (z - z_left) / (z_right - z_left)
+    if not 0.0 <= t <= 1.0:
+        raise SliceError(f"Position {z} does not lie between {z_left} and {z_right}.")
+    return t
+
+
+@checked
+def slice_positions(
+    slices: Mapping[str, AnnData],
+    *,
+    key: str | None = None,
+    given: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Find where slices lie, in depth or in time: in ``obs``, in ``uns``, as given, or by name.
+
+    The first of these sources that holds a number for every slice, not the same for all, is taken
+    for all of them, so that a depth is never compared with a day:
+
+    1. a column of ``obs`` that holds one number, or a text with one number in it such as "E9.5",
+       for all spots of a slice: `key`, or else one of z, position_um, position, depth, bregma,
+       embryonic_day, day, age, time, timepoint, stage (upper or lower case);
+    2. the same names in ``uns["genot"]``, in ``uns["genot"]["parameters"]``, in ``uns``;
+    3. `given`;
+    4. the names of the slices: the only number in which they differ, such as 9.5, 10.5 of "E9.5",
+       "E10.5".
+
+    Parameters
+    ----------
+    slices
+        Name → slice, two or more. Nothing is written.
+    key
+        The only name to look for in ``obs`` and ``uns``.
+    given
+        Name → position, for slices that do not say it themselves.
+
+    Returns
+    -------
+    dict of str to float
+        Name → position, in the unit of the source; in the order of `slices`.
+
+    Raises
+    ------
+    SliceError
+        If no source tells the slices apart; the message says what was looked for.
+    ValueError
+        If there are fewer than two slices, or `given` lacks one or holds no finite number.
+
+    Examples
+    --------
+    >>> import anndata as ad, numpy as np, genot_helpers as gh
+    >>> names = ("embryo_E9.5", "embryo_E10.5")
+    >>> gh.slice_positions({name: ad.AnnData(np.ones((2, 1))) for name in names})
+    {'embryo_E9.5': 9.5, 'embryo_E10.5': 10.5}
+    """
+    if len(slices) < 2:
+        raise ValueError(f"slices holds {len(slices)}; positions tell two or more apart.")
+    wanted = (key,) if key is not None else _POSITION_NAMES
+    sources = [{n: _number(_of_obs(a, one)) for n, a in slices.items()} for one in wanted]
+    sources += [{n: _number(_of_uns(a, one)) for n, a in slices.items()} for one in wanted]
+    if given is not None:
+        for name in slices:
+            if _number(given.get(name)) is None:
+                raise ValueError(f"given[{name!r}] is {given.get(name)!r}; give a finite number.")
+        sources.append({name: _number(given[name]) for name in slices})
+    sources.append(_numbers_of_names(list(slices)))
+    for source in sources:
+        if None not in source.values() and len(set(source.values())) > 1:
+            return {name: float(value) for name, value in source.items()}
+    raise SliceError(
+        f"The positions of {', '.join(slices)} are not known: no column of obs and no entry of uns "
+        f"named {', '.join(wanted)} holds one number per slice that differs between them, and "
+        "neither do the names differ in exactly one number. Write one into obs, such as "
+        'adata.obs["z"], or give the positions (or t) yourself.'
+    )
+
+
+_POSITION_NAMES = ("z", "position_um", "position", "depth", "bregma", "embryonic_day", "day")
+_POSITION_NAMES += ("age", "time", "timepoint", "stage")
+_A_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def _of_obs(adata: AnnData, name: str) -> Any:
+    """Return the value that all spots share in a column, or None."""
+    column = next((c for c in adata.obs if str(c).lower() == name.lower()), None)
+    values = [] if column is None else adata.obs[column].unique()
+    return values[0] if len(values) == 1 else None
+
+
+def _of_uns(adata: AnnData, name: str) -> Any:
+    """Return an entry of ``uns["genot"]``, of its parameters, or of ``uns``, or None."""
+    facts = adata.uns.get("genot", {})
+    for place in (facts, facts.get("parameters", {}), adata.uns):
+        found = {str(k).lower(): v for k, v in place.items()}.get(name.lower())
+        if found is not None:
+            return found
+    return None
+
+
+def _number(value: Any) -> float | None:
+    """Read a number, or a text that holds exactly one; None otherwise."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            found = _A_NUMBER.findall(value)
+            value = float(found[0]) if len(found) == 1 else None
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _numbers_of_names(names: list[str]) -> dict[str, float | None]:
+    """Return the only number in which names differ, None for all if there is not exactly one."""
+    numbers = [[float(one) for one in _A_NUMBER.findall(name)] for name in names]
+    if len({len(row) for row in numbers}) > 1:
+        return dict.fromkeys(names)
+    differing = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
+    found = differing[0] if len(differing) == 1 else [None] * len(names)
+    return dict(zip(names, found, strict=True))

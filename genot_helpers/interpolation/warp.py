@@ -1,18 +1,15 @@
 """A smooth warp that brings two slices into register beyond rotation and shift.
 
-Neighbouring sections are stretched differently when they are cut and mounted, and the tissue itself
-changes from one to the next. :func:`fit_warp` finds a smooth displacement field u after alignment.
-Each slice moves half of the way, so that neither is the template (symmetric registration: Avants et
-al. 2008, doi 10.1016/j.media.2007.06.004)::
+:func:`fit_warp` finds a smooth displacement field u after alignment. Each slice moves half of the
+way, so that neither is the template (symmetric registration: Avants et al. 2008, doi
+10.1016/j.media.2007.06.004)::
 
     minimise over u   sum over places y of  |L(y - u/2) - R(y + u/2)|^2  +  stiffness * bending(u)
 
 L and R are maps of expression components on a grid of squares, u is a bicubic spline on 10 x 10
-control points (free-form deformation: Rueckert et al. 1999, doi 10.1109/42.796284). The minimum is
-found by Gauss-Newton steps, on coarse maps first. The stiffness is chosen by fitting on half of the
-spots of each slice and judging on the other half; no warp at all is one of the choices.
-
-Top to bottom: the field and its choice; the maps and Gauss-Newton steps; the splines.
+control points (free-form deformation: Rueckert et al. 1999, doi 10.1109/42.796284). Gauss-Newton
+steps find it, on coarse maps first. The stiffness is chosen by fitting on half of the spots and
+judging on the other half; no warp is one of the choices. Then: the maps and steps; the splines.
 """
 
 from __future__ import annotations
@@ -56,10 +53,9 @@ class SmoothWarp:
 
     Attributes
     ----------
-    corner, size
-        (2,) float64, the rectangle the spline covers, in the unit of the coordinates.
-    coefficients
-        (k, k, 2) float64, displacement at the control points, from left to right.
+    corner, size, coefficients
+        (2,) each, the rectangle that the spline covers; (k, k, 2), displacement at the control
+        points, from left to right. In the unit of the coordinates.
     stiffness
         Weight of the bending penalty; infinite if there is no warp.
     trials
@@ -79,26 +75,12 @@ class SmoothWarp:
 
     @checked
     def displacement(self, points: NDArray) -> NDArray[np.float64]:
-        """Evaluate u, the way from the left to the right slice, at places halfway.
-
-        Parameters
-        ----------
-        points
-            (n, 2), in the frame halfway between the slices.
-        """
+        """Evaluate u, the way from the left to the right slice, at places (n, 2) halfway."""
         return evaluate(self.coefficients, (points - self.corner) / self.size)
 
     @checked
     def move_left(self, points: NDArray, t: float) -> NDArray[np.float64]:
-        """Move points of the left slice to position t.
-
-        Parameters
-        ----------
-        points
-            (n, 2), coordinates in the left slice.
-        t
-            0 leaves them where they are, 1 moves them into the right slice's frame.
-        """
+        """Move points (n, 2) of the left slice to position t; 0 leaves them, 1 moves them right."""
         return points + t * self._pull(points, 0.5)
 
     @checked
@@ -108,13 +90,7 @@ class SmoothWarp:
 
     @checked
     def smallest_jacobian(self, points: NDArray) -> float:
-        """Smallest local change of area of either half; above 0 the field does not fold.
-
-        Parameters
-        ----------
-        points
-            (n, 2), where to look: halfway between the slices, where there is tissue.
-        """
+        """Smallest change of area of either half around points (n, 2); above 0 nothing folds."""
         step = 1e-4 * self.size.max()
         d = np.stack(
             [

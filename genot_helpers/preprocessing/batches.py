@@ -1,20 +1,10 @@
 """Batch effects between slices: see them, measure them, take out a constant shift.
 
-Two slides of the same tissue never give the same numbers: capture, sequencing and handling favour
-some genes on one slide and others on the next. A gene captured twice as well in one slice is, in
-logarithms, a constant added to that gene in all its spots; so the simplest model of a batch effect
-is one vector per slice, in the space of principal components.
-
-- :func:`slice_mixing`, :func:`slice_share` measure the effect.
-- :func:`centre_slices` removes the difference of the slices' means. It is right if both hold the
-  same tissue in the same proportions; otherwise the difference between the tissues goes too.
-- :func:`anchor_slices` removes the difference between spots that are mutual nearest neighbours
-  (Haghverdi et al. 2018, https://doi.org/10.1038/nbt.4091), found in tissue that both slices hold.
-  It is right as long as the batch effect is smaller than the differences between tissues, or at
-  right angles to them. The published method corrects every spot by a local average; here one
-  vector per slice changes nothing inside a slice.
-- :func:`correct_stripes` is about one slice: rows and columns of a grid of bins that caught more or
-  less than those beside them.
+A gene captured twice as well in one slice is, in logarithms, a constant added to that gene in all
+its spots; so the simplest model of a batch effect is one vector per slice, in the space of
+principal components. :func:`slice_mixing`, :func:`slice_share` measure it; :func:`centre_slices`
+and :func:`anchor_slices` take it out; :func:`correct_stripes` is about one slice: rows and columns
+of a grid of bins that caught more or less than those beside them.
 """
 
 from __future__ import annotations
@@ -58,23 +48,20 @@ def slice_mixing(
 ) -> pd.DataFrame:
     """Measure from which slices the nearest neighbours of a slice's spots come, in an embedding.
 
-    Two sections of the same tissue without batch effect share neighbours in proportion to their
-    numbers of spots; with one, each slice keeps to itself. Slices of different tissue keep to
-    themselves too, and should: more mixing is not always better.
+    Sections of one tissue without batch effect share neighbours in proportion to their numbers of
+    spots; with one, each keeps to itself. Slices of different tissue keep to themselves too, and
+    should: more mixing is not always better.
 
     Parameters
     ----------
-    slices
-        With ``obsm[use_rep]``, (n, d), the same d in all.
-    use_rep
-        The embedding.
+    slices, use_rep
+        With the embedding ``obsm[use_rep]``, (n, d), the same d in all.
     n_neighbors
         Neighbours per spot, itself not counted.
     max_spots
         Larger slices are thinned to about this many spots, evenly through their rows.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -108,14 +95,11 @@ def slice_share(
 
     Parameters
     ----------
-    slices
-        With ``obsm[use_rep]``, (n, d). Give slices of the same tissue: between others, part of the
+    slices, use_rep
+        Slices of the same tissue, with ``obsm[use_rep]``, (n, d): between others, part of the
         difference is tissue.
-    use_rep
-        The embedding.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -141,15 +125,15 @@ def centre_slices(
 ) -> pd.Series:
     """Shift every slice so that all have the same mean in an embedding.
 
+    Right if all hold the same tissue in the same proportions; otherwise the difference between the
+    tissues goes too.
+
     Parameters
     ----------
-    slices
-        With ``obsm[use_rep]``, (n, d).
-    use_rep, key_added
-        Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, float32.
+    slices, use_rep, key_added
+        Reads ``obsm[use_rep]``, (n, d), writes ``obsm[key_added]``, float32.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -179,20 +163,19 @@ def anchor_slices(
 ) -> pd.DataFrame:
     r"""Shift every slice onto those before it, by spots that are mutual nearest neighbours.
 
-    The first slice stays where it is. For each further one, pairs of spots :math:`(i, j)` are
-    found, i in the slice and j in one of those already placed, that are among each other's
-    ``n_neighbors`` nearest. The slice is moved by the median, per dimension, of :math:`y_j - x_i`
-    over the nearer half of the pairs. Pairs are looked for after averaging over the spatial
-    neighbourhood, where they are less a matter of chance; the shift is applied to the embedding
-    itself.
+    After Haghverdi et al. 2018, doi 10.1038/nbt.4091, with one vector per slice instead of a local
+    average. Right as long as the batch effect is smaller than the differences between tissues, or
+    at right angles to them. The first slice stays where it is. For each further one, pairs of spots
+    :math:`(i, j)` are found, i in the slice and j in one of those already placed, that are among
+    each other's ``n_neighbors`` nearest. The slice is moved by the median, per dimension, of
+    :math:`y_j - x_i` over the nearer half of the pairs. Pairs are looked for after averaging over
+    the spatial neighbourhood; the shift is applied to the embedding itself.
 
     Parameters
     ----------
-    slices
-        With ``obsm[use_rep]``, (n, d), and ``obsp["spatial_connectivities"]``. Each slice needs
-        tissue in common with one before it: put sections of the same tissue next to each other.
-    use_rep, key_added
-        Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, float32.
+    slices, use_rep, key_added
+        Reads ``obsm[use_rep]``, (n, d), and ``obsp["spatial_connectivities"]``; writes
+        ``obsm[key_added]``, float32. Each slice needs tissue in common with one before it.
     n_neighbors
         Two spots are mutual neighbours if each is among the so many nearest of the other.
     n_steps
@@ -200,8 +183,7 @@ def anchor_slices(
     max_spots
         Larger slices are thinned to about this many spots for the search.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -216,11 +198,6 @@ def anchor_slices(
         If the embedding or the graph is missing, or embeddings do not fit together.
     ValueError
         If a slice has no mutual neighbour in those before it.
-
-    Notes
-    -----
-    Repeating the search after the shift made things worse on simulated tissue: where slices share
-    part of their tissue only, each round drew more of the rest together.
     """
     named = _named(slices)
     blocks = joint_embeddings(named, use_rep)
@@ -311,19 +288,19 @@ def correct_stripes(
               b_c = \frac{\sum_r N_{rc}}{\sum_r a_r\, m_{rc}},
 
     and both steps alternate. Changes over more than a few ``width`` are taken out of the factors,
-    go into m and stay: they may be tissue.
+    go into m and stay: they may be tissue. One factor divides all genes of a bin alike: after
+    :func:`normalise` stripes are gone but for the noise of bins that caught little.
 
     Parameters
     ----------
     adata
-        Bins of one grid; ``X`` holds counts. ``obs[row_key]`` and ``obs[column_key]`` hold their
-        row and column as whole numbers. Bins may be missing.
+        Bins of one grid; ``X`` holds counts. Bins may be missing.
     width
         Standard deviation of the Gaussian, in bins.
     n_rounds
         How often both steps alternate.
     row_key, column_key
-        Columns of ``obs``.
+        Columns of ``obs`` with row and column as whole numbers.
     key_added
         Writes ``layers[key_added]``, ``X`` divided by the factors, float32, no whole numbers any
         more; and ``obs[key_added + "_factor"]``, the product of both factors of a bin. ``X`` stays.
@@ -338,14 +315,6 @@ def correct_stripes(
     SliceError
         If a column is missing or holds no whole numbers, two bins share a place, or the grid has
         over 100 times as many places as there are bins.
-    TypeError, ValueError
-        If an argument is of another kind or out of range.
-
-    Notes
-    -----
-    One factor divides all genes of a bin alike. After scaling to one depth
-    (:func:`genot_helpers.preprocessing.normalise`) stripes are gone but for the noise of
-    bins that caught little; they matter where counts are summed, drawn or compared in depth.
 
     Examples
     --------

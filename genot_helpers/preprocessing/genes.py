@@ -1,18 +1,11 @@
 """Gene selection without labels: genes that vary, and genes that vary in space.
 
-- :func:`select_highly_variable`, by scanpy: Pearson residuals of counts (Lause et al., Genome
-  Biology 2021, doi 10.1186/s13059-021-02451-7), dispersion of other values (Satija et al., Nature
-  Biotechnology 2015, doi 10.1038/nbt.3192).
-- :func:`select_by_moran`: Moran's I (Moran, Biometrika 1950, doi 10.1093/biomet/37.1-2.17), by
-  squidpy.
-- :func:`select_by_gaussian_process`: the idea of SOMDE (Hao, Hua & Zhang, Bioinformatics 2021,
-  doi 10.1093/bioinformatics/btab471): condense spots to nodes, give the nodes to the test of
-  SpatialDE (Svensson et al., Nature Methods 2018, doi 10.1038/nmeth.4636). Both fit gene by gene;
-  here all genes share one eigendecomposition per length scale and are fitted by matrix products,
-  so that a whole transcriptome takes seconds. That engine is the second half of this file.
-
-No function here looks at an annotation: scores against an annotation are too good when the genes
-were chosen with it.
+Pearson residuals of counts (Lause et al. 2021, doi 10.1186/s13059-021-02451-7), dispersion of other
+values (Satija et al. 2015, doi 10.1038/nbt.3192), Moran's I (doi 10.1093/biomet/37.1-2.17), and the
+idea of SOMDE (Hao et al. 2021, doi 10.1093/bioinformatics/btab471): condense spots to nodes, give
+the nodes to the test of SpatialDE (Svensson et al. 2018, doi 10.1038/nmeth.4636). Both fit gene by
+gene; here all genes share one eigendecomposition per length scale and are fitted by matrix
+products, so that a whole transcriptome takes seconds. No function here looks at an annotation.
 """
 
 from __future__ import annotations
@@ -35,11 +28,7 @@ from ..slices.slices import SliceError
 from ..slices.values import holds_counts, plain_matrix
 from .graph import sq
 
-__all__ = [
-    "select_by_gaussian_process",
-    "select_by_moran",
-    "select_highly_variable",
-]
+__all__ = ["select_by_gaussian_process", "select_by_moran", "select_highly_variable"]
 
 _MAX_NODES = 1000  # bounds the eigendecompositions, whose time grows with the cube
 
@@ -69,15 +58,13 @@ def select_highly_variable(
     key_added
         Column of ``var`` for the selection.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
     All genes, best first, with the columns written to ``adata.var``: ``key_added`` (bool) and
     ``genot_variability`` (float; NaN for a gene with the same value in every spot).
-    ``uns["genot"]["gene_selection"]`` gets the method, its parameters and how many genes were
-    wanted and kept.
+    ``uns["genot"]["gene_selection"]`` says how genes were selected.
 
     Raises
     ------
@@ -165,10 +152,6 @@ def select_by_gaussian_process(
     """
     parameters = {"spots_per_node": spots_per_node, "n_length_scales": n_length_scales}
     genes, varies = _varying_genes(adata, n_genes=n_genes, **parameters)
-    if spatial_key not in adata.obsm or not np.isfinite(adata.obsm[spatial_key]).all():
-        raise SliceError(
-            f"obsm[{spatial_key!r}] is missing or not finite: give coordinates (n, 2)."
-        )
     n_nodes = min(_MAX_NODES, adata.n_obs // spots_per_node)
     if n_nodes < 10:
         raise SliceError(
@@ -218,7 +201,7 @@ def _record(
 def _varying_genes(adata: AnnData, **numbers: int) -> tuple[AnnData, np.ndarray]:
     """Check the input; return the expression of the genes that vary, and which they are."""
     for name, number in numbers.items():
-        if not isinstance(number, int | np.integer) or number < 1:
+        if number < 1:
             raise SliceError(f"{name} must be a whole number of at least 1, but is {number!r}.")
     values = sparse.csc_matrix(plain_matrix(adata.X))
     if not np.isfinite(values.data).all() or (values.data < 0).any():

@@ -1,17 +1,9 @@
 """The spatial graph of a slice, and means over the neighbourhood that it defines.
 
-Top to bottom:
-
-- :func:`spatial_graph`, :func:`grid_graph`, :func:`nearest_neighbour_graph`: which spots touch, by
-  squidpy (Palla et al., Nature Methods 2022, doi:10.1038/s41592-021-01358-2); n spots with k
-  neighbours take O(n k) memory and time.
-- :func:`neighbour_mean` and :func:`smooth`: the product P X with a normalised adjacency matrix P
-  replaces the features of each spot by a weighted mean over its neighbourhood, P^k X reaches k
-  hops. That product is the only thing the encoder of GenOT knows about space, and it can be
-  computed once (Wu et al., arXiv:1902.07153). :func:`spots_averaged` counts the spots averaged.
-- :func:`graph_operator`: the normalisations P that the encoder can use, :func:`row_normalised`
-  D^-1 (A + I) and :func:`symmetric_normalised` D^-1/2 (A + I) D^-1/2 (Kipf and Welling,
-  arXiv:1609.02907).
+Which spots touch is found by squidpy (Palla et al. 2022, doi:10.1038/s41592-021-01358-2) in O(n k)
+memory and time. The product P X with a normalised adjacency matrix P replaces the features of each
+spot by a weighted mean over its neighbourhood, P^k X reaches k hops. That product is the only thing
+the encoder of GenOT knows about space, and it can be computed once (Wu et al., arXiv:1902.07153).
 """
 
 from __future__ import annotations
@@ -74,22 +66,15 @@ def spatial_graph(
 
     Parameters
     ----------
-    adata
+    adata, spatial_key
         A slice with coordinates in ``obsm[spatial_key]``, (n, 2).
     n_neighbors
         Neighbours of a spot that is not on a hexagonal grid.
-    spatial_key
-        Slot of the coordinates.
     key_added
-        Prefix of the slots written.
+        Writes ``obsp[key_added + "_connectivities"]`` (n, n) CSR float32 and
+        ``obsp[key_added + "_distances"]`` (n, n) CSR, and ``uns[key_added + "_neighbors"]``.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
-
-    Returns
-    -------
-    Nothing. Writes ``obsp[key_added + "_connectivities"]`` (n, n) CSR float32 and
-    ``obsp[key_added + "_distances"]`` (n, n) CSR, and ``uns[key_added + "_neighbors"]``.
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Raises
     ------
@@ -195,8 +180,6 @@ def smooth(
             f"features are {current.shape} and the graph is {operator.shape}; "
             "give (n, p) features and the (n, n) graph of the same n spots"
         )
-    if n_steps < 0:
-        raise ValueError(f"n_steps is {n_steps}; give 0 or more")
     for _ in range(n_steps):
         current = operator @ current
     return current
@@ -213,22 +196,14 @@ def spots_averaged(adata: AnnData, n_steps: int = 4, *, seed: int = 0) -> float:
     Parameters
     ----------
     adata
-        With ``obsp["spatial_connectivities"]``, see
-        :func:`genot_helpers.preprocessing.spatial_graph`. Nothing is written.
-    n_steps
-        As in :func:`smooth`.
-    seed
-        Of the random numbers.
+        With ``obsp["spatial_connectivities"]`` (:func:`spatial_graph`); else a SliceError.
+    n_steps, seed
+        As in :func:`smooth`; seed of the random numbers.
 
     Returns
     -------
     float
         1 or more; on the hexagonal grid of Visium about 25 for four steps.
-
-    Raises
-    ------
-    SliceError
-        If there is no graph.
     """
     operator = neighbour_mean(adata)
     noise = np.random.default_rng(seed).standard_normal((adata.n_obs, 16))
@@ -304,10 +279,8 @@ def neighbourhood_enrichment(
         ``uns[key + "_nhood_enrichment"]``.
     key
         Column of ``obs`` with the kinds, categorical, one for every spot.
-    n_permutations
-        Number of shuffles.
-    seed
-        Of the shuffles.
+    n_permutations, seed
+        Number of shuffles, and their seed.
 
     Returns
     -------

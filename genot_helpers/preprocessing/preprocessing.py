@@ -1,12 +1,8 @@
 """From counts to the principal components that the encoder and the baseline start from.
 
-Top to bottom:
-
-- :func:`preprocess` does everything with the defaults: check, :func:`normalise` (one depth,
-  log(1 + x)), select genes without labels (:mod:`.genes`), build the spatial graph
-  (:mod:`.graph`), :func:`joint_components`. The notebooks call the steps one by one.
-- :func:`smooth_components`: the baseline without training, P^k X.
-- :func:`pool_spots`: cells summed in squares, to compare them with bins.
+:func:`preprocess` does everything with the defaults: check, :func:`normalise`, select genes without
+labels (:mod:`.genes`), build the spatial graph (:mod:`.graph`), :func:`joint_components`. The
+notebooks call the steps one by one. :func:`smooth_components` is the baseline without training.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ from sklearn.decomposition import PCA
 from ..arguments import checked
 from ..slices.geometry import squares
 from ..slices.sections import Slices, by_section, embedding, named_slices, rows_of_each
-from ..slices.slices import SliceError, as_labels, check_slice, record
+from ..slices.slices import as_labels, check_slice, record
 from ..slices.values import plain_matrix, slice_kind
 from .genes import select_highly_variable
 from .graph import neighbour_mean, smooth, spatial_graph
@@ -52,6 +48,10 @@ def preprocess(
 ) -> None:
     """Check, normalise, select genes, compute joint components, build the spatial graphs.
 
+    Writes ``layers["log1p"]``, ``var["genot_selected"]``, ``var["genot_variability"]``,
+    ``obsm["X_pca"]``, ``obsp["spatial_connectivities"]``, ``obsp["spatial_distances"]``,
+    ``uns["spatial_neighbors"]`` and ``uns["genot"]``.
+
     Parameters
     ----------
     slices
@@ -63,21 +63,12 @@ def preprocess(
     n_neighbors
         Neighbours in the spatial graph where spots do not lie on a hexagonal grid.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
-
-    Notes
-    -----
-    Writes ``layers["log1p"]``, ``var["genot_selected"]``, ``var["genot_variability"]``,
-    ``obsm["X_pca"]``, ``obsp["spatial_connectivities"]``, ``obsp["spatial_distances"]``,
-    ``uns["spatial_neighbors"]`` and ``uns["genot"]``.
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Raises
     ------
-    SliceError
-        If a slice is not fit for use; nothing is written then.
-    ValueError
-        As :func:`joint_components`.
+    SliceError, ValueError
+        If a slice is not fit for use (nothing is written then); as :func:`joint_components`.
     """
     named = named_slices(slices)
     for name, adata in named.items():
@@ -97,8 +88,7 @@ def normalise(
     """Bring all spots to the same depth and take logarithms.
 
     Each spot is scaled to the median total of all slices together, so that slices have the same
-    depth too; then log(1 + x). Values that are not counts (volume-normalised
-    fluorescence, say) are treated alike. ``X`` stays as it is.
+    depth too; then log(1 + x). Values that are not counts are treated alike. ``X`` stays as it is.
 
     Parameters
     ----------
@@ -111,15 +101,13 @@ def normalise(
     key_added
         Writes ``layers[key_added]``, float32, as sparse as ``X``.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Raises
     ------
     ValueError
-        If ``X`` holds negative values, which have been centred or scaled already, or NaN; or
-        logarithms in some slices only. Where all are logarithms, they are taken as they are, with a
-        warning.
+        If ``X`` holds negative values or NaN, or logarithms in some slices only. Where all are
+        logarithms, they are taken as they are, with a warning.
     """
     named = named_slices(slices)
     for name, adata in named.items():
@@ -199,8 +187,7 @@ def joint_components(
         Writes ``obsm[key_added]`` (n_spots, n_components) float32, and the settings to
         ``uns["genot"][key_added]``.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Returns
     -------
@@ -209,10 +196,9 @@ def joint_components(
 
     Raises
     ------
-    KeyError
-        If the layer or the gene column is missing.
-    ValueError
-        If the slices share no gene, or there are more components than genes or spots.
+    KeyError, ValueError
+        If the layer or the gene column is missing; if the slices share no gene, or there are more
+        components than genes or spots.
     """
     named = named_slices(slices)
     for name, adata in named.items():
@@ -287,15 +273,13 @@ def smooth_components(
     Parameters
     ----------
     slices
-        With ``obsp["spatial_connectivities"]``, see
-        :func:`genot_helpers.preprocessing.spatial_graph`.
+        With ``obsp["spatial_connectivities"]`` (:func:`spatial_graph`).
     n_steps
         How often the mean is taken.
     use_rep, key_added
         Reads ``obsm[use_rep]``, writes ``obsm[key_added]``, same shape, float32.
     section_key
-        Column of ``obs`` that tells the sections apart, where one AnnData holds several; results
-        are written back to it (:func:`genot_helpers.slices.split_sections`).
+        Column of ``obs`` with the sections of one AnnData, to which results are written back.
 
     Raises
     ------
@@ -316,16 +300,15 @@ def smooth_components(
 def middle_square(adata: AnnData, n_spots: int, *, spatial_key: str = "spatial") -> AnnData:
     """Cut a slice to a square around its middle that holds about so many spots.
 
-    A random part of a slice has lost the neighbours of its spots; a square keeps them.
+    A random part of a slice has lost the neighbours of its spots; a square keeps them. Nothing is
+    written to the slice.
 
     Parameters
     ----------
-    adata
-        A slice with ``obsm[spatial_key]``, (n, 2). Nothing is written.
+    adata, spatial_key
+        A slice with ``obsm[spatial_key]``, (n, 2).
     n_spots
         Spots wanted. A slice that has no more is returned as it is.
-    spatial_key
-        Slot of the positions.
 
     Returns
     -------
@@ -337,17 +320,9 @@ def middle_square(adata: AnnData, n_spots: int, *, spatial_key: str = "spatial")
     ------
     SliceError
         If positions are missing.
-    TypeError, ValueError
-        If an argument is of another kind or out of range.
-
-    Examples
-    --------
-    >>> part = middle_square(adata, 30_000)  # doctest: +SKIP
     """
     if adata.n_obs <= n_spots:
         return adata
-    if spatial_key not in adata.obsm:
-        raise SliceError(f"obsm[{spatial_key!r}] is missing. Found: {list(adata.obsm)}.")
     points = np.asarray(adata.obsm[spatial_key], dtype=np.float64)[:, :2]
     away = np.abs(points - np.median(points, axis=0)).max(axis=1)
     return adata[np.sort(np.argsort(away, kind="stable")[:n_spots])].copy()
@@ -364,6 +339,9 @@ def pool_spots(
 ) -> AnnData:
     """Sum the spots in squares.
 
+    Resolution can be taken away, not added: two slices that are analysed together are both brought
+    to the resolution of the coarser one.
+
     Parameters
     ----------
     adata
@@ -373,10 +351,8 @@ def pool_spots(
         Side of a square, in the unit of the coordinates.
     label_keys
         Columns of ``obs`` to keep by majority (ties: the first by name); missing ones are skipped.
-    key_added
-        See ``adata``.
-    spatial_key
-        Slot of ``obsm`` with the coordinates.
+    key_added, spatial_key
+        See ``adata``; slot of ``obsm`` with the coordinates.
 
     Returns
     -------
@@ -386,13 +362,9 @@ def pool_spots(
 
     Raises
     ------
-    SliceError
-        If coordinates are missing.
-    ValueError
-        If ``side`` is not a positive number.
+    SliceError, ValueError
+        If coordinates are missing; if ``side`` is not a positive number.
     """
-    if spatial_key not in adata.obsm:
-        raise SliceError(f"obsm[{spatial_key!r}] is missing. Found: {list(adata.obsm)}.")
     points = np.asarray(adata.obsm[spatial_key], dtype=np.float64)[:, :2]
     places, member = squares(points, side)
     adata.obs[key_added] = member

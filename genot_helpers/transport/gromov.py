@@ -11,18 +11,11 @@ and masses p and q, a coupling solves
     \quad \text{with} \quad T 1 = p,\ T^\top 1 = q ,
 
 so **α = 1 is structure only (pure Gromov–Wasserstein), α = 0 expression only (pure Wasserstein)**,
-as in POT, which solves it (Vayer et al., ICML 2019, arXiv:1805.09114; with partial mass: Chapel et
-al., NeurIPS 2020, arXiv:2002.08276). PASTE (Zeira et al., Nature Methods 2022, doi
-10.1038/s41592-022-01459-6) aligns sections in this way. C, D and M are scaled so that each of the
-two sums is 1 when spots are paired at random: α has no unit, and .5 weighs both equally.
-
-The problem is not convex: the result is a local optimum near the start, and tissue that is nearly
-symmetric may come out turned or mirrored (1,000 spots each of two MERFISH sections did, with α = .5
-and no start given). Memory grows with n², time faster. The default of this package is
-:func:`genot_helpers.transport.sparse_coupling`.
-
-Top to bottom: the coupling, the partial coupling, the barycenter published with GenOT, and the
-dense matrices, checks and the call of POT that they share.
+as in POT, which solves it (Vayer et al. 2019, arXiv:1805.09114; with partial mass: Chapel et al.
+2020, arXiv:2002.08276). PASTE (Zeira et al. 2022, doi 10.1038/s41592-022-01459-6) aligns sections
+in this way. C, D and M are scaled so that each of the two sums is 1 when spots are paired at
+random: α has no unit. The problem is not convex: nearly symmetric tissue may come out turned or
+mirrored. Memory grows with n², time faster.
 """
 
 from __future__ import annotations
@@ -41,9 +34,15 @@ from scipy.spatial.distance import cdist
 from ..arguments import checked
 from ..slices.geometry import spot_side
 from ..slices.slices import SliceError
-from .solvers import NotConvergedError
-from .support import check_embeddings, check_masses, check_points, joint_scale
-from .transport import Coupling, unmatched_mass
+from .transport import (
+    Coupling,
+    NotConvergedError,
+    check_embeddings,
+    check_masses,
+    check_points,
+    joint_scale,
+    unmatched_mass,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -88,8 +87,8 @@ def fused_gromov_wasserstein_coupling(
     left_mass, right_mass
         (n_left,) and (n_right,) non-negative, with the same total. Default: uniform, total 1.
     initial_plan
-        (n_left, n_right) plan with the masses given, where the search starts; for example that of
-        :func:`genot_helpers.transport.sparse_coupling`. Default: the product of the masses.
+        (n_left, n_right) plan with the masses given, where the search starts, such as that of
+        :func:`sparse_coupling`. Default: the product of the masses.
     max_iterations, tolerance
         The iteration (conditional gradient) stops when the loss changes by less than ``tolerance``,
         relative to itself.
@@ -101,22 +100,14 @@ def fused_gromov_wasserstein_coupling(
 
     Raises
     ------
-    SliceError
-        Arrays that cannot be used (see :func:`genot_helpers.transport.sparse_coupling`), or slices
-        of more than ``max_spots``.
-    ValueError
-        ``alpha`` is not in [0, 1], or totals differ.
+    SliceError, ValueError
+        Arrays that cannot be used, slices of more than ``max_spots``, or totals that differ.
     NotConvergedError
         The iteration or a linear programme inside it did not end.
     """
     begin = time.perf_counter()
-    problem = _DenseProblem(
-        (left_points, right_points),
-        (left_embedding, right_embedding),
-        (left_mass, right_mass),
-        alpha,
-        max_spots,
-    )
+    embeddings, masses = (left_embedding, right_embedding), (left_mass, right_mass)
+    problem = _DenseProblem((left_points, right_points), embeddings, masses, alpha, max_spots)
     left, right, total = problem.left_mass, problem.right_mass, problem.total
     if not np.isclose(left.sum(), right.sum(), rtol=1e-6):
         raise ValueError(
@@ -146,7 +137,7 @@ def fused_gromov_wasserstein_coupling(
     return problem.coupling(plan, float(log["fgw_dist"]), begin)
 
 
-@checked
+@checked(matched_share=(1e-9, 1))
 def partial_fused_gromov_wasserstein_coupling(
     left_points: ArrayLike,
     right_points: ArrayLike,
@@ -176,15 +167,8 @@ def partial_fused_gromov_wasserstein_coupling(
         result is often poor, even where a perfect match exists.
     """
     begin = time.perf_counter()
-    if not 0 < matched_share <= 1:
-        raise ValueError(f"matched_share is {matched_share}; give a share above 0, up to 1.")
-    problem = _DenseProblem(
-        (left_points, right_points),
-        (left_embedding, right_embedding),
-        (left_mass, right_mass),
-        alpha,
-        max_spots,
-    )
+    embeddings, masses = (left_embedding, right_embedding), (left_mass, right_mass)
+    problem = _DenseProblem((left_points, right_points), embeddings, masses, alpha, max_spots)
     left, right = problem.left_mass, problem.right_mass
     mass = matched_share * min(left.sum(), right.sum())
     # The mass is fixed, so a constant added to the costs changes the loss (by 1) but not the plan.
@@ -218,10 +202,9 @@ class GromovBarycenter(NamedTuple):
 
     Attributes
     ----------
-    points
-        (n, 2) coordinates of the spatial barycenter.
-    embedding
-        (n, d) the embedding barycenter, one row matched to each point.
+    points, embedding
+        (n, 2) coordinates of the spatial barycenter; (n, d), the row of the embedding barycenter
+        that is matched to each.
     left_plan, right_plan
         (n, n_left) and (n, n_right) CSR, from the spatial barycenter to the slices; rows sum to
         1 / n. ``n * left_plan @ values`` averages any values of the left spots.
@@ -236,7 +219,7 @@ class GromovBarycenter(NamedTuple):
     seconds: float
 
 
-@checked
+@checked(n_spots=(2, 10**9))
 def fused_gromov_wasserstein_barycenter(
     left_points: ArrayLike,
     right_points: ArrayLike,
@@ -263,16 +246,12 @@ def fused_gromov_wasserstein_barycenter(
     with C the distances between the rows of Y: once with coordinates for Y, once with embeddings.
     Point i of the first and row j of the second belong together if they send their mass to the same
     spots; with plans T (space) and S (embedding), the matching is the one-to-one assignment of
-    least cost
-
-    .. math:: \sum_{s \in \{0, 1\}} \lVert T^{(s)}_{i \cdot} - S^{(s)}_{j \cdot} \rVert^2 .
+    least cost :math:`\sum_{s \in \{0, 1\}} \lVert T^{(s)}_{i \cdot} - S^{(s)}_{j \cdot} \rVert^2`.
 
     Parameters
     ----------
-    left_points, right_points
-        (n_left, 2) and (n_right, 2) coordinates in one frame.
-    left_embedding, right_embedding
-        (n_left, d) and (n_right, d), computed together.
+    left_points, right_points, left_embedding, right_embedding
+        (n_left, 2) and (n_right, 2) in one frame; (n_left, d) and (n_right, d), computed together.
     t
         Position between left (0) and right (1).
     n_spots
@@ -280,10 +259,8 @@ def fused_gromov_wasserstein_barycenter(
     alpha
         Weight of structure. The text beside the code published with GenOT names the two ends the
         other way round; the code is as here.
-    max_spots
-        Larger slices are refused.
-    max_iterations, tolerance
-        The iteration stops when the loss changes by less than ``tolerance``, relative to itself.
+    max_spots, max_iterations, tolerance
+        As in :func:`fused_gromov_wasserstein_coupling`.
     seed
         Draws the spots of both slices that the iteration starts from (published: normal noise).
 
@@ -294,7 +271,7 @@ def fused_gromov_wasserstein_barycenter(
     Raises
     ------
     SliceError, ValueError, NotConvergedError
-        As :func:`fused_gromov_wasserstein_coupling`; ``t`` outside [0, 1].
+        As :func:`fused_gromov_wasserstein_coupling`.
 
     Notes
     -----
@@ -303,17 +280,12 @@ def fused_gromov_wasserstein_barycenter(
     ``n * ((1 - t) * left_plan @ left_embedding + t * right_plan @ right_embedding)``.
     """
     begin = time.perf_counter()
-    if not 0 <= t <= 1:
-        raise ValueError(f"t is {t}; give a position from 0 (left) to 1 (right).")
-    points = check_points(left_points, "left_points"), check_points(right_points, "right_points")
+    points = check_points(left_points, right_points)
     sizes = [len(p) for p in points]
     embeddings = check_embeddings(left_embedding, right_embedding, *sizes)
     if embeddings is None:
         raise SliceError("The embeddings are missing; the barycenter needs both.")
-    _check_alpha(alpha)
     n_spots = round((1 - t) * sizes[0] + t * sizes[1]) if n_spots is None else int(n_spots)
-    if n_spots < 2:
-        raise ValueError(f"n_spots is {n_spots}; give 2 or more.")
     _check_size(max(*sizes, n_spots), max_spots)
 
     start = _draw(sizes, t, n_spots, np.random.default_rng(seed))
@@ -387,13 +359,9 @@ class _DenseProblem:
         alpha: float,
         max_spots: int,
     ):
-        left, right = (
-            check_points(points[0], "left_points"),
-            check_points(points[1], "right_points"),
-        )
+        left, right = check_points(*points)
         sizes = len(left), len(right)
         checked = check_embeddings(*embeddings, *sizes)
-        _check_alpha(alpha)
         if checked is None and alpha < 1:
             raise ValueError(
                 f"alpha is {alpha:g}, but no embedding is given. Give both embeddings, or alpha=1 "
@@ -473,12 +441,6 @@ def _run_pot(solver: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             return solver(*args, **kwargs)
         except UserWarning as warning:
             raise NotConvergedError(f"A linear programme failed inside POT: {warning}") from warning
-
-
-def _check_alpha(alpha: float) -> None:
-    """Refuse a weight outside [0, 1]."""
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}; give 0 (expression only) to 1 (structure only).")
 
 
 def _check_size(n_spots: int, max_spots: int) -> None:

@@ -1,27 +1,15 @@
-"""What to expect at a place: local means of expression, and a vote on the label.
+"""Places of a generated slice: where they are, and what to expect there.
 
-Top to bottom:
-
-- means: a kernel regression in space (Nadaraya 1964, doi 10.1137/1109020; Watson 1964). With d the
-  distance of a spot from the place, h the bandwidth::
-
-      weight of a spot  ~  exp(-d^2 / 2 h^2),   expected value  =  weighted mean of the spots
-
-  The bandwidth is the one at which each slice predicts the other best, or both together predict a
-  spot of either (:func:`choose_bandwidth`);
-- expression of all genes, averaged on the scale of logarithms (:func:`expected_expression`);
-- labels (:class:`CarriedLabels`): annotations are drawn by hand and their borders are a little off
-  in every slice, so the neighbourhood in both slices votes. A vote favours large domains: a thin
-  layer loses places to its thick neighbours. Labels that win too few places get more weight until
-  each has its share (a correction of class priors: Saerens, Latinne & Decaestecker 2002,
-  doi 10.1162/089976602753284446);
-- nearest spots, found with all processors, and an order of spots that saves memory access.
+A coupling pairs spots of the left slice with spots of the right one. At position t a pair stands at
+(1 - t) x_left + t x_right (McCann 1997, doi 10.1006/aima.1997.1634); a spot without partner at its
+own place, with probability 1 - t if it is a left one and t if it is a right one. Top to bottom:
+pairs, places and spacing; local means around them; a vote on the label; nearest spots.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,24 +21,155 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from scipy.spatial import cKDTree
 
 from ..preprocessing.preprocessing import normalise
+from ..slices.geometry import nearest_distance
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import holds_logarithms, plain_matrix
+from ..transport.transport import Coupling, coupling_pairs
 
 __all__ = [
-    "BANDWIDTHS",
-    "CarriedLabels",
-    "Nearest",
-    "chain_neighbours",
-    "choose_bandwidth",
-    "compare_errors",
-    "expected_expression",
-    "find_nearest",
-    "keep_composition",
-    "local_mean",
-    "local_weights",
-    "n_threads",
-    "prepare_labels",
-]
+    "BANDWIDTHS", "CarriedLabels", "Nearest", "Pairs", "chain_neighbours", "choose_bandwidth",
+    "compare_errors", "draw_pairs", "expected_expression", "find_nearest", "first_choice",
+    "keep_composition", "local_mean", "local_weights", "n_threads", "order_of_spots",
+    "place_between", "prepare_labels", "roughen", "spread",
+]  # fmt: skip
+
+_TIGHT = 0.85  # of the real distance between neighbours; closer positions are pushed apart
+_PUSHES = 30
+
+
+class Pairs(NamedTuple):
+    """Row of the left and of the right slice for each position; -1 for none."""
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+
+def draw_pairs(coupling: Coupling, t: float, n_spots: int, rng: np.random.Generator) -> Pairs:
+    """Draw n_spots pairs, or single spots without partner, from a coupling."""
+    # Systematic sampling (Madow & Madow 1944, doi 10.1214/aoms/1177731312): the pairs lie on a
+    # line, each as long as its mass, and are read off at equal steps; only the start is random. At
+    # steps of one, a pair of mass one is drawn exactly once.
+    left, right, mass = coupling_pairs(coupling)
+    alone = (
+        np.flatnonzero(coupling.left_unmatched > 0),
+        np.flatnonzero(coupling.right_unmatched > 0),
+    )
+    none = [np.full(len(spots), -1) for spots in alone]
+    lengths = np.concatenate(
+        [
+            mass,
+            (1.0 - t) * coupling.left_unmatched[alone[0]],
+            t * coupling.right_unmatched[alone[1]],
+        ]
+    )
+    ends = np.cumsum(lengths)
+    marks = (np.arange(n_spots) + rng.uniform(0.25, 0.75)) * ends[-1] / n_spots
+    drawn = np.minimum(np.searchsorted(ends, marks), len(ends) - 1)
+    return Pairs(
+        np.concatenate([left, alone[0], none[1]])[drawn],
+        np.concatenate([right, none[0], alone[1]])[drawn],
+    )
+
+
+def place_between(pairs: Pairs, left: NDArray, right: NDArray, t: float) -> NDArray[np.float64]:
+    """Return the positions (n, 2) of pairs at t, from coordinates already warped to t."""
+    positions = (1.0 - t) * left[pairs.left] + t * right[pairs.right]
+    positions[pairs.right < 0] = left[pairs.left[pairs.right < 0]]
+    positions[pairs.left < 0] = right[pairs.right[pairs.left < 0]]
+    return positions
+
+
+def roughen(
+    positions: NDArray, wanted_spacing: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Move positions a little at random until neighbours are as close as in real slices."""
+    # Midpoints of irregular spots are more regular than the spots, so nearest neighbours are too
+    # far apart; random steps of the right size undo that. Grids are left alone.
+    draws = rng.normal(size=positions.shape)
+    if nearest_distance(positions) <= 1.005 * wanted_spacing:
+        return positions
+    steps = _directed(draws, positions)
+    low, high = 0.0, 0.5 * wanted_spacing
+    for _ in range(12):  # bisection: the larger the steps, the closer the nearest neighbour
+        size = (low + high) / 2
+        if nearest_distance(positions + size * steps) > wanted_spacing:
+            low = size
+        else:
+            high = size
+    return positions + low * steps
+
+
+def _directed(draws: NDArray, positions: NDArray) -> NDArray[np.float64]:
+    """Turn draws to point from the centre and across it, so that steps rotate with the slice."""
+    along = positions - positions.mean(axis=0)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-300)
+    return draws[:, :1] * along + draws[:, 1:] * along[:, ::-1] * (-1.0, 1.0)
+
+
+def spread(
+    positions: NDArray, wanted_spacing: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Push positions in tight groups apart until neighbours are as far apart as in real slices."""
+    # In tissue that has grown, a spot has several partners, and the positions on the way to them
+    # form a tight group, with gaps between groups. Neighbours that are too close push each other
+    # apart in small steps. Other positions are left alone.
+    enough = _TIGHT * wanted_spacing
+    if nearest_distance(positions) >= enough:
+        return positions
+    draws = rng.normal(size=positions.shape)
+    positions = positions + 1e-3 * wanted_spacing * _directed(draws, positions)
+    for _ in range(_PUSHES):
+        i, j = cKDTree(positions).query_pairs(wanted_spacing, output_type="ndarray").T
+        way = positions[i] - positions[j]
+        length = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12 * wanted_spacing)
+        push = 0.2 * (wanted_spacing - length) * way / length
+        for axis in (0, 1):
+            positions[:, axis] += np.bincount(i, push[:, axis], len(positions))
+            positions[:, axis] -= np.bincount(j, push[:, axis], len(positions))
+        if nearest_distance(positions) >= enough:
+            break
+    return positions
+
+
+def first_choice(
+    pairs: Pairs,
+    positions: NDArray,
+    pool_points: NDArray,
+    n_left: int,
+    t: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Choose a real spot (row of left stacked on right) for each position, none twice."""
+    # A position wants one spot of its pair, the right one with probability t. If that is taken, it
+    # gets the nearest free spot, of the same slice if there is one.
+    right = np.where(pairs.right >= 0, n_left + pairs.right, -1)
+    prefer_right = rng.random(len(positions)) < t
+    wish = np.where(prefer_right, right, pairs.left)
+    wish = np.where(wish < 0, np.maximum(right, pairs.left), wish)  # a spot without partner
+    chosen = np.full(len(positions), -1, dtype=np.int64)
+    _, once = np.unique(wish, return_index=True)  # the first position gets it
+    chosen[once] = wish[once]
+    free = np.ones(len(pool_points), dtype=bool)
+    free[wish] = False
+    is_right = np.arange(len(pool_points)) >= n_left
+    while (chosen < 0).any():
+        for side in (False, True):
+            left_over = np.flatnonzero((chosen < 0) & ((wish >= n_left) == side))
+            if not len(left_over):
+                continue
+            same = free & (is_right == side)
+            rows = np.flatnonzero(same if same.any() else free)
+            nearest = rows[cKDTree(pool_points[rows]).query(positions[left_over])[1]]
+            _, once = np.unique(nearest, return_index=True)
+            chosen[left_over[once]] = nearest[once]
+            free[nearest[once]] = False
+    return chosen
+
+
+# -------------------------------------------------------------------------------------------------
+# Local means: a kernel regression in space (Nadaraya 1964, doi 10.1137/1109020). A spot at distance
+# d weighs exp(-d^2 / 2 h^2). The bandwidth h is the one at which each slice predicts the other
+# best, or both together predict a spot of either.
 
 BANDWIDTHS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
 """Widths that :func:`choose_bandwidth` tries, in spot spacings."""
@@ -116,19 +235,16 @@ def choose_bandwidth(
     seed: int = 0,
 ) -> float:
     """Find the width, of :data:`BANDWIDTHS` spacings, that predicts spots with the least error."""
-    rng = np.random.default_rng(seed)
-    widest = max(BANDWIDTHS) * spacing
-    sides = (left_points, left_values), (right_points, right_values)
-    errors = np.zeros(len(BANDWIDTHS))
-    for (points, values), (far_points, far_values) in (sides, sides[::-1]):
-        tried = rng.permutation(len(points))[:_MOST_TRIED]
+    widest, errors = max(BANDWIDTHS) * spacing, np.zeros(len(BANDWIDTHS))
+    pairs = (left_points, left_values), (right_points, right_values)
+    for points, values, far_points, far_values, tried in _sides(*pairs, seed):
         sources = [(Nearest(far_points, points[tried], widest, spacing), far_values)]
         if from_both:
             own = Nearest(points, points[tried], widest, spacing, leave_out_nearest=True)
             sources.append((own, values))
         for number, width in enumerate(BANDWIDTHS):
             found = sum(spots.weights(width * spacing) @ v for spots, v in sources) / len(sources)
-            errors[number] += ((values[tried] - found) ** 2).sum(axis=1).mean()
+            errors[number] += _error(values[tried], found)
     return BANDWIDTHS[int(np.argmin(errors))] * spacing
 
 
@@ -143,17 +259,26 @@ def compare_errors(
     seed: int = 0,
 ) -> tuple[float, float]:
     """Mean squared error of predicting spots from their own slice and from the other one."""
-    rng = np.random.default_rng(seed)
     own, other = [], []
-    sides = (left_points, left_values), (right_points, right_values)
-    for (points, values), (far_points, far_values) in (sides, sides[::-1]):
-        tried = rng.permutation(len(points))[:_MOST_TRIED]
+    pairs = (left_points, left_values), (right_points, right_values)
+    for points, values, far_points, far_values, tried in _sides(*pairs, seed):
         args = points[tried], bandwidth, spacing
         near = local_mean(points, values, *args, leave_out_nearest=True)
-        far = local_mean(far_points, far_values, *args)
-        own.append(((values[tried] - near) ** 2).sum(axis=1).mean())
-        other.append(((values[tried] - far) ** 2).sum(axis=1).mean())
+        own.append(_error(values[tried], near))
+        other.append(_error(values[tried], local_mean(far_points, far_values, *args)))
     return float(np.mean(own)), float(max(np.mean(own), np.mean(other)))
+
+
+def _sides(left: tuple, right: tuple, seed: int) -> Iterator[tuple]:
+    """Yield points and values of a slice and of the other one, and the spots to try; both ways."""
+    rng = np.random.default_rng(seed)
+    for own, far in ((left, right), (right, left)):
+        yield *own, *far, rng.permutation(len(own[0]))[:_MOST_TRIED]
+
+
+def _error(values: NDArray, found: NDArray) -> float:
+    """Mean squared distance."""
+    return ((values - found) ** 2).sum(axis=1).mean()
 
 
 def expected_expression(
@@ -182,7 +307,9 @@ def expected_expression(
 
 
 # -------------------------------------------------------------------------------------------------
-# Labels: a vote of the neighbourhood in both slices.
+# Labels: annotations are drawn by hand and their borders are a little off in every slice, so the
+# neighbourhood in both slices votes. A vote favours large domains, so labels that win too few
+# places get more weight (class priors: Saerens et al. 2002, doi 10.1162/089976602753284446).
 
 _LOST = 0.25  # of the places have another label than the shares say: the vote has failed
 _LARGEST_WEIGHT = 3.0  # of a label in the vote; the smallest is 1
@@ -322,3 +449,9 @@ def chain_neighbours(points: NDArray) -> NDArray[np.int64]:
     links = (links + links.T).tocsr()
     links.sort_indices()  # ties are broken by the lowest row
     return reverse_cuthill_mckee(links, symmetric_mode=True).astype(np.int64)
+
+
+def order_of_spots(adata: AnnData, points: NDArray) -> NDArray[np.intp]:
+    """Sort the rows of a slice by name, then from neighbour to neighbour."""
+    names = np.argsort(adata.obs_names.to_numpy(dtype=str), kind="stable")  # names are unique
+    return names[chain_neighbours(points[names])]
