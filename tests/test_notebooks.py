@@ -39,6 +39,19 @@ def test_notebook_is_committed_as_agreed(path: Path) -> None:
     assert text.count("### BEGIN SOLUTION") == text.count("### END SOLUTION") >= 3
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_lesson_of_few_and_short_cells(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    lesson = cells[: [cell.id for cell in cells].index("exercises")]
+    assert len(lesson) <= 30
+    for cell in lesson:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+            lines = [line for line in cell.source.splitlines() if line.strip()]
+            assert len(lines) <= 12, f"{cell.id} has {len(lines)} lines"
+            assert "from genot_helpers" not in cell.source
+            assert "import resource" not in cell.source
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_output_shows_where_it_was_made(
