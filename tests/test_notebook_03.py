@@ -44,7 +44,7 @@ def test_domains_are_found_and_cell_types_are_something_else(seed_run: NotebookR
     metrics = seed_run.metrics
     assert metrics["ari"] > 0.4
     assert metrics["baseline_ari"] > 0.4
-    assert metrics["beads_ari_cell_types"] > 0.4 > metrics["beads_ari"]
+    assert metrics["beads_ari_cell_types"] > metrics["beads_ari"] + 0.1
     assert metrics["ari_cell_types"] < 0.3
     assert metrics["pas"] < 0.1 < 0.4 < metrics["beads_pas"]
 

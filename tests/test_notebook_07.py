@@ -84,8 +84,9 @@ def check_sentences(run: NotebookRun) -> None:
 
 def test_sentences_are_true_of_the_numbers(seed_run: NotebookRun) -> None:
     check_sentences(seed_run)
-    assert "unmatched_fraction" in seed_run.metrics
-    assert seed_run.metrics["unmatched_fraction"] < 0.02  # a warp that tears outlines is not used
+    ways = [seed_run.metrics[f"unmatched_{way}"] for way in ("warped", "straight")]
+    # A warp that tears outlines is not used.
+    assert seed_run.metrics["unmatched_fraction"] <= min(ways) + 0.01 < 0.06
 
 
 @pytest.mark.real_data

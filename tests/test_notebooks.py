@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
 
+import genot_helpers as gh
 from genot_runner.notebooks import CHECKOUT
 from genot_runner.runs import NotebookRun, run_notebook
 
@@ -63,6 +64,23 @@ def test_no_output_shows_where_it_was_made(
     for place in (f"{CHECKOUT}", f"{run.output_dir}", f"{Path.home()}/"):
         position = shown.find(place)
         assert position < 0, f"an output shows a path of this machine: {shown[position:][:200]}"
+
+
+@pytest.mark.notebook
+def test_an_organ_has_one_colour_in_all_notebooks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    worn = {}
+    for number, file, key in (
+        ("02", "slice.h5ad", "domain_truth"),
+        ("07", "generated.h5ad", "genot_domain"),
+        ("08", "carried.h5ad", "genot_domain"),
+    ):
+        adata = ad.read_h5ad(shared_demo_run(number, tmp_path_factory).output_dir / file)
+        if number == "08":  # coloured there while it draws
+            gh.colour_domains(adata, key=key, truth=None)
+        colours = adata.uns[f"{key}_colors"]
+        for organ, colour in zip(adata.obs[key].cat.categories, colours, strict=True):
+            assert worn.setdefault(organ, colour) == colour, organ
+    assert len(worn) >= 10
 
 
 @pytest.mark.notebook
