@@ -54,7 +54,7 @@ def test_demo_run_shows_what_the_text_says(seed_run: NotebookRun) -> None:
     metrics = seed_run.metrics
     # The instrument is the largest difference until it is taken out ...
     assert metrics["none_mixing"] < 0.05 < 0.2 < metrics["centre_mixing"]
-    assert metrics["ari"] > max(0.5, metrics["none_ari"] + 0.2)
+    assert metrics["ari"] > max(0.3, metrics["none_ari"] + 0.1)
     # ... hidden genes come out better than by the trivial ways, and under their own name only ...
     assert metrics["genot.map"] > metrics["nearest.map"] + 0.05
     assert metrics["genot.map"] > metrics["domain_mean.map"]
