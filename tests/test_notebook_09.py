@@ -80,9 +80,9 @@ def test_simulated_domains_are_about_as_hard_as_measured_ones(seed_run: Notebook
             for method in ("composition", "baseline")
         ]
     )
-    assert found[0].mean() > found[1].mean() + 0.02
     real = real_scores("09")
     real = real[real["score"] == "ari"].pivot(index="method", columns="slice", values="mean")
+    assert (real.loc["composition"] > real.loc["baseline"]).all(), "the text says so"
     measured = real.loc[["composition", "baseline"]].mean(axis=1).to_numpy()
     assert np.abs(found.mean(axis=1) - measured).max() < 0.15
 
