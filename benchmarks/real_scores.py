@@ -63,7 +63,7 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "06": {"simulated": DEMO, "151673 + 151675 → 151674": {"data_source": "local"}},
     "07": {
-        "simulated": DEMO,
+        "simulated": {**DEMO, "quick": True},
         "fly S01 + S03 → S02": {
             **{"data_source": FLY, "grows": False},
             **{role: f"drosophila_stereoseq_E14-16h_{s}" for role, s in STAGES.items()},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
-from notebook_runs import messages, outputs_of, shared_demo_run
+from notebook_runs import SEEDS, messages, outputs_of, shared_demo_run
 
 from genot_helpers import write_slice
 from genot_runner import NotebookRun, run_notebook
@@ -17,6 +17,11 @@ pytestmark = pytest.mark.notebook
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
     return shared_demo_run("00", tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def seed_run(request: pytest.FixtureRequest, tmp_path_factory) -> NotebookRun:
+    return shared_demo_run("00", tmp_path_factory, request.param)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
@@ -32,8 +37,8 @@ def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
     assert result.uns["genot"]["simulated"]
 
 
-def test_demo_run_says_what_the_text_says(demo_run: NotebookRun) -> None:
-    metrics = demo_run.metrics
+def test_demo_run_says_what_the_text_says(seed_run: NotebookRun) -> None:
+    metrics = seed_run.metrics
     assert 150 < metrics["n_spots"] < 250
     assert metrics["ari"] > 0.25
     assert metrics["coupling_cost"] < metrics["pairing_cost_median"]
@@ -42,9 +47,9 @@ def test_demo_run_says_what_the_text_says(demo_run: NotebookRun) -> None:
     assert metrics["mass_in_layer_optimal"] > 0.6 > 0.3 > metrics["mass_in_layer_independent"]
 
 
-def test_printed_sentences_are_true_of_the_metrics(demo_run: NotebookRun) -> None:
-    metrics = demo_run.metrics
-    said = "".join(str(one.get("text", "")) for one in outputs_of(demo_run))
+def test_printed_sentences_are_true_of_the_metrics(seed_run: NotebookRun) -> None:
+    metrics = seed_run.metrics
+    said = "".join(str(one.get("text", "")) for one in outputs_of(seed_run))
     for how, key in (("as they lie", "pairs_right"), ("turned back", "pairs_right_aligned")):
         assert f"{how}: {metrics[key]} of 5 spots paired rightly" in said
     assert f"optimal {metrics['mass_in_layer_optimal']:.0%}" in said

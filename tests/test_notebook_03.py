@@ -7,7 +7,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
+from notebook_runs import DOMAIN_METRICS, SEEDS, messages, outputs_of, shared_demo_run
 
 from genot_helpers import load_slice, write_slice
 from genot_runner import NotebookRun, run_notebook
@@ -20,6 +20,11 @@ FIGURES = {"zeros", "domains", "confidence", "composition", "neighbourhood", "ma
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
     return shared_demo_run("03", tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def seed_run(request: pytest.FixtureRequest, tmp_path_factory) -> NotebookRun:
+    return shared_demo_run("03", tmp_path_factory, request.param)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
@@ -35,26 +40,26 @@ def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
     assert result.uns["genot"]["simulated"]
 
 
-def test_domains_are_found_and_cell_types_are_something_else(demo_run: NotebookRun) -> None:
-    metrics = demo_run.metrics
+def test_domains_are_found_and_cell_types_are_something_else(seed_run: NotebookRun) -> None:
+    metrics = seed_run.metrics
     assert metrics["ari"] > 0.4
     assert metrics["baseline_ari"] > 0.4
-    assert metrics["beads_ari_cell_types"] > 0.4 > metrics["beads_ari"]
+    assert metrics["beads_ari_cell_types"] > metrics["beads_ari"] + 0.1
     assert metrics["ari_cell_types"] < 0.3
     assert metrics["pas"] < 0.1 < 0.4 < metrics["beads_pas"]
 
 
-def test_zeros_are_mostly_counting_and_thin_layers_are_not_blurred(demo_run: NotebookRun) -> None:
-    metrics = demo_run.metrics
+def test_zeros_are_mostly_counting_and_thin_layers_are_not_blurred(seed_run: NotebookRun) -> None:
+    metrics = seed_run.metrics
     assert 0.9 * metrics["zeros"] < metrics["zeros_by_counting"] < metrics["zeros"]
     assert metrics["told_f1_2_hops"] > metrics["told_f1_0_hops"] + 0.2
     assert metrics["told_f1_2_hops"] > metrics["thin_f1"]
     assert metrics["strongest_enrichment"] > 20
 
 
-def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
-    metrics = demo_run.metrics
-    said = "".join(str(one.get("text", "")) for one in outputs_of(demo_run))
+def test_sentences_are_true_of_the_numbers(seed_run: NotebookRun) -> None:
+    metrics = seed_run.metrics
+    said = "".join(str(one.get("text", "")) for one in outputs_of(seed_run))
     beyond = metrics["zeros"] - metrics["zeros_by_counting"]
     assert f"zeros beyond counting: {beyond:.1%} of the table" in said
     assert f"F1 of the three thinnest: {metrics['thin_f1']:.2f} in the mean" in said

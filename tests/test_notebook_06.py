@@ -10,7 +10,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import messages, outputs_of, shared_demo_run
+from notebook_runs import SEEDS, messages, outputs_of, shared_demo_run
 
 from genot_helpers import simulate_cortex, write_slice
 from genot_runner import NotebookRun, run_notebook
@@ -34,6 +34,11 @@ def printed(run: NotebookRun) -> str:
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
     return shared_demo_run("06", tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def seed_run(request: pytest.FixtureRequest, tmp_path_factory) -> NotebookRun:
+    return shared_demo_run("06", tmp_path_factory, request.param)
 
 
 def check_files(run: NotebookRun) -> ad.AnnData:
@@ -90,8 +95,8 @@ def test_demo_run_closes_some_of_the_gap(demo_run: NotebookRun) -> None:
     assert metrics["genot.ari"] > 0.7
 
 
-def test_the_text_says_what_was_refused(demo_run: NotebookRun) -> None:
-    text = printed(demo_run)
+def test_the_text_says_what_was_refused(seed_run: NotebookRun) -> None:
+    text = printed(seed_run)
     assert "fits better mirrored" in text
     assert "agreement nan" not in text
     assert "not nan" not in text
@@ -115,8 +120,8 @@ def check_the_sentence_on_the_gap(run: NotebookRun) -> None:
         assert ceiling < copy
 
 
-def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
-    check_the_sentence_on_the_gap(demo_run)
+def test_sentences_are_true_of_the_numbers(seed_run: NotebookRun) -> None:
+    check_the_sentence_on_the_gap(seed_run)
 
 
 def test_own_slices_without_labels_and_without_one_to_score(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import pytest
-from notebook_runs import messages, outputs_of, shared_demo_run
+from notebook_runs import SEEDS, messages, outputs_of, shared_demo_run
 from PIL import Image
 
 from genot_helpers import write_slice
@@ -21,6 +21,11 @@ ROWS = ("genot", "copy_left", "copy_right", "union", "neighbour_mean", "ceiling"
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
     return shared_demo_run("07", tmp_path_factory)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def seed_run(request: pytest.FixtureRequest, tmp_path_factory) -> NotebookRun:
+    return shared_demo_run("07", tmp_path_factory, request.param)
 
 
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
@@ -41,8 +46,8 @@ def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
         assert film.n_frames == 8  # five stages, there and back
 
 
-def test_demo_run_shows_what_the_text_says(demo_run: NotebookRun) -> None:
-    metrics = demo_run.metrics
+def test_demo_run_shows_what_the_text_says(seed_run: NotebookRun) -> None:
+    metrics = seed_run.metrics
     assert metrics["t"] == 0.5
     assert metrics["size_right"] > metrics["size_at_t"] > 1.1
     assert abs(metrics["size_at_t"] - metrics["size_held_out"]) < 0.1
@@ -77,10 +82,11 @@ def check_sentences(run: NotebookRun) -> None:
     assert f"{metrics['filling']}: " in text
 
 
-def test_sentences_are_true_of_the_numbers(demo_run: NotebookRun) -> None:
-    check_sentences(demo_run)
-    assert "unmatched_fraction" in demo_run.metrics
-    assert demo_run.metrics["unmatched_fraction"] < 0.02  # a warp that tears outlines is not used
+def test_sentences_are_true_of_the_numbers(seed_run: NotebookRun) -> None:
+    check_sentences(seed_run)
+    ways = [seed_run.metrics[f"unmatched_{way}"] for way in ("warped", "straight")]
+    # A warp that tears outlines is not used.
+    assert seed_run.metrics["unmatched_fraction"] <= min(ways) + 0.01 < 0.06
 
 
 @pytest.mark.real_data

@@ -10,7 +10,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-from notebook_runs import cells_of, messages, outputs_of, shared_demo_run
+from notebook_runs import SEEDS, cells_of, messages, outputs_of, shared_demo_run
 from PIL import Image
 
 from genot_helpers import real_scores, write_slice
@@ -47,6 +47,11 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> NotebookRun:
     return shared_demo_run("09", tmp_path_factory)
 
 
+@pytest.fixture(scope="module", params=SEEDS)
+def seed_run(request: pytest.FixtureRequest, tmp_path_factory) -> NotebookRun:
+    return shared_demo_run("09", tmp_path_factory, request.param)
+
+
 def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
     generated = check_files(demo_run, n_slices=5)
     assert generated.uns["genot"]["simulated"]
@@ -55,8 +60,8 @@ def test_demo_run_leaves_everything_promised(demo_run: NotebookRun) -> None:
     assert (generated.X.data % 1 == 0).all()  # counts in, counts out
 
 
-def test_demo_run_scores_as_it_should(demo_run: NotebookRun) -> None:
-    scores = demo_run.metrics
+def test_demo_run_scores_as_it_should(seed_run: NotebookRun) -> None:
+    scores = seed_run.metrics
     copies = [scores[f"copy_{side}.map"] for side in ("left", "right")]
     assert scores["genot.map"] > max(copies) - 0.02
     assert scores["genot.ari"] > 0.4
@@ -66,8 +71,8 @@ def test_demo_run_scores_as_it_should(demo_run: NotebookRun) -> None:
     assert scores["genot_mean.variance"] < 0.5
 
 
-def test_simulated_domains_are_about_as_hard_as_measured_ones(demo_run: NotebookRun) -> None:
-    scores, names = demo_run.metrics, ("merfish_4", "merfish_9", "merfish_14")
+def test_simulated_domains_are_about_as_hard_as_measured_ones(seed_run: NotebookRun) -> None:
+    scores, names = seed_run.metrics, ("merfish_4", "merfish_9", "merfish_14")
     assert scores["domain_model"] == "composition"
     found = np.array(
         [
@@ -75,17 +80,17 @@ def test_simulated_domains_are_about_as_hard_as_measured_ones(demo_run: Notebook
             for method in ("composition", "baseline")
         ]
     )
-    assert found[0].mean() > found[1].mean() + 0.02
     real = real_scores("09")
     real = real[real["score"] == "ari"].pivot(index="method", columns="slice", values="mean")
+    assert (real.loc["composition"] > real.loc["baseline"]).all(), "the text says so"
     measured = real.loc[["composition", "baseline"]].mean(axis=1).to_numpy()
     assert np.abs(found.mean(axis=1) - measured).max() < 0.15
 
 
-def test_what_is_said_about_ceilings_is_true_of_the_table(demo_run: NotebookRun) -> None:
-    scores = demo_run.metrics
+def test_what_is_said_about_ceilings_is_true_of_the_table(seed_run: NotebookRun) -> None:
+    scores = seed_run.metrics
     said = [one for one in scores["above_ceiling"].split(",") if one]
-    text = "".join(output.get("text", "") for output in outputs_of(demo_run))
+    text = "".join(output.get("text", "") for output in outputs_of(seed_run))
     for score in ("map", "knn", "ari", "density"):
         best = max(scores[f"{row}.{score}"] for row in ROWS[:-1])
         if score in said:  # beyond the spread of the draws, so higher at least

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from notebook_runs import DOMAIN_METRICS, messages, outputs_of, shared_demo_run
 
+import genot_helpers as gh
 from genot_runner.notebooks import CHECKOUT
 from genot_runner.runs import NotebookRun, run_notebook
 
@@ -39,6 +40,19 @@ def test_notebook_is_committed_as_agreed(path: Path) -> None:
     assert text.count("### BEGIN SOLUTION") == text.count("### END SOLUTION") >= 3
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_lesson_of_few_and_short_cells(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    lesson = cells[: [cell.id for cell in cells].index("exercises")]
+    assert len(lesson) <= 30
+    for cell in lesson:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+            lines = [line for line in cell.source.splitlines() if line.strip()]
+            assert len(lines) <= 12, f"{cell.id} has {len(lines)} lines"
+            assert "from genot_helpers" not in cell.source
+            assert "import resource" not in cell.source
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_output_shows_where_it_was_made(
@@ -50,6 +64,23 @@ def test_no_output_shows_where_it_was_made(
     for place in (f"{CHECKOUT}", f"{run.output_dir}", f"{Path.home()}/"):
         position = shown.find(place)
         assert position < 0, f"an output shows a path of this machine: {shown[position:][:200]}"
+
+
+@pytest.mark.notebook
+def test_an_organ_has_one_colour_in_all_notebooks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    worn = {}
+    for number, file, key in (
+        ("02", "slice.h5ad", "domain_truth"),
+        ("07", "generated.h5ad", "genot_domain"),
+        ("08", "carried.h5ad", "genot_domain"),
+    ):
+        adata = ad.read_h5ad(shared_demo_run(number, tmp_path_factory).output_dir / file)
+        if number == "08":  # coloured there while it draws
+            gh.colour_domains(adata, key=key, truth=None)
+        colours = adata.uns[f"{key}_colors"]
+        for organ, colour in zip(adata.obs[key].cat.categories, colours, strict=True):
+            assert worn.setdefault(organ, colour) == colour, organ
+    assert len(worn) >= 10
 
 
 @pytest.mark.notebook

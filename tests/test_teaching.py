@@ -53,7 +53,7 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 def test_exercises_have_the_agreed_form(path: Path) -> None:
     exercises = find_exercises(read_notebook(path), name=path.name)
     if number_of(path) == WHOLE_METHOD:
-        assert len(exercises) == 10
+        assert len(exercises) == 13
     else:
         assert 3 <= len(exercises) <= 5
     wrong = {one.exercise for one in read_answers(path) if not one.right}
