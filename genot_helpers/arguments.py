@@ -33,7 +33,7 @@ _RANGES: dict[tuple[float, float], tuple[str, ...]] = {
     (0, 2**32 - 1): ("seed",),
     (0, 1): (
         *("t", "alpha", "overlap", "min_overlap", "min_share", "matched_share", "noise"),
-        *("held_out_fraction", "opacity"),
+        *("held_out_fraction", "opacity", "tolerance"),
     ),
     (-1, 1): ("min_similarity",),
     (0, math.inf): ("unmatched_cost", "max_distance", "max_residual", "stiffness"),
@@ -53,11 +53,12 @@ _RANGES: dict[tuple[float, float], tuple[str, ...]] = {
     (1, 10**8): ("max_iterations",),
     (0, 10**9): ("side",),
     (1e-6, 10**9): ("spots_per_independent",),
-    (0.01, 3_600): ("seconds_per_slice",),
+    (0.01, 3_600): ("seconds_per_slice", "marker_size"),
     (0.01, 10_000): ("max_megabytes",),
 }
 LIMITS = {name: limits for limits, names in _RANGES.items() for name in names}
 _COUNT = (0, 10**10)  # any other whole number
+_MAY_BE_EMPTY = ("data", "data_dir", "description", "output_dir", "title", "titles", "truth")
 
 # For ``@checked(t=ANY)``: the function looks at the range itself, because its own error says more.
 ANY = (-math.inf, math.inf)
@@ -126,6 +127,8 @@ def _check_arguments(
             continue
         limit = limits.get(name, LIMITS.get(name))
         problem = _problem(value, _kinds(parameter.annotation), limit)
+        if isinstance(value, str | Sequence | Mapping) and not len(value):
+            problem = problem or (None if name in _MAY_BE_EMPTY else "is empty; give one at least.")
         if problem:
             error = TypeError if _WRONG_KIND in problem else ValueError
             raise error(f"{function}: argument {name} {problem}")

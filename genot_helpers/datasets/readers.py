@@ -25,7 +25,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from ..arguments import checked
-from ..slices.sections import as_list, control_features, list_some
+from ..slices.sections import Slices, as_list, control_features, list_some
 from ..slices.slices import (
     SliceError,
     add_labels,
@@ -404,7 +404,7 @@ def _centroids(sdata: Any, region: str, instances: pd.Series) -> tuple[np.ndarra
 
 
 @checked
-def add_table(sdata: Any, slices: Any, *, table_name: str = "genot") -> None:
+def add_table(sdata: Any, slices: Slices, *, table_name: str = "genot") -> None:
     """Write slices that came from a SpatialData object back to it, as a table.
 
     Parameters

@@ -63,6 +63,11 @@ def cluster_with(
     >>> from sklearn.cluster import KMeans
     >>> cluster_with(adata, KMeans(7, random_state=0), key_added="kmeans")  # doctest: +SKIP
     """
+    if not hasattr(clusterer, "fit_predict") or not hasattr(clusterer, "get_params"):
+        raise TypeError(
+            f"cluster_with: clusterer is {clusterer!r:.60}; give an estimator of scikit-learn that "
+            "has fit_predict, such as KMeans(7)."
+        )
     named = named_slices(slices)
     n_domains = getattr(clusterer, "n_clusters", getattr(clusterer, "n_components", None))
     embedding = stacked_embedding(named, use_rep, n_domains)[:, :n_dimensions]

@@ -53,6 +53,12 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     return text
 
 
+def _check_score(table: pd.DataFrame, score: str) -> None:
+    """Raise KeyError for a score that the table does not have."""
+    if score not in table:
+        raise KeyError(f"The table has no score {score!r}. There: {', '.join(map(str, table))}.")
+
+
 @checked
 def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     """Compute the share of the gap between the better copy and the ceiling that is closed.
@@ -68,6 +74,7 @@ def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     -------
     NaN if the ceiling is less than 0.01 above the better copy, where the ratio would be noise.
     """
+    _check_score(table, score)
     copy = table.loc[["copy_left", "copy_right"], score].max()
     gap = table.loc["ceiling", score] - copy
     return float((table.loc["genot", score] - copy) / gap) if gap >= 0.01 else float("nan")
@@ -97,6 +104,7 @@ def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     >>> gh.gap_in_words(pd.DataFrame({"map": rows}))
     'map: better copy 0.400 (copy_left), generated 0.500, ceiling 0.600. 0.50 of the gap is closed.'
     """
+    _check_score(table, score)
     copy = table.loc[["copy_left", "copy_right"], score].idxmax()
     best, ours, ceiling = (table.loc[row, score] for row in (copy, "genot", "ceiling"))
     noise = _noise(table, score, copy, "ceiling")

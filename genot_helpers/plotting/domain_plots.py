@@ -91,6 +91,8 @@ def plot_n_domains(table: pd.DataFrame, chosen: int) -> Figure:
     """
     figure, ax = plain_axes(6.4, 3.4)
     curves = {"bic": "neighbours counted as alike", "bic_independent": "every spot counted in full"}
+    if "evidence" not in table and not {*curves} <= {*table}:
+        raise KeyError("The table holds no criterion: give one that choose_n_domains returned.")
     if "evidence" in table:
         table = table.assign(bic=-table["evidence"])
         curves = {"bic": "evidence, turned round"}

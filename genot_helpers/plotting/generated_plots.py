@@ -460,6 +460,8 @@ def _discs(ax: plt.Axes, points: NDArray, share: float = 1.0, **options) -> Elli
 
 def _contours(ax: plt.Axes, points: NDArray, values: NDArray, colour: str) -> None:
     """Draw lines around the places where a gene is high, on average over near spots."""
+    if len(points) < 3:
+        return  # no triangle, no line
     near = cKDTree(points).query(points, k=min(_N_SMOOTH, len(points)))[1]
     smooth = values[near.reshape(len(points), -1)].mean(axis=1)
     levels = np.unique(np.quantile(smooth, _LEVELS))

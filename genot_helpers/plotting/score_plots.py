@@ -119,6 +119,8 @@ def plot_scores(
     n_columns
         Panels in a row.
     """
+    if lacking := [score for score in scores if score not in table]:
+        raise KeyError(f"The table has no scores {lacking}. There: {list(table)}.")
     scores = [score for score in scores if table[score].notna().any()]
     n_rows = -(-len(scores) // n_columns)
     size = 2.6 * n_columns + 1.4, (0.28 * len(table) + 0.7) * n_rows
@@ -351,6 +353,10 @@ def plot_by_depth(
     """
     rows = list(table.columns.get_level_values(0).unique())
     words = dict(against) if isinstance(against, Mapping) else {x: _AXES.get(x, x) for x in against}
+    if lacking := {score, *words} - set(table.columns.get_level_values(-1)):
+        raise KeyError(
+            f"The table has no {sorted(lacking)}; give one that score_transfer returned."
+        )
     size = (3.7 * len(words) + 2.2, 3.6)
     figure, axes = plt.subplots(1, len(words), figsize=size, sharey=True, squeeze=False)
     figure.set_layout_engine("constrained")

@@ -127,7 +127,7 @@ def stack_figure(
             legendgroup=kind, showlegend=False, name=as_plotly_text(name), **texts,
             hovertemplate=f"{as_plotly_text(color)}: {what}<extra>{as_plotly_text(name)}</extra>",
         )  # fmt: skip
-        corners = ConvexHull(points).vertices
+        corners = ConvexHull(points).vertices if len(points) > 2 else np.arange(len(points))
         figure.add_scatter3d(
             **_place(points[[*corners, corners[0]]], depth), mode="lines", line=line, name=kind,
             hoverinfo="skip", legendgroup=kind, showlegend=kind not in in_legend,
@@ -541,6 +541,8 @@ def film_as_html(path: str | Path, description: str = "film through the slices")
     """
     from IPython.display import HTML
 
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no film {path}: write one with film first.")
     data = base64.b64encode(Path(path).read_bytes()).decode("ascii")
     said = html.escape(description)
     return HTML(f'<img alt="{said}" src="data:image/gif;base64,{data}">')

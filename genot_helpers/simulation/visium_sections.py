@@ -25,7 +25,7 @@ from .simulation import (
 )
 
 
-@checked(n_spots=(150, 10**7), section_gap_um=(0, 10**9))
+@checked(n_spots=(150, 10**7), n_genes=(1, 10**6), section_gap_um=(0, 10**9))
 def simulate_cortex(
     n_sections: int = 3,
     *,

@@ -43,6 +43,7 @@ def spot_spacing(points: np.ndarray) -> float:
     On a square or hexagonal grid this is the pitch; for cells, which lie irregularly, it is
     steadier than the distance to the very nearest.
     """
+    points = _in_a_plane(points)
     distances = cKDTree(points).query(points, k=min(5, len(points)))[0][:, 1:]
     return float(np.median(distances.mean(axis=1)))
 
@@ -59,9 +60,18 @@ def spot_side(points: NDArray) -> float:
     points
         (n, 2), two points at least.
     """
+    points = _in_a_plane(points)
     k = min(10, len(points) - 1)
     reach = np.median(cKDTree(points).query(points, k=k + 1)[0][:, k])
     return float(reach * np.sqrt(np.pi / k))
+
+
+def _in_a_plane(points: NDArray) -> NDArray:
+    """Return positions as an array (n, 2 or 3) of two spots or more, else raise ValueError."""
+    points = np.asarray(points)
+    if points.ndim != 2 or len(points) < 2 or points.shape[1] not in (2, 3):
+        raise ValueError(f"points have shape {points.shape}: give (n, 2), two spots at least.")
+    return points
 
 
 def nearest_distance(points: NDArray) -> float:

@@ -57,6 +57,7 @@ def holds_counts(adata: AnnData) -> bool:
     adata
         The slice; ``X`` sparse, dense or backed. Reading stops at the first value that is no count.
     """
+    _refuse_damaged(adata)
     if adata.X is None or not is_numeric(adata.X):
         return False
     return not any(
@@ -68,6 +69,7 @@ def holds_counts(adata: AnnData) -> bool:
 @checked(sound=False)
 def holds_logarithms(adata: AnnData) -> bool:
     """Say whether ``X`` holds logarithms; see :func:`slice_kind`."""
+    _refuse_damaged(adata)
     if adata.X is None or not is_numeric(adata.X):
         return False
     return slice_kind(adata).kind == "logarithms"
@@ -281,6 +283,12 @@ def scan(X: Any) -> tuple[dict[str, Found | None], np.ndarray, np.ndarray]:
 def is_numeric(values: Any) -> bool:
     """Say whether an array or matrix holds real numbers (booleans count)."""
     return values.dtype.kind in "biuf"
+
+
+def _refuse_damaged(adata: AnnData) -> None:
+    """Raise ValueError before compiled code reads a sparse matrix that points out of its bounds."""
+    if damaged := check_matrix(adata.X):
+        raise ValueError(f"X is damaged: {damaged}. Build the matrix again.")
 
 
 def check_matrix(matrix: Any) -> str:
