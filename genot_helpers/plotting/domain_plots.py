@@ -144,11 +144,7 @@ def plot_markers(
     figure, ax = plain_axes(0.27 * len(genes) + 2.6, 0.32 * len(mean) + 1.5)
     x, y = np.meshgrid(range(len(genes)), range(len(mean)))
     area = _LARGEST_DOT * share.to_numpy().ravel()
-    look = {
-        "cmap": "viridis",
-        "edgecolors": "0.4",
-        "linewidths": 0.5,
-    }  # yellow needs a rim on white
+    look = {"cmap": "viridis", "edgecolors": "0.4", "linewidths": 0.5}  # a rim for yellow
     dots = ax.scatter(x.ravel(), y.ravel(), s=area, c=scaled.to_numpy().ravel(), **look)
     ax.set_xticks(range(len(genes)), genes, rotation=90, fontsize=8)
     ax.set_yticks(range(len(mean)), [str(name) for name in mean.index])
