@@ -220,7 +220,7 @@ def real_scores_table(notebook: str) -> pd.DataFrame:
     for date, command, seeds in rows.groupby(["date", "command", "seeds"]).size().index:
         print(f"{date}: {command} ({seeds} seed{'s' if seeds > 1 else ''})")
     rows["value"] = [
-        f"{row.mean:.3f}" + (f" ± {row.sd:.3f}" if row.seeds > 1 else "")
+        f"{row.mean:.3f}" + (f" ± {row.sd:.3f}" if row.seeds > 1 and row.sd == row.sd else "")
         for row in rows[["mean", "sd", "seeds"]].itertuples()
     ]
     table = rows.pivot(index=["slice", "method"], columns="score", values="value").fillna("")
