@@ -58,7 +58,16 @@ _RANGES: dict[tuple[float, float], tuple[str, ...]] = {
 }
 LIMITS = {name: limits for limits, names in _RANGES.items() for name in names}
 _COUNT = (0, 10**10)  # any other whole number
-_MAY_BE_EMPTY = ("data", "data_dir", "description", "output_dir", "title", "titles", "truth")
+_MAY_BE_EMPTY = [
+    "data_dir",
+    "description",
+    "output_dir",
+    "sections",
+    "slices",
+    "title",
+    "titles",
+    "truth",
+]
 
 # For ``@checked(t=ANY)``: the function looks at the range itself, because its own error says more.
 ANY = (-math.inf, math.inf)
@@ -127,8 +136,8 @@ def _check_arguments(
             continue
         limit = limits.get(name, LIMITS.get(name))
         problem = _problem(value, _kinds(parameter.annotation), limit)
-        if isinstance(value, str | Sequence | Mapping) and not len(value):
-            problem = problem or (None if name in _MAY_BE_EMPTY else "is empty; give one at least.")
+        if isinstance(value, str | Sequence) and not len(value) and name not in _MAY_BE_EMPTY:
+            problem = problem or "is empty; give one at least."
         if problem:
             error = TypeError if _WRONG_KIND in problem else ValueError
             raise error(f"{function}: argument {name} {problem}")

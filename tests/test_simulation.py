@@ -296,7 +296,7 @@ def test_olfactory_bulb_technologies_differ():
         (lambda: simulate_cortex(seed=None), "seed is None"),
         (lambda: simulate_embryo(["E20"]), "stage 'E20' is not known"),
         (lambda: simulate_embryo(["nine"]), "stage 'nine' is not known"),
-        (lambda: simulate_embryo([]), "give one stage or more"),
+        (lambda: simulate_embryo([]), "stages is empty; give one at least"),
         (lambda: simulate_embryo(["E9.5", "E9.5"]), "each once"),
         (lambda: simulate_hippocampus(n_beads=10), "n_beads is 10"),
         (lambda: simulate_hippocampus(n_beads=10**6), "500 to 30,000"),

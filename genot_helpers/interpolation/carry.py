@@ -115,7 +115,7 @@ def carry_expression(
     return _carried(weights, source, target, points[1], facts, label_key)
 
 
-@checked(n_neighbors=(1, 100_000))
+@checked(n_neighbors=(1, 10**7))
 def carry_by_expression(
     source: AnnData,
     target: AnnData,
