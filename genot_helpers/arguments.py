@@ -23,8 +23,6 @@ from scipy.sparse import issparse
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ANY", "LIMITS", "SOUND", "checked", "choose_device", "progress_off"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -58,16 +56,7 @@ _RANGES: dict[tuple[float, float], tuple[str, ...]] = {
 }
 LIMITS = {name: limits for limits, names in _RANGES.items() for name in names}
 _COUNT = (0, 10**10)  # any other whole number
-_MAY_BE_EMPTY = [
-    "data_dir",
-    "description",
-    "output_dir",
-    "sections",
-    "slices",
-    "title",
-    "titles",
-    "truth",
-]
+_MAY_BE_EMPTY = ("data_dir", "description", "output_dir", "sections", "slices", "title", "titles")
 
 # For ``@checked(t=ANY)``: the function looks at the range itself, because its own error says more.
 ANY = (-math.inf, math.inf)

@@ -33,24 +33,6 @@ from .slices.values import (
     value_kind,
 )
 
-__all__ = [
-    "ExpressionMap",
-    "LogProfiles",
-    "SharedSpace",
-    "check_overlap",
-    "check_pair",
-    "column_moments",
-    "comparable_places",
-    "coordinates",
-    "expression_maps",
-    "expression_states",
-    "label_codes",
-    "log_profiles",
-    "shared_genes",
-    "shared_space",
-    "sparse_log_profiles",
-]
-
 
 def comparable_places(
     one: AnnData,

@@ -28,8 +28,6 @@ from .arguments import checked
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["atomic_path", "check_output_dir", "write_json", "write_slice"]
-
 # A killed process leaves its temporary file behind. One that was not written to for an hour
 # belongs to no running process: transfers and writers touch theirs every few seconds.
 _STALE_SECONDS = 3600.0

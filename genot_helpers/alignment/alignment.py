@@ -38,16 +38,6 @@ from .transforms import SimilarityTransform, choose_scale, weighted_procrustes
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = [
-    "Alignment",
-    "AlignmentError",
-    "align",
-    "align_icp",
-    "align_partial_gromov",
-    "apply_alignment",
-    "judge",
-]
-
 _N_CANDIDATES = 4
 _OTHER_ANGLE = 30.0
 _REFINEMENTS = {"coupling": refine_by_coupling, "outline": refine_by_outline}

@@ -22,17 +22,6 @@ from ..slices.slices import SliceError
 from ..transport.transport import sparse_coupling
 from .transforms import SimilarityTransform, weighted_procrustes
 
-__all__ = [
-    "Fit",
-    "iterate_fit",
-    "measure_fit",
-    "refine_by_coupling",
-    "refine_by_maps",
-    "refine_by_outline",
-    "residual_shift",
-    "search_placements",
-]
-
 _REACH = 1.5  # spot spacings within which a spot has a neighbour in the other slice
 _N_NEIGHBORS = 12  # of the local regression
 

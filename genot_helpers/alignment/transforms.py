@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SimilarityTransform", "choose_scale", "tissue_area", "weighted_procrustes"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimilarityTransform:

@@ -42,8 +42,6 @@ from .readers import (
     tidy,
 )
 
-__all__ = ["list_slices", "load_slice", "load_slices", "own_slices"]
-
 _NO_PATHS = ("demo", "local", "download")
 SOURCES = {
     "dlpfc": "Maynard et al. 2021, https://doi.org/10.1038/s41593-020-00787-0",

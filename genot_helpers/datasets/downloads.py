@@ -25,17 +25,6 @@ from tqdm.auto import tqdm
 
 from ..files import atomic_path, check_output_dir
 
-__all__ = [
-    "DownloadError",
-    "download_dir",
-    "fetch",
-    "fetch_file",
-    "public_slices",
-    "read_registry",
-    "short_name",
-    "slice_files",
-]
-
 _TIMEOUT_SECONDS = 30
 
 

@@ -30,8 +30,6 @@ from .tables import (
     unpacked_file,
 )
 
-__all__ = ["FILE_READERS", "FOLDER_READERS"]
-
 _COSMX_PIXEL_UM = 0.120280945  # of the instrument as sold; the prototype had 0.18
 _COSMX_PROTOTYPE_UM = 0.18
 _COSMX_FIELD_PIXELS = 4256  # side of a field of view; that of the prototype was 5472 × 3648

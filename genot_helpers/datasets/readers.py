@@ -47,21 +47,6 @@ from .instruments import FILE_READERS, FOLDER_READERS
 from .tables import PACKED, check_structure, doubled_names_allowed, first_line, unpacked_file
 from .visium import hd_choices, read_space_ranger, sections_beside, space_ranger_folder
 
-__all__ = [
-    "add_table",
-    "find_slices",
-    "from_spatialdata",
-    "in_memory",
-    "is_spatialdata",
-    "is_zarr",
-    "names_in",
-    "read_slice",
-    "regions_of",
-    "slice_folder",
-    "slices_inside",
-    "tidy",
-]
-
 LABEL_FILE = "labels.tsv"  # in the folder of a section: barcode, label
 LABEL_MAP = "barcode_level_layer_map.tsv"  # beside the sections: barcode, section, label
 

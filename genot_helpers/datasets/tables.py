@@ -31,20 +31,6 @@ from scipy import io as scipy_io, sparse
 from ..slices.slices import SliceError
 from ..slices.values import check_matrix
 
-__all__ = [
-    "PACKED",
-    "check_structure",
-    "doubled_names_allowed",
-    "first_line",
-    "is_10x_h5",
-    "open_unpacked",
-    "read_10x_h5",
-    "read_10x_mtx",
-    "read_table",
-    "read_wide_counts",
-    "unpacked_file",
-]
-
 PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
 """Endings that every file may have."""
 

@@ -24,14 +24,6 @@ from ..slices.geometry import columns_exchanged
 from ..slices.slices import SliceError, record, remark
 from .tables import PACKED, is_10x_h5, open_unpacked, read_10x_h5, read_10x_mtx, read_table
 
-__all__ = [
-    "hd_choices",
-    "is_space_ranger",
-    "read_space_ranger",
-    "sections_beside",
-    "space_ranger_folder",
-]
-
 _MATRIX = re.compile(
     r"(?P<prefix>.*?)(?P<kind>filtered|raw)_(feature|gene)_(bc|cell)_(matrix|matrices)(_h5)?"
     r"(?P<end>\.h5(\.(gz|bz2|xz|zst))?)?",

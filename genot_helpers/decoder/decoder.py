@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ..slices.sections import Slices
     from .model import Gaussian, Poisson
 
-__all__ = ["TrainingLoop", "train_decoder"]
-
 
 @by_section
 @one_thread()

@@ -35,8 +35,6 @@ from ..arguments import checked
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LIKELIHOODS", "Decoder", "DecoderNetwork", "Gaussian", "Poisson", "one_thread"]
-
 _BLOCK_SPOTS = 2048  # predicted in one go
 
 

@@ -23,9 +23,6 @@ from ..arguments import checked
 from ..slices.sections import Slices, by_section, named_slices
 from .mixture import stacked_embedding, write_domains
 
-__all__ = ["cluster_leiden", "cluster_louvain", "cluster_mclust", "cluster_with"]
-
-
 _MANY_SPOTS = 8192  # from here on scanpy asks a searcher for neighbours
 
 

@@ -49,16 +49,6 @@ from .composition_field import (
 )
 from .mixture import confidence_key, consensus_of, paired_with
 
-__all__ = [
-    "ALIKE",
-    "Cells",
-    "CompositionDomains",
-    "check_number_of_domains",
-    "choose_n_compositions",
-    "cluster_composition",
-    "prepare_cells",
-]
-
 COMPARED = 5_000  # two partitions are compared on about this many cells
 WORTH_SHOWING = 0.01  # weight that other solutions need, for the best of them to be shown
 _RANGES: dict[str, tuple[float, float]] = {

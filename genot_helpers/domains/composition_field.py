@@ -37,23 +37,6 @@ from ..arguments import progress_off
 from ..slices.slices import SliceError, as_labels
 from .mixture import climb, seen_by, view_of
 
-__all__ = [
-    "Field",
-    "bound",
-    "climb_field",
-    "few_steps_of_k_means",
-    "field_of",
-    "find_types",
-    "given_types",
-    "log_evidence",
-    "most_typical",
-    "potts_graph",
-    "share_around",
-    "solutions",
-    "type_names",
-    "type_shares",
-]
-
 BLOCK = 20_000  # cells looked at in one go; axes of the starts are fitted on at most twice as many
 COMPARED = 5_000  # two partitions are compared on about this many cells
 NEIGHBOURHOOD = 30  # nearest cells whose types a start looks at

@@ -41,15 +41,6 @@ from .mixture import (
     stacked_embedding,
 )
 
-__all__ = [
-    "THRESHOLD",
-    "FoundDomains",
-    "choose_n_domains",
-    "find_domains",
-    "neighbour_agreement",
-    "refine_domains",
-]
-
 THRESHOLD = 0.65
 """Share of reproducible variance that neighbours agree on, below which compositions fit.
 

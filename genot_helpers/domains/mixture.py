@@ -43,23 +43,6 @@ from ..preprocessing.graph import connectivities, row_normalised
 from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import record
 
-__all__ = [
-    "Consensus",
-    "Mixture",
-    "View",
-    "best_partitions",
-    "climb",
-    "cluster_mixture",
-    "confidence_key",
-    "consensus_of",
-    "mixture_consensus",
-    "paired_with",
-    "seen_by",
-    "stacked_embedding",
-    "view_of",
-    "write_domains",
-]
-
 SCREENING_SPOTS = 10_000  # starts are compared on at most this many spots
 ROUNDS = ((6, 0.25), (15, 0.5))  # (steps of expectation-maximisation, share of starts that go on)
 EXCHANGES = 3  # rounds in which views try what others have found

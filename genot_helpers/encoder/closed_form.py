@@ -30,8 +30,6 @@ from ..preprocessing.graph import neighbour_mean, smooth
 from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import record
 
-__all__ = ["spectral_embedding"]
-
 
 @by_section
 @checked(n_features=(1, 10**9))

@@ -33,18 +33,6 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from scipy import sparse
 
-__all__ = [
-    "DEFAULT",
-    "PAPER",
-    "EncoderConfiguration",
-    "GenOTEncoder",
-    "SparseOperator",
-    "configuration_named",
-    "drop",
-    "propagate",
-    "sparse_operator",
-]
-
 
 @dataclass(frozen=True)
 class EncoderConfiguration:

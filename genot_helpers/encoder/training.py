@@ -58,18 +58,6 @@ if TYPE_CHECKING:
     Losses = dict[str, NDArray[np.float64]]
     from collections.abc import Mapping, Sequence
 
-__all__ = [
-    "EncoderTraining",
-    "TrainingData",
-    "embed",
-    "load_encoder",
-    "objective",
-    "permutation_within",
-    "save_encoder",
-    "stack",
-    "train_encoder",
-]
-
 
 class EncoderTraining(NamedTuple):
     """What :func:`train_encoder` returns.

@@ -29,8 +29,6 @@ from ..slices.values import plain_matrix
 from ..transport.entropic import entropic_coupling
 from ..transport.transport import sparse_coupling
 
-__all__ = ["carry_by_expression", "carry_by_label", "carry_expression"]
-
 
 @checked
 def carry_expression(

@@ -67,8 +67,6 @@ from .places import (
 )
 from .warp import SmoothWarp, fit_warp
 
-__all__ = ["Interpolation", "interpolate", "interpolate_many", "prepare_interpolation"]
-
 _SAME_SIZE = 1.5  # a slice with more times the spots of the other has grown
 _FEWEST_SPOTS = 20  # as for a given slice
 

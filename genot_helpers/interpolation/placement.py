@@ -34,12 +34,6 @@ from ..comparable import expression_states
 from ..slices.geometry import spot_spacing
 from .places import chain_neighbours, find_nearest, local_weights
 
-__all__ = [
-    "AVERAGES", "LARGE", "WAYS", "AveragingMatrix", "Filling", "Placement", "Prices",
-    "autocorrelation", "averaging_matrix", "choose_filling", "lay_out", "place_spots", "sweep",
-    "visiting_order", "weigh_by_signal",
-]  # fmt: skip
-
 _N_CANDIDATES = 30  # spots considered for each position
 _N_SWEEPS = 14
 _FIRST_LAMBDA = 100.0

@@ -26,13 +26,6 @@ from ..slices.slices import SliceError, as_labels
 from ..slices.values import holds_logarithms, plain_matrix
 from ..transport.transport import Coupling, coupling_pairs
 
-__all__ = [
-    "BANDWIDTHS", "CarriedLabels", "Nearest", "Pairs", "chain_neighbours", "choose_bandwidth",
-    "compare_errors", "draw_pairs", "expected_expression", "find_nearest", "first_choice",
-    "keep_composition", "local_mean", "local_weights", "n_threads", "order_of_spots",
-    "place_between", "prepare_labels", "roughen", "spread",
-]  # fmt: skip
-
 _TIGHT = 0.85  # of the real distance between neighbours; closer positions are pushed apart
 _PUSHES = 30
 

@@ -37,8 +37,6 @@ from .warp import SmoothWarp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["load_alignment", "load_interpolation", "save_interpolation"]
-
 _KIND, _VERSION = "genot interpolation", 1
 _ARRAYS = ("left_points", "right_points", "left_embedding", "right_embedding")
 _NUMBERS = ("spacing", "bandwidth", "mean_bandwidth")

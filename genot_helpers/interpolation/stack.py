@@ -31,15 +31,6 @@ from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
 from .warp import SmoothWarp, fit_warp
 
-__all__ = [
-    "PATHS",
-    "BentWarp",
-    "depths_of_stack",
-    "interpolate_stack",
-    "position_between",
-    "slice_positions",
-]
-
 PATHS = ("linear", "cubic")
 """How spots move through a gap."""
 

@@ -28,17 +28,6 @@ from threadpoolctl import threadpool_limits
 from ..arguments import checked
 from ..slices.geometry import spot_spacing
 
-__all__ = [
-    "N_CONTROL",
-    "STIFFNESS",
-    "Frame",
-    "SmoothWarp",
-    "basis",
-    "evaluate",
-    "fit_warp",
-    "make_frame",
-]
-
 STIFFNESS = (np.inf, 1.0, 0.1, 0.01)
 """What ``stiffness="auto"`` chooses from; infinite means no warp."""
 

@@ -24,15 +24,6 @@ from ..slices.sections import Slices, as_list, by_section, joint_embeddings
 from ..slices.slices import SliceError
 from .graph import neighbour_mean, smooth
 
-__all__ = [
-    "Stripes",
-    "anchor_slices",
-    "centre_slices",
-    "correct_stripes",
-    "slice_mixing",
-    "slice_share",
-]
-
 NEARER_HALF = 0.5  # share of the pairs, the nearest ones, that a shift is taken from
 
 

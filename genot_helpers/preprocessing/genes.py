@@ -28,8 +28,6 @@ from ..slices.slices import SliceError
 from ..slices.values import holds_counts, plain_matrix
 from .graph import sq
 
-__all__ = ["select_by_gaussian_process", "select_by_moran", "select_highly_variable"]
-
 _MAX_NODES = 1000  # bounds the eigendecompositions, whose time grows with the cube
 
 

@@ -25,20 +25,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "connectivities",
-    "graph_operator",
-    "grid_graph",
-    "nearest_neighbour_graph",
-    "neighbour_mean",
-    "neighbourhood_enrichment",
-    "row_normalised",
-    "smooth",
-    "spatial_graph",
-    "spots_averaged",
-    "symmetric_normalised",
-]
-
 with warnings.catch_warnings():
     # A docstring of squidpy 1.8.2, the last release for Python 3.11, names keys it does not have.
     warnings.filterwarnings("ignore", ".* is not a valid key!", SyntaxWarning)

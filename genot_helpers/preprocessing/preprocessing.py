@@ -26,15 +26,6 @@ from ..slices.values import plain_matrix, slice_kind
 from .genes import select_highly_variable
 from .graph import neighbour_mean, smooth, spatial_graph
 
-__all__ = [
-    "joint_components",
-    "middle_square",
-    "normalise",
-    "pool_spots",
-    "preprocess",
-    "smooth_components",
-]
-
 
 @by_section
 @checked

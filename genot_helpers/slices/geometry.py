@@ -18,23 +18,6 @@ from scipy.spatial import cKDTree
 
 from ..arguments import checked
 
-__all__ = [
-    "Joined",
-    "columns_exchanged",
-    "find_joined",
-    "grid_pitch",
-    "looks_like_sections",
-    "micrometres_per_unit",
-    "nearest_distance",
-    "on_visium_grid",
-    "own_pictures",
-    "pictures",
-    "spot_side",
-    "spot_spacing",
-    "squares",
-    "stated_micrometres_per_unit",
-]
-
 
 @checked
 def spot_spacing(points: np.ndarray) -> float:

@@ -39,8 +39,6 @@ from .slices import (
 )
 from .values import find_counts, is_numeric, slice_kind
 
-__all__ = ["inspect_slice", "set_positions"]
-
 _OK, _LOOK, _MEND = "ok", "look", "mend"
 _FEW_SPOTS = 200  # fewer, and a domain of a tenth of the tissue has 20 spots to be described by
 _MANY_LABELS = 40

@@ -19,27 +19,6 @@ from .slices import SliceError, as_labels, missing
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = [
-    "FEWEST_SHARED",
-    "Slices",
-    "as_list",
-    "by_each_section",
-    "by_section",
-    "control_features",
-    "control_names",
-    "embedding",
-    "gene_problem",
-    "join_results",
-    "joint_embeddings",
-    "list_some",
-    "match_genes",
-    "named_slices",
-    "rows_of_each",
-    "section_codes",
-    "share_of_genes",
-    "split_sections",
-]
-
 Slices = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
 """What functions that work on one slice or on several together take."""
 

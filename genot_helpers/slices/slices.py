@@ -23,31 +23,6 @@ from ..arguments import SOUND, checked
 from .geometry import Joined, find_joined
 from .values import check_matrix, is_numeric, scan
 
-__all__ = [
-    "LABEL_COLUMNS",
-    "MissingSlot",
-    "Problem",
-    "SliceError",
-    "add_labels",
-    "as_labels",
-    "beside_tissue",
-    "check_drawable",
-    "check_names",
-    "check_positions",
-    "check_sections",
-    "check_sizes",
-    "check_slice",
-    "check_structure",
-    "check_values",
-    "covers_section",
-    "find_labels",
-    "missing",
-    "record",
-    "remark",
-    "sections_fix",
-    "shared_positions",
-]
-
 LABEL_COLUMNS = (
     *("domain_truth", "domain", "layer_guess", "layer_guess_reordered", "spatialLIBD", "layer"),
     *("Region", "region", "ground_truth", "Ground Truth", "annotation", "cluster"),

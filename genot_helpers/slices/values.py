@@ -18,22 +18,6 @@ from scipy import sparse
 
 from ..arguments import checked
 
-__all__ = [
-    "ValueKind",
-    "check_matrix",
-    "entries",
-    "find_counts",
-    "holds_counts",
-    "holds_logarithms",
-    "is_numeric",
-    "plain_matrix",
-    "raw_columns",
-    "scan",
-    "slice_kind",
-    "undo_logarithm",
-    "value_kind",
-]
-
 _LARGEST_LOGARITHM = 20.0  # of expression, natural: that of half a billion
 _BASES = (np.e, 2.0, 10.0)
 _SAMPLE_ROWS = 200

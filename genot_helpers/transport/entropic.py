@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from .transport import Support
 
-__all__ = ["entropic_coupling"]
-
 _CHECK_EVERY = 20
 _STEPS_ON_THE_WAY = 500
 _LARGE = 1e50

@@ -47,13 +47,6 @@ from .transport import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "GromovBarycenter",
-    "fused_gromov_wasserstein_barycenter",
-    "fused_gromov_wasserstein_coupling",
-    "partial_fused_gromov_wasserstein_coupling",
-]
-
 
 @checked
 def fused_gromov_wasserstein_coupling(

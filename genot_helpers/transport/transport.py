@@ -38,23 +38,6 @@ from ..slices.slices import SliceError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "PRICES",
-    "Coupling",
-    "NotConvergedError",
-    "Support",
-    "as_coupling",
-    "barycentric_targets",
-    "check_embeddings",
-    "check_masses",
-    "check_points",
-    "coupling_pairs",
-    "joint_scale",
-    "neighbour_support",
-    "sparse_coupling",
-    "unmatched_mass",
-]
-
 PRICES = {"embedding_weight": (0.0, 1e100), "n_neighbors": (1, 100_000)}
 """Ranges of the settings of a coupling."""
 
