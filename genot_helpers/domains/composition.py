@@ -51,6 +51,7 @@ from .mixture import confidence_key, consensus_of, paired_with
 
 COMPARED = 5_000  # two partitions are compared on about this many cells
 WORTH_SHOWING = 0.01  # weight that other solutions need, for the best of them to be shown
+WHOLE_SEARCH = 100_000  # cells up to which all starts are climbed
 _RANGES: dict[str, tuple[float, float]] = {
     "n_types": (1, 10_000),
     "n_codebooks": (1, 1_000),
@@ -250,8 +251,8 @@ def cluster_composition(
     neighbour_weight: float = 10.0,
     n_neighbors: int = 8,
     prior_cells: float = 10.0,
-    n_starts: int = 80,
-    n_kept: int = 24,
+    n_starts: int | None = None,
+    n_kept: int | None = None,
     same_within: float | None = None,
     spatial_key: str = "spatial",
     layer: str = "log1p",
@@ -285,7 +286,8 @@ def cluster_composition(
     prior_cells
         a of the Dirichlet prior, in cells.
     n_starts, n_kept
-        Starts, and distinct solutions that enter the consensus.
+        Starts, and distinct solutions that enter the consensus. None: 80 and 24; in more than
+        100,000 cells fewer, in proportion, but not less than 16 and 6, so that time stays linear.
     same_within
         Nats: a solution this far below the best has 1/e of its weight. Cells side by side share
         information, so the bound overstates differences. None: a fortieth of the number of cells,
@@ -334,6 +336,8 @@ def cluster_composition(
         "layer": layer, "seed": seed,
     }  # fmt: skip
     cells = prepare_cells(named, type_key=type_key, **model)
+    share = min(1.0, WHOLE_SEARCH / len(cells.back))
+    n_starts, n_kept = n_starts or max(16, int(80 * share)), n_kept or max(6, int(24 * share))
     search = {"n_starts": n_starts, "n_kept": n_kept, "seed": seed}
     found = solutions(cells.field, cells.points, n_domains, progress=progress, **search)
     if same_within is None:
