@@ -5,7 +5,7 @@ part; fits the best few finely (both in ``fit.py``); and judges the best of thes
 residual and agreement (:func:`judge`). Expression decides and not the outline, which is misleading
 where a capture area cuts the tissue off. :func:`apply_alignment` writes the coordinates. An
 alignment is a similarity T(x) = s R x + b (``transforms.py``); bending of the tissue is left to the
-warp (:func:`genot_helpers.interpolation.fit_warp`). Published ways stand at the end, for comparison.
+warp (:func:`genot_helpers.interpolation.fit_warp`). Published ways stand at the end, to compare.
 """
 
 from __future__ import annotations
