@@ -110,7 +110,7 @@ def describe_domains(adata: AnnData, markers: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``domain``; columns ``spots``, ``confidence`` (mean share of votes), ``markers``
+        Index ``domain``; columns ``spots``, ``confidence`` (its mean), ``markers``
         (names in one string) and, with an annotation, ``most like``.
 
     Raises

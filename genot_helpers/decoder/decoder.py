@@ -88,7 +88,7 @@ def train_decoder(
     progress
         None: a progress bar in a terminal or notebook only; True: always; False: never.
     section_key
-        Column of ``obs`` with the sections of one AnnData, to which results are written back.
+        Column of ``obs`` with the sections of one AnnData.
 
     Returns
     -------

@@ -431,7 +431,7 @@ def choose_n_domains(
     spots_per_independent
         s above, 1 or more.
     section_key
-        Column of ``obs`` with the sections of one AnnData, to which results are written back.
+        Column of ``obs`` with the sections of one AnnData.
 
     Returns
     -------

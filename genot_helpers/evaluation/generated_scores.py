@@ -3,8 +3,8 @@
 An average over neighbours has the best correlations and has lost all variance; a copy of a
 neighbouring slice has perfect variance and the wrong tissue. So :func:`score_generated` returns
 many scores, and :func:`score_table` puts baselines and a ceiling beside them, all at the same
-number of spots. Top to bottom: one slice, the table, a whole stack, the baselines.
-``reading_scores.py`` reads a table.
+number of spots. Top to bottom: one slice, the table, a whole stack, the
+baselines, the draws of spots. ``reading_scores.py`` reads a table.
 """
 
 from __future__ import annotations

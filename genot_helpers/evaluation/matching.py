@@ -3,8 +3,8 @@
 Domains are numbered by size, so "3" is not the same tissue in two slices that were clustered each
 on its own. Expression can say which correspond: a cortical layer keeps its genes. The code
 published with GenOT counts how many of the first twenty markers two groups share; here all markers
-count, as a correlation. Top to bottom: matching; names; agreement in place; marker genes; along a
-cut.
+count, as a correlation. Top to bottom: matching; names; agreement in place; marker genes; scores of
+domains that were found in two slices together.
 """
 
 from __future__ import annotations

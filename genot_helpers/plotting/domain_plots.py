@@ -1,4 +1,4 @@
-"""Figures of domains: how they were found, what they are made of, and several slices together."""
+"""Figures of domains: how found, what they are made of; several slices; a cut; stripes."""
 
 from __future__ import annotations
 

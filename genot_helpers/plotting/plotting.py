@@ -3,7 +3,7 @@
 Functions return the matplotlib figure and change nothing but the colours that scanpy and squidpy
 keep in ``uns["<column>_colors"]``. As in images, y grows downwards, unless
 ``uns["genot"]["y_axis"]`` is "up". Top to bottom: colours; one panel (:func:`draw_slice`); domains,
-confidence, genes, depth; several slices side by side; two halves along their cut.
+confidence, genes, depth; files of figures. Several slices together: :mod:`.domain_plots`.
 """
 
 from __future__ import annotations
@@ -345,7 +345,7 @@ def _colours_of(like: ad.AnnData, key: str, truth: str | None, own: dict) -> dic
 
 @checked
 def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
-    """Draw the share of votes per spot, from 0 to 1."""
+    """Draw the confidence of each spot, from 0 to 1, as ``obs[key]`` holds it."""
     if key not in adata.obs:
         raise KeyError(f"There is no obs[{key!r}] to draw. Run cluster_mixture first.")
     figure, (ax,) = make_panels(1, adata)

@@ -52,7 +52,7 @@ def slice_mixing(
     max_spots
         Larger slices are thinned to about this many spots, evenly through their rows.
     section_key
-        Column of ``obs`` with the sections of one AnnData, to which results are written back.
+        Column of ``obs`` with the sections of one AnnData.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def slice_share(
         Slices of the same tissue, with ``obsm[use_rep]``, (n, d): between others, part of the
         difference is tissue.
     section_key
-        Column of ``obs`` with the sections of one AnnData, to which results are written back.
+        Column of ``obs`` with the sections of one AnnData.
 
     Returns
     -------

@@ -132,8 +132,8 @@ def select_by_gaussian_process(
     2. Unless they are logs, values are stabilised, :math:`y = \log(x + 1 / 2\phi)` with
        :math:`\mathrm{var} = \mu + \phi \mu^2` fitted over genes, and the linear effect of the
        log total of the node is removed, as SpatialDE does.
-    3. For each gene :math:`y \sim N(\mu 1, \sigma^2 (K + \delta I))``, :math:``K = \exp(-d^2 /
-       2 l^2)``, is compared with noise, :math:``N(\mu 1, \sigma^2 I)`. The score is the log ratio
+    3. For each gene :math:`y \sim N(\mu 1, \sigma^2 (K + \delta I))`, :math:`K = \exp(-d^2 /
+       2 l^2)`, is compared with noise, :math:`N(\mu 1, \sigma^2 I)`. The score is the log ratio
        of their largest likelihoods over :math:`\mu, \sigma, \delta` and ``n_length_scales`` values
        of :math:`l`, log-spaced from half the smallest to twice the largest distance of nodes.
 

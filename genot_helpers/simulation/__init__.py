@@ -1,4 +1,4 @@
-"""Simulated tissues with known truth: cortex, embryo, hippocampus, olfactory bulb, brain."""
+"""Simulated tissues with known truth: cortex, embryo, brain regions, bins and cells."""
 
 import lazy_loader
 
