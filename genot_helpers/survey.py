@@ -197,7 +197,7 @@ _CAPTIONS = {
     "depth": "How much was measured where.",
     "n_domains": "The criterion behind the suggestion.",
     "domains": "Domains, found without any annotation, beside the baseline.",
-    "confidence": "Share of votes of each spot.",
+    "confidence": "Confidence: the share of a spot's surroundings that lie in its domain.",
     "markers": "Markers of each domain.",
     "genes": "Genes on the tissue.",
     "matched": "Domains of both slices, matched by markers.",

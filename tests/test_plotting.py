@@ -96,7 +96,7 @@ def test_one_panel_for_each_column(found):
 
 def test_other_figures_have_their_panels(found):
     confidence = plot_confidence(found)
-    assert [ax.get_title() for ax in panels(confidence)] == ["Confidence (share of votes)"]
+    assert [ax.get_title() for ax in panels(confidence)] == ["Confidence"]
     assert spots_of(panels(confidence)[0]).get_clim() == (0.0, 1.0)
     loss = plot_loss({"total": [3.0, 2.0, 1.0], "reconstruction": [1.0, 0.5, 0.2]})
     assert len(loss.axes[0].lines) == 2

@@ -350,7 +350,7 @@ def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
         raise KeyError(f"There is no obs[{key!r}] to draw. Run cluster_mixture first.")
     figure, (ax,) = make_panels(1, adata)
     options = {"cmap": "viridis", "norm": plt.Normalize(0.0, 1.0)}
-    draw_slice(adata, adata.obs[key], ax, title="Confidence (share of votes)", **options)
+    draw_slice(adata, adata.obs[key], ax, title="Confidence", **options)
     return figure
 
 
