@@ -67,8 +67,9 @@ def select_highly_variable(
     Raises
     ------
     SliceError
-        If values are negative or not finite, spots are empty, or no gene varies; or if a
-        parameter is not a positive whole number.
+        If values are negative or not finite, spots are empty, or no gene varies.
+    TypeError, ValueError
+        If ``n_genes`` is not a positive whole number.
     """
     genes, varies = _varying_genes(adata, n_genes=n_genes)
     if holds_counts(genes):
@@ -146,7 +147,7 @@ def select_by_gaussian_process(
     Parameters, result and errors as for :func:`select_highly_variable`; the score is
     ``genot_gp_log_ratio`` (0: only noise), with ``genot_gp_pvalue``, ``genot_gp_qvalue``
     (Benjamini-Hochberg) and ``genot_gp_length_scale`` (unit of the coordinates) beside it.
-    Missing coordinates, or less than 10 nodes, are errors.
+    Missing coordinates, or fewer than 10 nodes, are errors.
     """
     parameters = {"spots_per_node": spots_per_node, "n_length_scales": n_length_scales}
     genes, varies = _varying_genes(adata, n_genes=n_genes, **parameters)
