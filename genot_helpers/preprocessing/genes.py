@@ -105,7 +105,7 @@ def select_by_moran(
     if "spatial_connectivities" not in adata.obsp:
         raise SliceError(
             "obsp['spatial_connectivities'] is missing: Moran's I needs the spatial graph; build "
-            f"it first (squidpy.gr.spatial_neighbors_knn). Keys found: {list(adata.obsp)}."
+            f"it first (spatial_graph). Keys found: {list(adata.obsp)}."
         )
     _log_normalise(genes)
     genes.obsp["spatial_connectivities"] = adata.obsp["spatial_connectivities"]
