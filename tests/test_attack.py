@@ -55,6 +55,11 @@ def test_all_bad_values():
 def test_a_damaged_matrix_never_reaches_compiled_code(part, change):
     with pytest.raises(gh.SliceError, match="damaged"):
         gh.normalise(damaged(tissue(), part, change))
+    for function in (gh.holds_counts, gh.holds_logarithms, gh.undo_logarithm):
+        with pytest.raises(ValueError, match="X is damaged"):
+            function(damaged(tissue(), part, change))
+    checklist = gh.inspect_slice(damaged(tissue(), part, change))
+    assert "damaged" in checklist.loc["values", "found"]
 
 
 def test_positions_beyond_all_bounds_are_refused():

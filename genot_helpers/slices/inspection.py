@@ -37,7 +37,7 @@ from .slices import (
     sections_fix,
     shared_positions,
 )
-from .values import find_counts, is_numeric, slice_kind
+from .values import check_matrix, find_counts, is_numeric, slice_kind
 
 _OK, _LOOK, _MEND = "ok", "look", "mend"
 _FEW_SPOTS = 200  # fewer, and a domain of a tenth of the tissue has 20 spots to be described by
@@ -330,7 +330,8 @@ def _positions_elsewhere(adata: AnnData) -> str:
 
 def _same_profiles(adata: AnnData) -> _Row:
     """Look for spots with exactly the same expression: a slice that was joined to itself."""
-    if adata.X is None or 0 in adata.shape or not is_numeric(adata.X):
+    unusable = adata.X is None or 0 in adata.shape or not is_numeric(adata.X)
+    if unusable or check_matrix(adata.X):  # compiled code would read out of bounds
         return _Row("duplicates", _OK, "no two spots share a place.")
     filled = np.asarray((adata.X != 0).sum(axis=1)).ravel() >= _FEWEST_GENES
     rng = np.random.default_rng(0)
