@@ -106,8 +106,6 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
     --------
     >>> sections = split_sections(adata, "library_id")
     """
-    if section_key not in adata.obs:
-        raise SliceError(missing("obs", section_key, adata.obs.columns))
     codes, names = section_codes(adata, section_key)
     found = {}
     for number, name in enumerate(names):
@@ -125,6 +123,8 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
 
 def section_codes(adata: AnnData, section_key: str) -> tuple[NDArray[np.intp], list[str]]:
     """Return the number of each spot's section, and the names of the sections."""
+    if section_key not in adata.obs:
+        raise SliceError(missing("obs", section_key, adata.obs.columns))
     values = adata.obs[section_key]
     if values.isna().any():
         raise SliceError(
