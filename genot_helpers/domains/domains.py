@@ -28,7 +28,7 @@ from ..encoder.closed_form import spectral_embedding
 from ..preprocessing.graph import spatial_graph
 from ..preprocessing.preprocessing import preprocess
 from ..slices.sections import Slices, by_section, named_slices, rows_of_each
-from ..slices.slices import SliceError, check_positions, record
+from ..slices.slices import SliceError, check_drawable, record
 from ..slices.values import holds_counts, holds_logarithms, plain_matrix
 from .composition import CompositionDomains, check_number_of_domains, cluster_composition
 from .composition_field import share_around
@@ -259,8 +259,7 @@ def find_domains(
     if type_key is not None and model == "mixture":
         raise ValueError("type_key is for the composition model; model is 'mixture'. Drop one.")
     for name, adata in named.items():
-        for slot, problem, fix in check_positions(adata, "spatial", alone=False):
-            raise SliceError(f"{name}, {slot}: {problem} Fix: {fix}")
+        check_drawable(adata, name=name)
     before = {name: _slots(adata) for name, adata in named.items()}
     agreement = {name: neighbour_agreement(adata, seed=seed) for name, adata in named.items()}
     asked = "composition" if type_key is not None else model

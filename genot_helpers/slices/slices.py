@@ -372,10 +372,11 @@ def check_structure(function: str, given: Mapping[str, Any], defaults: Mapping[s
 SOUND.append(check_structure)
 
 
-def check_drawable(adata: AnnData, key: str = "spatial") -> None:
-    """Raise SliceError where ``obsm[key]`` is missing or cannot be drawn."""
+def check_drawable(adata: AnnData, key: str = "spatial", *, name: str = "") -> None:
+    """Raise SliceError, naming the slice, where spots cannot be drawn, or distances taken."""
+    start = f"{name}, " if name else ""
     for slot, found, fix in _undrawable(adata, key):
-        raise _error(adata, slot, key)(f"{slot}: {found} Fix: {fix}")
+        raise _error(adata, slot, key)(f"{start}{slot}: {found} Fix: {fix}")
 
 
 def _error(adata: AnnData, slot: str, key: str | None) -> type[SliceError]:
