@@ -76,6 +76,17 @@ RUNS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "09": {"merfish_9 from 4 and 14": {"data_source": "local"}},
+    "10": {
+        "simulated": DEMO,
+        "151673 + 151675, between them 151674": {
+            **{"data_source": "local", "left": "151673", "right": "151675"},
+            **{"held_out": "151674"},
+        },
+        "merfish_4 + merfish_14, between them 9": {
+            **{"data_source": "local", "left": "merfish_4", "right": "merfish_14"},
+            **{"held_out": "merfish_9"},
+        },
+    },
 }
 GENERATED = {
     **{"generated": "genot.{}", "copy of left": "copy_left.{}", "copy of right": "copy_right.{}"},
@@ -101,6 +112,7 @@ METHODS: dict[str, dict[str, str]] = {
         **{"shuffled": "floor.{}", "other half": "ceiling.{}"},
     },
     **dict.fromkeys(("06", "07", "09"), GENERATED),
+    "10": {"found": "{}", "baseline": "baseline_{}", **GENERATED},
 }
 SCORES: dict[str, tuple[str, ...]] = {
     **{"00": ("ari", "pas"), "03": ("chaos", "pas")},
@@ -108,6 +120,7 @@ SCORES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("06", "07"), ("map", "knn", "ari", "c2st")),
     **{"08": ("map", "ssim", "rmse", "js")},
     **{"09": ("map", "knn", "variance", "c2st")},  # ari: of its domains, by bench_domains.py
+    **{"10": ("n_domains", "ari", "map", "c2st")},
 }
 
 

@@ -8,7 +8,7 @@ import anndata as ad
 import pytest
 from notebook_runs import SEEDS, messages, outputs_of, shared_demo_run
 
-from genot_helpers import write_slice
+from genot_helpers import real_scores, write_slice
 from genot_runner import NotebookRun, run_notebook
 
 pytestmark = pytest.mark.notebook
@@ -75,3 +75,9 @@ def test_the_middle_of_a_real_section(real_data_dir: Path, tmp_path: Path) -> No
     assert messages(run) == []
     assert run.metrics["n_spots"] == 200
     assert -0.5 < run.metrics["ari"] < 1
+
+
+def test_measured_spots_score_what_the_text_says() -> None:
+    scores = real_scores("00").set_index(["slice", "score"])
+    assert scores.loc[("200 spots of 151673", "ari"), "mean"].max() <= 0
+    assert scores.loc[("simulated", "ari"), "mean"].min() > 0.3
