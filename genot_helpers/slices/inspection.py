@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
@@ -36,8 +37,9 @@ from .slices import (
     missing,
     sections_fix,
     shared_positions,
+    unusable_matrix,
 )
-from .values import check_matrix, find_counts, is_numeric, slice_kind
+from .values import find_counts, slice_kind
 
 _OK, _LOOK, _MEND = "ok", "look", "mend"
 _FEW_SPOTS = 200  # fewer, and a domain of a tenth of the tissue has 20 spots to be described by
@@ -46,11 +48,6 @@ _SHALLOW = 0.05  # of the median total
 _IDENTIFIER = r"ENS[A-Z]*G\d{6,}(\.\d+)?"  # how Ensembl calls genes
 _MOST_STRAY = 5.0  # spacings to the nearest other spot
 _FEWEST_GENES = 20  # shallower spots are alike by chance
-_XY = (
-    *(("x", "y"), ("x_centroid", "y_centroid"), ("center_x", "center_y"), ("xcoord", "ycoord")),
-    *(("x_coord", "y_coord"), ("coord_x", "coord_y"), ("pxl_col_in_fullres", "pxl_row_in_fullres")),
-    *(("centroid_x", "centroid_y"), ("x_location", "y_location"), ("imagecol", "imagerow")),
-)
 
 
 class _Row(NamedTuple):
@@ -291,8 +288,6 @@ def _places(adata: AnnData, key: str) -> list[_Row]:
     """Look at ``obsm[key]``; what depends on positions is left out where they are of no use."""
     rows = _mend("positions", check_positions(adata, key, alone=False))
     if rows:
-        if "no coordinates" in rows[0].found:
-            rows[0] = rows[0]._replace(fix=_positions_elsewhere(adata) or rows[0].fix)
         return rows
     points = np.asarray(adata.obsm[key], dtype=float)
     width, height = np.ptp(points, axis=0) if len(points) else (0.0, 0.0)
@@ -314,24 +309,10 @@ def _doubled(adata: AnnData, points: np.ndarray, key: str) -> _Row:
     return _Row("duplicates", _LOOK, found, fix) if share else _same_profiles(adata)
 
 
-def _positions_elsewhere(adata: AnnData) -> str:
-    """Name the slots or columns that look like positions."""
-    flat = [k for k, v in adata.obsm.items() if np.ndim(v) == 2 and np.shape(v)[1] >= 2]
-    flat = [k for k in flat if any(word in k.lower() for word in ("spatial", "coord", "position"))]
-    if flat:
-        return f"positions look to be in obsm[{flat[0]!r}]: `gh.set_positions(adata, {flat[0]!r})`."
-    lower = {str(column).lower(): column for column in adata.obs}
-    for x, y in _XY:
-        if x in lower and y in lower:
-            pair = lower[x], lower[y]
-            return f"positions look to be in obs: `gh.set_positions(adata, {pair!r})`."
-    return ""
-
-
 def _same_profiles(adata: AnnData) -> _Row:
     """Look for spots with exactly the same expression: a slice that was joined to itself."""
-    unusable = adata.X is None or 0 in adata.shape or not is_numeric(adata.X)
-    if unusable or check_matrix(adata.X):  # compiled code would read out of bounds
+    there = isinstance(adata.X, np.ndarray) or sparse.issparse(adata.X)  # not on disk
+    if not there or 0 in adata.shape or any(unusable_matrix(adata.X, "X")):
         return _Row("duplicates", _OK, "no two spots share a place.")
     filled = np.asarray((adata.X != 0).sum(axis=1)).ravel() >= _FEWEST_GENES
     rng = np.random.default_rng(0)
