@@ -178,6 +178,15 @@ def test_bins_of_hd_have_their_own_unit(known):
     assert found == pytest.approx(8 / 29.0) if known else found is None
 
 
+def test_exchanged_x_and_y_are_seen_in_the_checklist():
+    index, places = grid()
+    adata = ad.AnnData(np.ones((64, 3), "float32"))
+    adata.obs["array_row"], adata.obs["array_col"] = index.T
+    for turned, status in ((places, "ok"), (places[:, ::-1], "look")):
+        adata.obsm["spatial"] = turned
+        assert gh.inspect_slice(adata).loc["positions", "status"] == status
+
+
 # --- labels and tissue ----------------------------------------------------------------------------
 
 

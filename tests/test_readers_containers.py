@@ -456,6 +456,9 @@ def sdata_parts():
 @pytest.mark.parametrize("stored", [False, True])
 def test_spatialdata_regions_are_slices_in_one_frame(sdata_parts, tmp_path, stored):
     sdata, places = sdata_parts
+    notes = good()
+    del notes.obsm["spatial"]
+    sdata.tables["notes"] = notes  # without places: no slice
     source = sdata
     if stored:
         source = tmp_path / "s.zarr"

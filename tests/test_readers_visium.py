@@ -189,7 +189,7 @@ def test_what_macos_hides_and_probes_are_no_matrices(tmp_path):
     write_h5(folder / "raw_probe_bc_matrix.h5", counts, names, genes)
     np.testing.assert_array_equal(read(folder).X.toarray(), hexagonal()[0])
     (folder / "filtered_feature_bc_matrix.h5").unlink()
-    with pytest.raises(FileNotFoundError, match="There: .*raw_probe_bc_matrix"):
+    with pytest.raises(FileNotFoundError, match=r"There: .*raw_probe_bc_matrix"):
         read(folder)
 
 

@@ -336,6 +336,8 @@ def _choices(sdata: Any) -> dict[str, tuple[str, str | None]]:
         key = adata.uns.get("spatialdata_attrs", {}).get("region_key")
         regions = map(str, pd.unique(adata.obs[key].dropna())) if key in adata.obs else [None]
         pairs += [(table, region) for region in regions]
+    placed = [pair for pair in pairs if pair[1] or "spatial" in sdata.tables[pair[0]].obsm]
+    pairs = placed or pairs  # a table of something else, without places, is no slice
     often = [region for _, region in pairs]
     return {
         (region if often.count(region) == 1 else f"{table}/{region}") if region else table: (

@@ -277,8 +277,21 @@ def find_joined(adata: AnnData, points: NDArray) -> Joined | None:
         *_by_grid(adata, nearest),
     ]
     if found:
-        return next((one for one in found if one.sure), found[0])
+        first = next((one for one in found if one.sure), found[0])
+        return first if first.key else first._replace(key=_column_like(adata, first.groups))
     return _by_rows(nearest, len(points))
+
+
+def _column_like(adata: AnnData, groups: NDArray) -> str:
+    """Return the column that makes the same groups; empty where none does."""
+    for column, codes in _candidates(adata):
+        if (
+            len(np.unique(np.column_stack([codes, groups]), axis=0))
+            == groups.max() + 1
+            == (codes.max() + 1)
+        ):
+            return column
+    return ""
 
 
 def _nearest(points: NDArray) -> _Nearest:

@@ -18,10 +18,12 @@ from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from .geometry import (
+    columns_exchanged,
     find_joined,
     looks_like_sections,
     micrometres_per_unit,
     nearest_distance,
+    on_visium_grid,
     pictures,
 )
 from .sections import control_features, list_some
@@ -296,6 +298,11 @@ def _places(adata: AnnData, key: str) -> list[_Row]:
         fix = "a slice is flat, not a line: are these really x and y?"
         found = f"all spots on one line ({width:g} × {height:g} units)."
         rows = [_Row("positions", _LOOK, found, fix)]
+    grid = adata.obs[[c for c in ("array_row", "array_col") if c in adata.obs]]
+    grid = grid.apply(pd.to_numeric, errors="coerce")
+    if on_visium_grid(adata, key) and columns_exchanged(*grid.to_numpy(float).T, points):
+        fix = "x runs along array_col: `adata.obsm['spatial'] = adata.obsm['spatial'][:, ::-1]`."
+        rows = [_Row("positions", _LOOK, "x and y are exchanged, as the grid shows.", fix)]
     doubled = _mend("duplicates", check_positions(adata, key))
     rows += doubled or [_doubled(adata, points, key)]
     if adata.n_obs > 2 and not doubled:

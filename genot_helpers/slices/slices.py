@@ -177,9 +177,10 @@ def check_positions(adata: AnnData, key: str, *, alone: bool = True) -> Iterator
         found = f"coordinates up to {far:.0e}, so large that distances overflow."
         yield Problem(slot, found, "give positions in pixels or micrometres.")
     if alone:
-        share, *found = shared_positions(values[finite], np.asarray(names)[finite], key)
+        share, found, fix = shared_positions(values[finite], np.asarray(names)[finite], key)
         if share > _MOST_SHARED:
-            yield Problem(slot, *found)
+            joined = find_joined(adata, values) if finite.all() and far < _LARGEST else None
+            yield Problem(slot, found, sections_fix(joined) if joined else fix)
 
 
 def _no_coordinates(adata: AnnData, key: str) -> tuple[str, str] | None:
