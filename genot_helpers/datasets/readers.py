@@ -568,9 +568,16 @@ def in_memory(adata: AnnData) -> AnnData:
 
 def make_plain(adata: AnnData) -> None:
     """Turn matrices of a slice, in place, into kinds that scanpy and scikit-learn know."""
-    for table in (adata.obs, adata.var):
+    for key in {"genot", "log1p"} & set(adata.uns):
+        if not isinstance(adata.uns[key], Mapping):
+            adata.uns[key] = {}
+    for slot in ("obs", "var"):
+        table = getattr(adata, slot)
+        if not table.columns.is_unique:
+            remark(adata, f"of the columns of {slot} with one name the first kept")
+            setattr(adata, slot, table.loc[:, ~table.columns.duplicated()].copy())
         if not all(isinstance(name, str) for name in table.index):  # NaN
-            table.index = table.index.astype(str)
+            getattr(adata, slot).index = table.index.astype(str)
     if adata.X is not None and (plain := plain_matrix(adata.X)) is not adata.X:
         adata.X = plain
     for slot in (adata.layers, adata.obsp):

@@ -97,6 +97,8 @@ def read_table(
     text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
     lines = [*text.split("\n", 2), ""]
     separator = max(",;\t", key=lines[0].count)
+    if separator not in lines[0] and " " in lines[0].strip():
+        separator = " "
     try:
         first, second = (next(csv.reader([line], delimiter=separator), []) for line in lines[:2])
         named = header == "yes" or any(cell.strip().strip('"').lower() in known for cell in first)

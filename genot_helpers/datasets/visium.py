@@ -318,7 +318,11 @@ def _read_positions(path: Path) -> pd.DataFrame:
     if numbers[["pxl_row", "pxl_col"]].isna().all().any():
         raise SliceError(f"{path}: the columns of pixel positions hold no numbers.")
     numbers = numbers.dropna(subset=["pxl_row", "pxl_col"])
-    return numbers[~numbers.index.duplicated()]
+    numbers = numbers[~numbers.reset_index().duplicated().to_numpy()]
+    if not numbers.index.is_unique:
+        twice = numbers.index[numbers.index.duplicated()][0]
+        raise SliceError(f"{path} gives barcode {twice!r} two places: of two sections? Keep one.")
+    return numbers
 
 
 def _numbered(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -334,7 +338,13 @@ def _numbered(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         table = table.iloc[:, 1:]  # numbers of rows, as pandas writes them
     table = table.iloc[:, : len(_IN_ORDER)]  # some pipelines add columns of their own
     order = [*words[:1], *(column for column in table if column not in words[:1])]
-    return table[order].set_axis(list(_IN_ORDER), axis=1)
+    table = table[order].set_axis(list(_IN_ORDER), axis=1)
+    numbers = table[list(_IN_ORDER[2:])].apply(pd.to_numeric, errors="coerce")
+    array, pixels = numbers.iloc[:, :2], numbers.iloc[:, 2:]
+    wide = np.ptp(array.to_numpy(), axis=0).min() > np.ptp(pixels.to_numpy(), axis=0).max() > 0
+    if wide and (pixels % 1 == 0).all(axis=None):  # pixels came before the numbers of the array
+        table = table.set_axis([*_IN_ORDER[:2], *_IN_ORDER[4:], *_IN_ORDER[2:4]], axis=1)
+    return table
 
 
 def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -37,6 +37,7 @@ from .slices import (
     check_values,
     find_labels,
     missing,
+    n_values,
     sections_fix,
     shared_positions,
     unusable_matrix,
@@ -206,7 +207,7 @@ def _sections(adata: AnnData, spatial_key: str) -> Iterator[_Row]:
     several = [
         str(column)
         for column, values in adata.obs.items()
-        if looks_like_sections(str(column)) and 1 < values.nunique() <= adata.n_obs / 10
+        if looks_like_sections(str(column)) and 1 < n_values(values) <= adata.n_obs / 10
         if values.dtype.kind != "f"
     ]
     if joined is not None:

@@ -154,6 +154,11 @@ def check_names(adata: AnnData) -> Iterator[Problem]:
                 f"(first: {names[twice.argmax()]!r})."
             )
             yield Problem(f"{slot}_names", found, f"`adata.{slot}_names_make_unique()`.")
+        columns = getattr(adata, slot).columns
+        if not columns.is_unique:
+            found = f"two columns are called {columns[columns.duplicated()][0]!r}."
+            fix = f"`adata.{slot} = adata.{slot}.loc[:, ~adata.{slot}.columns.duplicated()]`."
+            yield Problem(slot, found, fix)
 
 
 def check_positions(adata: AnnData, key: str, *, alone: bool = True) -> Iterator[Problem]:
@@ -205,7 +210,8 @@ def _no_coordinates(adata: AnnData, key: str) -> tuple[str, str] | None:
         found = f"a {type(stored).__name__}; needed: an array, (n, 2)."
         return found, f"`{slot} = np.asarray(...)` with plain numbers, (n, 2)."
     values = np.asarray(stored)
-    if values.ndim != 2 or values.shape[1] != 2 or not is_numeric(values):
+    numbers = is_numeric(values) and values.dtype.isnative
+    if values.ndim != 2 or values.shape[1] != 2 or not numbers:
         found = f"shape {values.shape}, dtype {values.dtype}; needed: (n, 2), numbers."
         return found, f"keep x and y: `{slot} = {slot}[:, :2].astype(float)`."
     return None
@@ -546,10 +552,18 @@ def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
     return None
 
 
+def n_values(column: pd.Series) -> int:
+    """Count the values of a column; none where it holds lists and the like."""
+    try:
+        return column.nunique()
+    except TypeError:
+        return 0
+
+
 def _names_groups(column: pd.Series, at_least: int) -> bool:
     """Say whether a column names so many groups, and is not a measurement."""
     found = column.dropna()
-    if found.nunique() < at_least:
+    if n_values(column) < at_least:
         return False
     # Whole numbers with gaps are stored as floats, and may name groups nevertheless.
     return not pd.api.types.is_float_dtype(column.dtype) or bool((found == found.round()).all())
