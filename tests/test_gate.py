@@ -30,6 +30,8 @@ UNS = {
     "array": np.zeros((3, 2)),
     "odd": {"lib": {"images": {"hires": np.zeros((4, 4, 3), "uint8")}, "scalefactors": {}}},
     "empty": {},
+    "numbers": {"lib": {"images": 5, "scalefactors": {}}},
+    "path": {"lib": {"images": {"hires": "a.png"}, "scalefactors": {}}},
 }
 
 

@@ -256,6 +256,23 @@ def test_names_that_are_missing_are_made_unique():
     assert gh.load_slice(adata).var_names.is_unique
 
 
+def test_columns_with_one_name_and_lists_in_cells():
+    adata = good()
+    adata.obs["sample"] = [[1, 2]] * adata.n_obs
+    adata.obs["domain"] = adata.obs["sample"]
+    adata.uns["log1p"] = None
+    gh.inspect_slice(adata)
+    assert gh.load_slice(adata).uns["genot"]["label_key"] == ""
+    adata.obs["a"] = adata.obs["b"] = "x"
+    adata.obs.columns = ["sample", "domain", "a", "a"]
+    with pytest.raises(gh.SliceError, match="two columns are called 'a'"):
+        gh.check_slice(adata)
+    gh.inspect_slice(adata)
+    read = gh.load_slice(adata)
+    assert list(read.obs.columns) == ["sample", "domain", "a"]
+    assert "with one name" in read.uns["genot"]["read_as"]
+
+
 def test_objects_in_a_list_or_dictionary():
     assert list(gh.load_slices([good(), good()])) == ["slice 1", "slice 2"]
     found = gh.load_slices({"a": good(), "b": good()})

@@ -127,6 +127,7 @@ TEXTS = {
     "packed": lambda t: gzip.compress(t.to_csv(index=False).encode()),
     "line ends of an old Mac": lambda t: t.to_csv(index=False, lineterminator="\r").encode(),
     "numbers of rows, no header": lambda t: t.to_csv(header=False).encode(),
+    "spaces": lambda t: t.to_csv(index=False, header=False, sep=" ").encode(),
 }
 
 
@@ -136,6 +137,25 @@ def test_positions_as_people_have_them(tmp_path, kind):
     other = read(visium(tmp_path / "other", body=positions(TEXTS[kind])))
     np.testing.assert_allclose(other.obsm["spatial"], plain.obsm["spatial"])
     assert (other.obs["array_row"] == plain.obs["array_row"]).all()
+
+
+def test_columns_without_names_are_told_by_their_values(tmp_path):
+    table = hexagonal()[3].round().astype({name: int for name in HEADER[4:]})
+    order = [*HEADER[1:2], *HEADER[4:], *HEADER[2:4], "barcode"]
+    body = table[order].to_csv(index=False, header=False).encode()
+    other = read(visium(tmp_path, body=body))
+    np.testing.assert_array_equal(other.obsm["spatial"], table[HEADER[:3:-1]])
+    np.testing.assert_array_equal(other.obs["array_col"], table["array_col"])
+
+
+def test_a_barcode_in_two_places_is_refused(tmp_path):
+    table = hexagonal()[3]
+    again = table.iloc[:2]
+    body = pd.concat([table, again]).to_csv(index=False).encode()
+    assert read(visium(tmp_path / "twice", body=body)).n_obs == N * N
+    body = pd.concat([table, again.assign(pxl_row_in_fullres=7)]).to_csv(index=False).encode()
+    with pytest.raises(gh.SliceError, match=r"tissue_positions\.csv gives barcode .* two places"):
+        read(visium(tmp_path / "two", body=body))
 
 
 def test_exchanged_columns_are_found_by_the_grid(tmp_path):
