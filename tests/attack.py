@@ -204,6 +204,8 @@ def attack(name: str, function: object, given: dict[str, object], every: int) ->
         if one.default is one.empty or (key in given and key not in ("like", "positions"))
         if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
     }
+    if name != "split_sections" and not isinstance(usable.get("slices"), AnnData):
+        usable.pop("section_key", None)  # two slices are given, or several
     for key, one in parameters.items():
         if one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL):
             continue

@@ -30,6 +30,8 @@ UNS = {
     "array": np.zeros((3, 2)),
     "odd": {"lib": {"images": {"hires": np.zeros((4, 4, 3), "uint8")}, "scalefactors": {}}},
     "empty": {},
+    "numbers": {"lib": {"images": 5, "scalefactors": {}}},
+    "path": {"lib": {"images": {"hires": "a.png"}, "scalefactors": {}}},
 }
 
 
@@ -178,6 +180,15 @@ def test_bins_of_hd_have_their_own_unit(known):
     assert found == pytest.approx(8 / 29.0) if known else found is None
 
 
+def test_exchanged_x_and_y_are_seen_in_the_checklist():
+    index, places = grid()
+    adata = ad.AnnData(np.ones((64, 3), "float32"))
+    adata.obs["array_row"], adata.obs["array_col"] = index.T
+    for turned, status in ((places, "ok"), (places[:, ::-1], "look")):
+        adata.obsm["spatial"] = turned
+        assert gh.inspect_slice(adata).loc["positions", "status"] == status
+
+
 # --- labels and tissue ----------------------------------------------------------------------------
 
 
@@ -201,7 +212,11 @@ def test_glass_is_left_out_and_said(column, values):
     adata.obs[column] = [values[0]] * 10 + [values[1]] * 30
     assert gh.inspect_slice(adata).loc["tissue", "status"] == "look"
     read = gh.load_slice(adata)
-    assert read.n_obs == 30
+    gaps = adata.obs[column].astype(object).copy()
+    gaps.iloc[-3:] = np.nan  # not known: kept
+    with_gaps = adata.copy()
+    with_gaps.obs[column] = gaps
+    assert gh.load_slice(with_gaps).n_obs == read.n_obs == 30
     assert "10 spots beside the tissue" in read.uns["genot"]["dropped"]
 
 

@@ -157,6 +157,128 @@ def test_float16_layers_and_tables_of_positions(tmp_path):
     np.testing.assert_array_equal(read.obsm["spatial"], xy[["x", "y"]])
 
 
+KINDS_OF_ARRAY = {
+    "objects": lambda values: values.astype(object),
+    "foreign byte order": lambda values: values.astype(">f4"),
+    "masked, nothing missing": lambda values: np.ma.masked_array(values, mask=False),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_ARRAY)
+def test_odd_arrays_are_read_and_the_gate_sends_there(kind):
+    adata = good()
+    values = adata.X.toarray()
+    adata._X = KINDS_OF_ARRAY[kind](values)
+    with pytest.raises(gh.SliceError, match="X: "):
+        gh.check_slice(adata)
+    assert "mend" in list(gh.inspect_slice(adata)["status"])
+    np.testing.assert_array_equal(gh.load_slice(adata).X.toarray(), values)
+
+
+def test_a_value_below_a_mask_is_missing():
+    adata = good()
+    adata._X = np.ma.masked_equal(adata.X.toarray(), adata.X.max())
+    with pytest.raises(gh.SliceError, match="NaN or infinite"):
+        gh.load_slice(adata)
+
+
+def test_the_checklist_reads_nothing_from_disk(tmp_path):
+    adata = backed(good(), tmp_path)
+    assert gh.inspect_slice(adata).loc["values", "status"] == "mend"
+
+
+# --- positions where people keep them -------------------------------------------------------------
+
+SLOTS = ("X_spatial", "Spatial", "coordinates", "spatial_coords", "cell_centroids", "xy_loc")
+COLUMNS = (("X", "Y"), ("x_centroid", "y_centroid"), ("CenterX_global_px", "CenterY_global_px"))
+COLUMNS += (("imagecol", "imagerow"), ("pxl_col_in_fullres", "pxl_row_in_fullres"))
+
+
+@pytest.mark.parametrize("place", [*SLOTS, *COLUMNS])
+def test_positions_are_found_where_they_are_and_it_is_said(place):
+    adata = good()
+    places = adata.obsm.pop("spatial")
+    if isinstance(place, str):
+        adata.obsm[place] = places
+    else:
+        adata.obs[list(place)] = places
+    adata.obs["CenterX_local_px"] = adata.obs["CenterY_local_px"] = 1.0
+    fix = gh.inspect_slice(adata).loc["positions", "fix"]
+    assert f"gh.set_positions(adata, {place!r})" in fix
+    read = gh.load_slice(adata)
+    np.testing.assert_allclose(read.obsm["spatial"], places)
+    assert "positions taken from" in read.uns["genot"]["read_as"]
+
+
+def test_other_embeddings_are_no_positions():
+    adata = good()
+    adata.obsm["X_umap"] = adata.obsm.pop("spatial")
+    adata.obsm["spatial_pca"] = adata.obsm["X_umap"]
+    with pytest.raises(gh.SliceError, match="there are no coordinates"):
+        gh.load_slice(adata)
+
+
+def test_positions_in_millimetres_have_their_unit():
+    adata = good()
+    adata.obs[["x_slide_mm", "y_slide_mm"]] = adata.obsm.pop("spatial") / 1000
+    assert gh.micrometres_per_unit(gh.load_slice(adata)) == 1000
+
+
+FORMS = {
+    "a third column": lambda p: np.column_stack([p, np.full(len(p), 7.0)]),
+    "text": lambda p: p.astype(str),
+    "objects": lambda p: p.astype(object),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_positions_are_read_from_other_forms(form):
+    adata = good()
+    places = adata.obsm["spatial"].copy()
+    adata.obsm["spatial"] = FORMS[form](places)
+    np.testing.assert_allclose(gh.load_slice(adata).obsm["spatial"], places)
+    adata.obsm["spatial"] = np.column_stack([places, np.arange(len(places))])
+    with pytest.raises(gh.SliceError, match=r"shape \(\d+, 3\)"):
+        gh.load_slice(adata)
+
+
+def test_rows_and_columns_of_a_table_are_y_and_x():
+    adata = good()
+    places = adata.obsm["spatial"].copy()
+    names = ["pxl_row_in_fullres", "pxl_col_in_fullres"]
+    adata.obsm["spatial"] = pd.DataFrame(places[:, ::-1], index=adata.obs_names, columns=names)
+    np.testing.assert_allclose(gh.load_slice(adata).obsm["spatial"], places)
+
+
+def test_names_that_are_missing_are_made_unique():
+    adata = good()
+    adata.var.index = pd.Index([np.nan, np.nan, *adata.var_names[2:]], dtype=object)
+    assert gh.load_slice(adata).var_names.is_unique
+
+
+def test_columns_with_one_name_and_lists_in_cells():
+    adata = good()
+    adata.obs["sample"] = [[1, 2]] * adata.n_obs
+    adata.obs["domain"] = adata.obs["sample"]
+    adata.uns["log1p"] = None
+    gh.inspect_slice(adata)
+    assert gh.load_slice(adata).uns["genot"]["label_key"] == ""
+    adata.obs["a"] = adata.obs["b"] = "x"
+    adata.obs.columns = ["sample", "domain", "a", "a"]
+    with pytest.raises(gh.SliceError, match="two columns are called 'a'"):
+        gh.check_slice(adata)
+    gh.inspect_slice(adata)
+    read = gh.load_slice(adata)
+    assert list(read.obs.columns) == ["sample", "domain", "a"]
+    assert "with one name" in read.uns["genot"]["read_as"]
+
+
+def test_objects_in_a_list_or_dictionary():
+    assert list(gh.load_slices([good(), good()])) == ["slice 1", "slice 2"]
+    found = gh.load_slices({"a": good(), "b": good()})
+    assert [one.uns["genot"]["name"] for one in found.values()] == ["a", "b"]
+
+
 # --- counts, and kinds of values ------------------------------------------------------------------
 
 
@@ -254,6 +376,19 @@ def test_spliced_and_masks_are_no_first_choice():
 # --- pairs ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("layer", ["RNA", "unspliced"])
+def test_the_only_counts_beside_scaled_values_are_taken(layer):
+    adata = good()
+    counts = adata.X.toarray()
+    counts[::2, :6] = 0
+    adata.layers[layer], adata.X = sparse.csr_matrix(counts), counts - counts.mean(0)
+    if layer == "RNA":
+        np.testing.assert_array_equal(gh.load_slice(adata).X.toarray(), counts)
+    else:  # a part of the counts
+        with pytest.raises(gh.SliceError, match="negative"):
+            gh.load_slice(adata)
+
+
 def test_counts_beside_scaled_values_are_refused():
     left, right = good(100), good(100, seed=1)
     right.X = normalised(right, base=0)
@@ -338,6 +473,9 @@ def sdata_parts():
 @pytest.mark.parametrize("stored", [False, True])
 def test_spatialdata_regions_are_slices_in_one_frame(sdata_parts, tmp_path, stored):
     sdata, places = sdata_parts
+    notes = good()
+    del notes.obsm["spatial"]
+    sdata.tables["notes"] = notes  # without places: no slice
     source = sdata
     if stored:
         source = tmp_path / "s.zarr"

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from test_readers_visium import write_h5
+from test_readers_visium import write_h5, write_mtx
 
 import genot_helpers as gh
 from genot_helpers.slices.sections import control_names
@@ -52,6 +52,26 @@ def test_xenium_in_micrometres_without_controls(tmp_path, table):
         assert gh.holds_counts(adata)
 
 
+@pytest.mark.parametrize("prefix", ["GSM1_R1_", "R1-"])
+def test_a_prefix_on_the_files_of_a_xenium(tmp_path, prefix):
+    places = xenium(tmp_path, table="csv.gz")
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / f"{prefix}{path.name}")
+    np.testing.assert_allclose(gh.load_slice(tmp_path).obsm["spatial"], places)
+    (tmp_path / "B_cell_feature_matrix.h5").write_bytes(b"")
+    with pytest.raises(gh.SliceError, match="tables of 2 sections"):
+        gh.load_slice(tmp_path)
+
+
+def test_a_xenium_without_tables_is_named(tmp_path):
+    for name in ("cells.zarr.zip", "cell_feature_matrix.zarr.zip"):
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(
+        FileNotFoundError, match=r"cells\.parquet.*There: cell_feature_matrix\.zarr"
+    ):
+        gh.load_slice(tmp_path)
+
+
 def test_cells_that_do_not_fit_are_named(tmp_path):
     xenium(tmp_path)
     table = pd.read_parquet(tmp_path / "cells.parquet")
@@ -64,21 +84,23 @@ def test_cells_that_do_not_fit_are_named(tmp_path):
 # --- MERSCOPE -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefix", ["", "Liver1_"])
+@pytest.mark.parametrize(
+    ("prefix", "number"), [("", ""), ("Liver1_", ""), ("L-1-", ""), ("L1_", "_S1R1")]
+)
 @pytest.mark.parametrize("key", ["EntityID", ""])
-def test_merscope_keeps_all_fields_of_view(tmp_path, prefix, key):
+def test_merscope_keeps_all_fields_of_view(tmp_path, prefix, number, key):
     names = [str(112824700230101249 + i) for i in range(40)]
     values = counts(40, 12)
     features = [*GENES, "Blank-1", "blank_22"]
     table = pd.DataFrame(values, index=pd.Index(names, name="cell"), columns=features)
-    table.to_csv(tmp_path / f"{prefix}cell_by_gene.csv")
+    table.to_csv(tmp_path / f"{prefix}cell_by_gene{number}.csv")
     places = np.random.default_rng(2).random((40, 2)) * 300
     places[:, 0] += 300 * (np.arange(40) // 10)
     about = pd.DataFrame(
         {"fov": np.arange(40) // 10, "center_x": places[:, 0], "center_y": places[:, 1]},
         index=pd.Index(names, name=key),
     )
-    about.iloc[::-1].to_csv(tmp_path / f"{prefix}cell_metadata.csv")
+    about.iloc[::-1].to_csv(tmp_path / f"{prefix}cell_metadata{number}.csv")
     adata = gh.load_slice(tmp_path)
     assert adata.n_obs == 40
     assert adata.obs["fov"].nunique() == 4
@@ -250,6 +272,24 @@ def test_gef_bins_are_summed_from_finer_ones(tmp_path, sides, side):
     assert gh.own_slices(tmp_path) == ["a"]
 
 
+def test_bins_are_taken_as_written_where_the_usual_ones_cannot_be_made(tmp_path):
+    table = molecules()
+    gef(tmp_path / "a.gef", table, (100,))
+    adata = gh.load_slice(tmp_path / "a.gef")
+    np.testing.assert_array_equal(adata.X.toarray(), by_hand(table, 100)[adata.var_names])
+
+
+@pytest.mark.parametrize("end", ["tsv", "txt", "csv"])
+def test_a_table_of_molecules_is_a_gem(tmp_path, end):
+    molecules().to_csv(tmp_path / f"a.{end}", sep="," if end == "csv" else "\t", index=False)
+    adata = gh.load_slice(tmp_path / f"a.{end}")
+    wanted = by_hand(molecules(), 50)
+    np.testing.assert_array_equal(adata.X.toarray(), wanted[adata.var_names])
+    (tmp_path / f"b.{end}").write_text("gene,a\nG1,3\n")
+    with pytest.raises(ValueError, match="is a table; a slice needs"):
+        gh.load_slice(tmp_path / f"b.{end}")
+
+
 def test_gef_bins_that_cannot_be_made_are_refused(tmp_path):
     gef(tmp_path / "a.gef", molecules(), (50,))
     with pytest.raises(gh.SliceError, match=r"bins of \[50\] nanoballs: none gives bin_size=20"):
@@ -299,6 +339,26 @@ def test_slideseq_folders(tmp_path, name):
     wide.to_csv(tmp_path / expression, sep=separator)
     adata = gh.load_slice(tmp_path)
     np.testing.assert_array_equal(adata.X.toarray(), values)
+    np.testing.assert_allclose(adata.obsm["spatial"], places)
+
+
+@pytest.mark.parametrize("kit", ["pipeline", "Curio"])
+def test_beads_in_several_files(tmp_path, kit):
+    beads = [f"ACGT{i:04d}" for i in range(40)]
+    values, places = counts(40, 10), np.random.default_rng(5).random((40, 2)) * 300
+    if kit == "Curio":
+        write_mtx(tmp_path, values, beads, GENES, prefix="M_", packed=False, features="genes")
+        (tmp_path / "M_matrix.mtx").rename(tmp_path / "M_MoleculesPerMatchedBead.mtx")
+        table = pd.DataFrame(places, index=beads, columns=["SB_X", "SB_Y"])
+        table.to_csv(tmp_path / "M_MatchedBeadLocation.csv")
+    else:
+        wide = pd.DataFrame(values.T, index=pd.Index(GENES, name="GENE"), columns=beads)
+        wide.to_csv(tmp_path / "P.digital_expression.txt", sep="\t")
+        (tmp_path / "P_matched_bead_barcodes.txt").write_text("\n".join(beads))
+        text = "\n".join(f"{x}\t{y}" for x, y in places)
+        (tmp_path / "P_matched_bead_locations.txt").write_text(text)
+    adata = gh.load_slice(tmp_path)
+    np.testing.assert_array_equal(adata.to_df()[GENES], values)
     np.testing.assert_allclose(adata.obsm["spatial"], places)
 
 

@@ -125,6 +125,9 @@ TEXTS = {
     ),
     "words for yes": lambda t: t.assign(in_tissue=True).to_csv(index=False).encode(),
     "packed": lambda t: gzip.compress(t.to_csv(index=False).encode()),
+    "line ends of an old Mac": lambda t: t.to_csv(index=False, lineterminator="\r").encode(),
+    "numbers of rows, no header": lambda t: t.to_csv(header=False).encode(),
+    "spaces": lambda t: t.to_csv(index=False, header=False, sep=" ").encode(),
 }
 
 
@@ -134,6 +137,25 @@ def test_positions_as_people_have_them(tmp_path, kind):
     other = read(visium(tmp_path / "other", body=positions(TEXTS[kind])))
     np.testing.assert_allclose(other.obsm["spatial"], plain.obsm["spatial"])
     assert (other.obs["array_row"] == plain.obs["array_row"]).all()
+
+
+def test_columns_without_names_are_told_by_their_values(tmp_path):
+    table = hexagonal()[3].round().astype({name: int for name in HEADER[4:]})
+    order = [*HEADER[1:2], *HEADER[4:], *HEADER[2:4], "barcode"]
+    body = table[order].to_csv(index=False, header=False).encode()
+    other = read(visium(tmp_path, body=body))
+    np.testing.assert_array_equal(other.obsm["spatial"], table[HEADER[:3:-1]])
+    np.testing.assert_array_equal(other.obs["array_col"], table["array_col"])
+
+
+def test_a_barcode_in_two_places_is_refused(tmp_path):
+    table = hexagonal()[3]
+    again = table.iloc[:2]
+    body = pd.concat([table, again]).to_csv(index=False).encode()
+    assert read(visium(tmp_path / "twice", body=body)).n_obs == N * N
+    body = pd.concat([table, again.assign(pxl_row_in_fullres=7)]).to_csv(index=False).encode()
+    with pytest.raises(gh.SliceError, match=r"tissue_positions\.csv gives barcode .* two places"):
+        read(visium(tmp_path / "two", body=body))
 
 
 def test_exchanged_columns_are_found_by_the_grid(tmp_path):
@@ -179,6 +201,61 @@ def test_prefix_on_every_file_and_packing(tmp_path, prefix):
     assert "tissue_hires_scalef" in adata.uns["spatial"]["x"]["scalefactors"]
 
 
+def test_what_macos_hides_and_probes_are_no_matrices(tmp_path):
+    folder = visium(tmp_path)
+    for name in ("._filtered_feature_bc_matrix.h5", "spatial/._tissue_positions.csv"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    counts, names, genes, _ = hexagonal(3)
+    write_h5(folder / "raw_probe_bc_matrix.h5", counts, names, genes)
+    np.testing.assert_array_equal(read(folder).X.toarray(), hexagonal()[0])
+    (folder / "filtered_feature_bc_matrix.h5").unlink()
+    with pytest.raises(FileNotFoundError, match=r"There: .*raw_probe_bc_matrix"):
+        read(folder)
+
+
+def test_tables_with_commas_and_genes_called_na(tmp_path):
+    folder = visium(tmp_path, matrix=False)
+    counts, names, genes, _ = hexagonal()
+    genes[3:5] = "NA", "nan"
+    write_mtx(folder / "filtered_feature_bc_matrix", counts, names, genes, packed=False)
+    inside = folder / "filtered_feature_bc_matrix"
+    for name in ("barcodes", "features"):
+        text = (inside / f"{name}.tsv").read_text().replace("\t", ",")
+        (inside / f"{name}.csv").write_text(text)
+        (inside / f"{name}.tsv").unlink()
+    adata = read(folder)
+    assert list(adata.var_names) == genes
+    np.testing.assert_array_equal(adata.X.toarray(), counts)
+
+
+@pytest.mark.parametrize("prefixes", [("A_", "B_"), ("", "B_")])
+def test_several_sections_in_one_folder_are_all_read(tmp_path, prefixes):
+    folder = tmp_path / "both"
+    for seed, prefix in enumerate(prefixes):
+        visium(folder, prefix=prefix, seed=seed)
+    if prefixes[0]:  # each with a folder of its own
+        for prefix in prefixes:
+            for path in list((folder / "spatial").glob(f"{prefix}*")):
+                place = folder / f"{prefix}spatial" / path.name.removeprefix(prefix)
+                place.parent.mkdir(exist_ok=True)
+                path.rename(place)
+    found = gh.load_slices(folder)
+    assert list(found) == [prefix.strip("_") or "both" for prefix in prefixes]
+    for seed, adata in enumerate(found.values()):
+        np.testing.assert_array_equal(adata.X.toarray(), hexagonal(seed)[0])
+
+
+@pytest.mark.parametrize("name", ["A/x.h5ad", "one/A/outs/x.h5ad", "A/deep/x.h5ad"])
+def test_slices_in_folders_of_folders(tmp_path, name):
+    adata = read(visium(tmp_path / "v"))
+    for place in (name, name.replace("A", "B")):
+        (tmp_path / "all" / place).parent.mkdir(parents=True)
+        adata.write_h5ad(tmp_path / "all" / place)
+    found = gh.load_slices(tmp_path / "all")
+    assert len(found) == 2
+    assert all(one.shape == adata.shape for one in found.values())
+
+
 @pytest.mark.parametrize("layout", ["folder", "prefix", "beside", "raw", "plain", "genes", "v1"])
 def test_market_matrices(tmp_path, layout):
     folder = visium(tmp_path / "s", matrix=False)
@@ -213,6 +290,11 @@ def test_the_image_of_another_section_is_not_taken(tmp_path):
     with_image = gh.load_slice("A", data_source=tmp_path).uns["spatial"]["A"]["images"]
     assert with_image["hires"].shape == (20, 30, 3)
     assert not gh.load_slice("B", data_source=tmp_path).uns["spatial"]["B"]["images"]
+    alone = visium(tmp_path / "alone", prefix="GSM1_A_")
+    Image.new("RGB", (30, 20)).save(alone / "spatial" / "GSM1_B_tissue_hires_image.png")
+    assert not read(alone).uns["spatial"]["x"]["images"]
+    (alone / "spatial" / "GSM1_B_tissue_hires_image.png").rename(alone / "A_tissue_hires_image.png")
+    assert read(alone).uns["spatial"]["x"]["images"]
 
 
 @pytest.mark.parametrize("name", ["tissue_hires_image.png", "scalefactors_json.json"])

@@ -78,6 +78,18 @@ def test_barcodes_tell(shuffled, ending):
         gh.check_slice(adata)
 
 
+def test_the_column_that_tells_is_named_whatever_it_is_called():
+    with pytest.raises(gh.SliceError, match=r"2 endings.*\n.*section_key='treatment'"):
+        gh.check_slice(joined("treatment"))
+
+
+def test_sections_in_the_same_places_are_split_not_thinned():
+    adata = joined("treatment")
+    adata.obsm["spatial"][225:] = adata.obsm["spatial"][:225]
+    with pytest.raises(gh.SliceError, match=r"share their position.*\n.*section_key='treatment'"):
+        gh.check_slice(adata)
+
+
 def test_barcodes_made_unique_tell():
     adata = ad.concat([section(0), section(1)])
     adata.obs_names_make_unique()
@@ -160,6 +172,68 @@ def test_rows_that_follow_one_another_are_not_copied():
     for part in parts.values():
         assert np.shares_memory(part.X.data, adata.X.data)
         assert np.shares_memory(part.layers["dense"], adata.layers["dense"])
+
+
+@pytest.fixture(scope="module")
+def three():
+    adata = joined(n_sections=3, shuffled=True)
+    gh.preprocess(adata, n_components=8, section_key="slice_ID")
+    adata.obs["genot_domain"] = pd.Categorical(adata.obs["half"])
+    return adata
+
+
+def test_the_way_between_two_sections_of_one_object_is_that_of_two_objects(three):
+    adata = three[three.obs["slice_ID"] != "C"].copy()
+    left, right = gh.split_sections(adata, "slice_ID").values()
+    alignment = gh.align(adata, section_key="slice_ID", on_poor="return")
+    assert str(alignment) == str(gh.align(left, right, on_poor="return"))
+    gh.apply_alignment(adata, alignment, section_key="slice_ID")
+    gh.apply_alignment(right, alignment)
+    second = (adata.obs["slice_ID"] == "B").to_numpy()
+    found = adata.obsm["spatial_aligned"]
+    np.testing.assert_array_equal(found[second], right.obsm["spatial_aligned"])
+    np.testing.assert_array_equal(found[~second], adata.obsm["spatial"][~second])
+    left.obsm["spatial_aligned"] = left.obsm["spatial"]
+    options = {"spatial_key": "spatial_aligned", "progress": False}
+    one = gh.interpolate(adata, 0.5, section_key="slice_ID", **options)
+    other = gh.interpolate(left, right, 0.5, **options)
+    np.testing.assert_array_equal(one.to_df(), other.to_df())
+
+
+def test_two_of_three_sections_are_named(three):
+    sections = gh.split_sections(three, "slice_ID")
+    wanted = gh.domain_agreement(sections["C"], sections["A"])
+    assert gh.domain_agreement(three, ("C", "A"), section_key="slice_ID") == wanted
+    assert gh.domain_agreement(one=three, other=["C", "A"], section_key="slice_ID") == wanted
+    for named in ((), (("A", "Z"),), (three,)):
+        with pytest.raises(gh.SliceError, match=r"domain_agreement: .* two sections, .* A, B, C"):
+            gh.domain_agreement(three, *named, section_key="slice_ID")
+    with pytest.raises(TypeError, match="belongs to one AnnData"):
+        gh.domain_agreement(sections, section_key="slice_ID")
+    with pytest.raises(gh.SliceError, match=r"3 sections .* needed: two"):
+        gh.apply_alignment(
+            three, gh.alignment.SimilarityTransform.identity(), section_key="slice_ID"
+        )
+
+
+def test_names_of_domains_are_written_back(three):
+    adata = three.copy()
+    second = adata.obs["slice_ID"] == "B"
+    adata.obs["genot_domain"] = adata.obs["genot_domain"].astype(object)
+    adata.obs.loc[second, "genot_domain"] = adata.obs.loc[second, "half"].map({"0": "u", "1": "v"})
+    adata.obs["genot_domain"] = pd.Categorical(adata.obs["genot_domain"])
+    gh.name_domains_like(adata, ("A", "B"), section_key="slice_ID")
+    assert set(adata.obs["genot_domain"]) == {"0", "1"}
+
+
+def test_a_stack_of_sections_in_one_object(three):
+    sections = gh.split_sections(three, "slice_ID")
+    wanted = gh.gene_along_stack(sections, "G1")
+    before = dict(three.uns["genot"])
+    pd.testing.assert_frame_equal(gh.gene_along_stack(three, "G1", section_key="slice_ID"), wanted)
+    gh.interpolate_stack(sections=three, positions=[5.0], depths=[0, 10, 20],
+                         section_key="slice_ID")  # fmt: skip
+    assert three.uns["genot"] == before  # what writes no results writes nothing
 
 
 def test_each_section_keeps_its_own_image():

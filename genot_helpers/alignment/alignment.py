@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from ..comparable import ExpressionMap, check_pair, expression_maps
+from ..slices.sections import by_pair, second_of_two
 from ..slices.slices import SliceError, record
 from ..transport.gromov import partial_fused_gromov_wasserstein_coupling
 from .fit import (
@@ -43,6 +44,7 @@ _OTHER_ANGLE = 30.0
 _REFINEMENTS = {"coupling": refine_by_coupling, "outline": refine_by_outline}
 
 
+@by_pair
 @checked(
     scale=(1e-12, 1e12), min_overlap=(1e-9, 1), max_spots=(100, 10**9), max_residual=(1e-9, np.inf)
 )
@@ -68,7 +70,9 @@ def align(
     ----------
     left, right
         Slices with genes in common: ``X`` (counts or other non-negative values; logarithms only if
-        in both) and ``obsm[spatial_key]`` (n, 2). Any position, any angle.
+        in both) and ``obsm[spatial_key]`` (n, 2). Any position, any angle. With ``section_key``, a
+        column of ``obs``, one object that holds both, as in all functions of two slices: ``right``
+        is left out then, or names two of its sections.
     use_rep
         Joint embedding in ``obsm`` of both. ``"X_pca"`` is used only if both carry the record of
         one common :func:`genot_helpers.preprocessing.joint_components`; otherwise, and with None,
@@ -174,6 +178,7 @@ def apply_alignment(
     *,
     spatial_key: str = "spatial",
     key_added: str = "spatial_aligned",
+    section_key: str | None = None,
 ) -> None:
     """Write the aligned coordinates of the right slice.
 
@@ -190,6 +195,9 @@ def apply_alignment(
         ``uns["genot"]["alignment"]``. ``"spatial"`` replaces the coordinates
         (``alignment.transform.inverse()`` brings them back); an image of the tissue in
         ``uns["spatial"]`` does not move with them.
+    section_key
+        Column of ``obs``, where ``adata`` holds both sections: the second one is moved, the first
+        keeps its coordinates.
 
     Raises
     ------
@@ -206,7 +214,10 @@ def apply_alignment(
             "key_added='spatial_aligned'."
         )
     transform = getattr(alignment, "transform", alignment)
-    adata.obsm[key_added] = transform.apply(adata.obsm[spatial_key])
+    points = np.array(adata.obsm[spatial_key], dtype=float)
+    moved = slice(None) if section_key is None else second_of_two(adata, section_key)
+    points[moved] = transform.apply(points[moved])
+    adata.obsm[key_added] = points
     record(adata, alignment=alignment.to_dict() | {"key_added": key_added})
 
 
@@ -421,6 +432,7 @@ _ICP_SPOTS = 2000
 _ICP_ANGLES = 24
 
 
+@by_pair
 @checked
 def align_partial_gromov(
     left: AnnData,
@@ -479,6 +491,7 @@ def align_partial_gromov(
     return judge(*maps, transform, scale_source=source, on_poor=on_poor)
 
 
+@by_pair
 @checked
 def align_icp(
     left: AnnData,

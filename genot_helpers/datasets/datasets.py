@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,13 @@ from ..simulation.brain_regions import (
 )
 from ..simulation.embryo import simulate_embryo, simulate_embryo_cells
 from ..simulation.visium_sections import simulate_cortex, simulate_sagittal_brain
-from ..slices.sections import FEWEST_SHARED, match_genes, share_of_genes, split_sections
+from ..slices.sections import (
+    FEWEST_SHARED,
+    match_genes,
+    named_slices,
+    share_of_genes,
+    split_sections,
+)
 from ..slices.slices import as_labels, check_slice, find_labels, remark
 from .downloads import fetch, public_slices, read_registry
 from .readers import (
@@ -38,7 +44,7 @@ from .readers import (
     read_slice,
     regions_of,
     slice_folder,
-    slices_inside,
+    slices_below,
     tidy,
 )
 
@@ -187,7 +193,7 @@ def load_slices(
     ----------
     names
         Names of slices, in the order wanted; or a path (or an AnnData or SpatialData object) of
-        which all slices are taken.
+        which all slices are taken; or a list or dictionary of AnnData.
     section_key
         Column of ``obs`` that says which section a spot belongs to, where one file or object holds
         several; see :func:`genot_helpers.slices.split_sections`.
@@ -206,6 +212,12 @@ def load_slices(
     """
     if section_key is not None:
         return _load_sections(names, section_key, options)
+    objects = list(names.values()) if isinstance(names, Mapping) else names
+    if isinstance(objects, list | tuple) and all(isinstance(one, AnnData) for one in objects):
+        named = named_slices(names).items()
+        found = {name: load_slice(name, **options, data_source=one) for name, one in named}
+        _name_genes_alike(found)
+        return found
     spatial = not isinstance(names, str | Path) and is_spatialdata(names)
     if spatial or isinstance(names, AnnData):
         options["data_source"], names = names, regions_of(names) if spatial else ["slice"]
@@ -390,7 +402,7 @@ def own_slices(path: str | Path) -> list[str]:
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(_no_path(path))
-    names = names_in(path) or list(slices_inside(path))
+    names = names_in(path) or list(slices_below(path))
     if not names:
         there = ", ".join(sorted(one.name for one in path.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
@@ -414,7 +426,7 @@ def _read_own(path: Path, name: str, bin_size: int | str | None = None) -> AnnDa
         return read_slice(place, name, path.resolve().parent, bin_size)
     if name not in names:
         raise ValueError(_unknown("slice", name, names, str(path)))
-    return read_slice(slices_inside(path)[name], name, path, bin_size)
+    return read_slice(slices_below(path)[name], name, path, bin_size)
 
 
 def _unknown(what: str, given: str, known: list[str], where: str) -> str:

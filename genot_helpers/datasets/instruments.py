@@ -8,6 +8,7 @@ where images, outlines or transcripts are missing, as in many public sets; here 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from scipy import sparse
 
 from ..slices.slices import SliceError, record, remark
 from .tables import (
-    PACKED,
+    files_in,
     open_unpacked,
     read_10x_h5,
     read_10x_mtx,
@@ -52,22 +53,16 @@ def _is_cosmx(folder: Path) -> bool:
 
 def _find(folder: Path, stem: str) -> Path | None:
     """Find the table with a name, whatever its prefix, format and packing; the plain name first."""
-    if not folder.is_dir():
-        return None
-    found = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    for end in (f".{kind}{end}" for kind in ("parquet", "csv") for end in PACKED):
-        name = f"{stem}{end}".lower()
-        plain = [path for path in found if path.name.lower() == name]
-        more = [path for path in found if path.name.lower().endswith(f"_{name}")]
-        if plain or more:
-            return (plain or more)[0]
-    return None
+    files = [path for path in files_in(folder) if path.is_file()]
+    found = [(path, match) for path in files if (match := _named(stem).fullmatch(path.name))]
+    found.sort(key=lambda one: (one[1]["kind"].lower() == "csv", _section(one[1]), one[0]))
+    return found[0][0] if found else None
 
 
 def _only_one(folder: Path, pattern: re.Pattern[str]) -> None:
     """Refuse a folder with the tables of several sections."""
-    found = [pattern.fullmatch(path.name) for path in folder.iterdir()]
-    prefixes = sorted({match["prefix"] for match in found if match})
+    found = [pattern.fullmatch(path.name) for path in files_in(folder)]
+    prefixes = sorted({_section(match) for match in found if match})
     if len(prefixes) > 1:
         raise SliceError(
             f"{folder} holds tables of {len(prefixes)} sections ({', '.join(prefixes)}): put each "
@@ -75,13 +70,24 @@ def _only_one(folder: Path, pattern: re.Pattern[str]) -> None:
         )
 
 
-def _tables(stem: str) -> re.Pattern[str]:
-    return re.compile(rf"(?P<prefix>.*?)_?{stem}\.(csv|parquet)(\.\w+)?", re.IGNORECASE)
+def _named(stem: str, kinds: str = r"\.(?P<kind>csv|parquet)") -> re.Pattern[str]:
+    """Match the name of a table, with what tells the section before it or, numbered, behind it."""
+    return re.compile(
+        rf"((?P<prefix>.*)[-_. ])?{stem}(?P<number>[-_]\w*\d\w*)?{kinds}(\.(gz|bz2|xz|zst))?",
+        re.IGNORECASE,
+    )
+
+
+def _section(match: re.Match[str]) -> str:
+    """Return what tells the section in the name of a file."""
+    found = match.groupdict()
+    return (found.get("prefix") or "") + (found.get("number") or "")
 
 
 def _xenium_matrix(folder: Path) -> Path | None:
-    names = ("cell_feature_matrix.h5", "cell_feature_matrix.h5.gz", "cell_feature_matrix")
-    return next((folder / name for name in names if (folder / name).exists()), None)
+    pattern = _named("cell_feature_matrix", r"(\.h5)?")
+    found = [path for path in files_in(folder) if pattern.fullmatch(path.name)]
+    return max(found, key=lambda path: path.is_file(), default=None)
 
 
 def _joined(
@@ -146,6 +152,7 @@ def _numbers(table: pd.DataFrame, *names: str) -> np.ndarray | None:
 
 def _read_xenium(folder: Path) -> AnnData:
     """Read the cells of a Xenium output folder."""
+    _only_one(folder, _named("cell_feature_matrix", r"(\.h5)?"))
     matrix, table = _xenium_matrix(folder), _find(folder, "cells")
     adata = read_10x_mtx(matrix) if matrix.is_dir() else read_10x_h5(matrix)
     adata.var_names_make_unique()
@@ -166,7 +173,7 @@ def _read_xenium(folder: Path) -> AnnData:
 
 def _read_merscope(folder: Path) -> AnnData:
     """Read the cells of a MERSCOPE output folder, of all fields of view."""
-    _only_one(folder, _tables("cell_by_gene"))
+    _only_one(folder, _named("cell_by_gene"))
     counts, table = _find(folder, "cell_by_gene"), _find(folder, "cell_metadata")
     if ".parquet" in counts.suffixes:
         wide = read_table(counts)
@@ -191,7 +198,7 @@ def _cell_column(table: pd.DataFrame) -> str:
 
 def _read_cosmx(folder: Path) -> AnnData:
     """Read the cells of a CosMx from its flat files, in the frame of the whole slide."""
-    _only_one(folder, _tables("exprMat_file"))
+    _only_one(folder, _named("exprMat_file"))
     counts, table = _find(folder, "exprMat_file"), _find(folder, "metadata_file")
     adata = read_wide_counts(counts)
     cells = read_table(table, header="yes")
@@ -308,6 +315,8 @@ _LOCATIONS = re.compile(
     r"\.(csv|tsv|txt)(\.(gz|bz2|xz|zst))?",
     re.IGNORECASE,
 )
+_MARKET = re.compile(r"(matrix|MoleculesPerMatchedBead)\.mtx(\.\w+)?$")
+_BARCODES = re.compile(r".*bead_?barcodes?\.(csv|tsv|txt)(\.(gz|bz2|xz|zst))?", re.IGNORECASE)
 _EXPRESSION = re.compile(
     r"(?P<prefix>.*?)[_.]?(mappeddgeforr|digital_?expression|dge|expression|counts?)"
     r"\.(csv|tsv|txt)(\.(gz|bz2|xz|zst))?",
@@ -324,8 +333,15 @@ def _is_gef(path: Path) -> bool:
 
 
 def _is_gem(path: Path) -> bool:
-    """Say whether a file is called like a GEM, packed or not."""
-    return path.is_file() and path.name.lower().endswith(_GEM_NAMES)
+    """Say whether a file is a GEM, packed or not: by its name, or a table with its columns."""
+    if not path.is_file() or path.name.lower().endswith(_GEM_NAMES):
+        return path.is_file()
+    if not {".txt", ".tsv", ".csv"} & set(path.suffixes):
+        return False
+    with contextlib.suppress(SliceError):
+        table = _gem_table(path, rows=1)[0]
+        return None not in (_column(table, *names) for names in (_GENE, _COUNT, ("x",), ("y",)))
+    return False
 
 
 def _bin_counts(
@@ -369,15 +385,17 @@ def _read_gef(path: Path, bin_size: int | str | None = None) -> AnnData:
                 raise SliceError(f"{path} holds no square bins ({there}); bin_size='cells'.")
             if wanted == "cells":
                 raise SliceError(f"{path} holds square bins and no cells; give a number.")
-            return _gef_bins(file["geneExp"], wanted or _USUAL_BIN, path)
+            return _gef_bins(file["geneExp"], wanted, path)
     except (OSError, KeyError, IndexError) as error:
         raise SliceError(f"{path} cannot be read as GEF ({error}).") from error
 
 
-def _gef_bins(group: h5py.Group, side: int, path: Path) -> AnnData:
+def _gef_bins(group: h5py.Group, side: int | None, path: Path) -> AnnData:
     """Read the bins of a size, or the largest finer ones that they can be summed from."""
     sizes = sorted(int(name[3:]) for name in group if re.fullmatch(r"bin\d+", name))
     full = [size for size in sizes if {"expression", "gene"} <= set(group[f"bin{size}"])]
+    if side is None:  # as usual, or as it was written
+        side = next((s for s in (_USUAL_BIN, *full) if any(s % size == 0 for size in full)), 1)
     finer = [size for size in full if side % size == 0]
     if not finer:
         raise SliceError(f"{path} holds bins of {sizes} nanoballs: none gives bin_size={side}.")
@@ -499,7 +517,7 @@ def _read_gem(path: Path, bin_size: int | str | None = None) -> AnnData:
     return _bins(*sums, list(names), side, scale, also)
 
 
-def _gem_table(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+def _gem_table(path: Path, rows: int | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
     """Read the table and the facts in the lines before it."""
     header: dict[str, str] = {}
     try:
@@ -514,7 +532,9 @@ def _gem_table(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
                 lines += 1
         separator = "\t" if "\t" in line else "," if "," in line else r"\s+"
         with open_unpacked(path) as file:
-            table = pd.read_csv(file, sep=separator, skiprows=lines, encoding="utf-8-sig")
+            table = pd.read_csv(
+                file, sep=separator, skiprows=lines, encoding="utf-8-sig", nrows=rows
+            )
     except (OSError, EOFError, ValueError) as error:
         raise SliceError(f"{path} cannot be read as GEM ({error}).") from error
     if not re.fullmatch(r"\d+(\.\d+)?", header.get("resolution", "")):
@@ -546,12 +566,10 @@ def _is_slideseq(folder: Path) -> bool:
 
 def _slideseq_files(folder: Path) -> tuple[Path, Path] | None:
     """Return the locations and the counts of the first puck in a folder."""
-    if not folder.is_dir():
-        return None
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    files = [path for path in files_in(folder) if path.is_file()]
     places = [path for path in files if _LOCATIONS.fullmatch(path.name)]
     counts = [path for path in files if _EXPRESSION.fullmatch(path.name)]
-    counts += [path for path in files if re.search(r"matrix\.mtx(\.\w+)?$", path.name)]
+    counts += [path for path in files if _MARKET.search(path.name)]
     if not places or not counts:
         return None
     if len(places) > 1:
@@ -566,7 +584,7 @@ def _read_slideseq(folder: Path) -> AnnData:
     place, counts = _slideseq_files(folder)
     beads = _bead_table(place)
     if ".mtx" in counts.suffixes:
-        adata = read_10x_mtx(folder, counts.name.split("matrix.mtx")[0])
+        adata = read_10x_mtx(folder, _MARKET.sub("", counts.name))
     else:
         adata = read_wide_counts(counts, by_gene=True)
         if not adata.obs_names.isin(beads.index).any() and adata.var_names.isin(beads.index).any():
@@ -582,6 +600,11 @@ def _bead_table(path: Path) -> pd.DataFrame:
     """Return barcode → x, y."""
     known = ("barcode", "barcodes", "xcoord", "ycoord", "x", "y", "bead", "sb_x")
     table = read_table(path, known=known)
+    beside = [one for one in files_in(path.parent) if _BARCODES.fullmatch(one.name)]
+    if table.shape[1] == 2 and len(beside) == 1:  # the barcodes lie in a file of their own
+        names = read_table(beside[0], known=known, gaps=False).iloc[:, 0]
+        if len(names) == len(table):
+            table.insert(0, "barcode", names.to_numpy())
     key = _column(table, "barcode", "barcodes", "bead", "cell_bc")
     x = _column(table, "xcoord", "x", "x_coord", "sb_x", "x_um")
     y = _column(table, "ycoord", "y", "y_coord", "sb_y", "y_um")

@@ -31,8 +31,10 @@ from ..slices.slices import (
     add_labels,
     beside_tissue,
     covers_section,
+    positions_elsewhere,
     record,
     remark,
+    xy_columns,
 )
 from ..slices.values import (
     check_matrix,
@@ -44,14 +46,23 @@ from ..slices.values import (
 )
 from .downloads import MERFISH_SECTIONS, MERFISH_STACK, short_name
 from .instruments import FILE_READERS, FOLDER_READERS
-from .tables import PACKED, check_structure, doubled_names_allowed, first_line, unpacked_file
+from .tables import (
+    PACKED,
+    check_structure,
+    doubled_names_allowed,
+    files_in,
+    first_line,
+    unpacked_file,
+)
 from .visium import hd_choices, read_space_ranger, sections_beside, space_ranger_folder
 
 LABEL_FILE = "labels.tsv"  # in the folder of a section: barcode, label
 LABEL_MAP = "barcode_level_layer_map.tsv"  # beside the sections: barcode, section, label
 
-_SLICE_FILES = re.compile(
-    r".*\.(h5ad|gef|gem|cgem|bgem|zarr\.zip|h5ad\.zip)(\.(gz|bz2|xz|zst))?", re.IGNORECASE
+_SLICE_FILES = re.compile(  # the zarr of a Xenium are parts of one slice
+    r"(?!.*(cells|cell_feature_matrix|transcripts|analysis)\.zarr)"
+    r".*\.(h5ad|gef|gem|cgem|bgem|zarr\.zip|h5ad\.zip)(\.(gz|bz2|xz|zst))?",
+    re.IGNORECASE,
 )
 
 
@@ -97,8 +108,8 @@ def find_slices(folder: Path) -> dict[tuple[str, str], Path]:
 def slices_inside(dataset: Path) -> dict[str, Path]:
     """Find the slices of one data set: name → file or folder that a reader knows."""
     found: dict[str, Path] = {}
-    for path in sorted(dataset.iterdir()):
-        if path.name[0] == "." or path.name == MERFISH_STACK:
+    for path in files_in(dataset):
+        if path.name == MERFISH_STACK:
             continue
         if path.is_dir():
             place = slice_folder(path)
@@ -110,6 +121,24 @@ def slices_inside(dataset: Path) -> dict[str, Path]:
     if (dataset / MERFISH_STACK).is_file():
         found = dict.fromkeys(MERFISH_SECTIONS, dataset / MERFISH_STACK) | found
     return found
+
+
+def slices_below(path: Path, depth: int = 3) -> dict[str, Path]:
+    """Find the slices in a folder, or, where it holds none itself, in the folders in it."""
+    found = slices_inside(path)
+    if found or not depth:
+        return found
+    deeper = [
+        (folder.name, *pair)
+        for folder in files_in(path)
+        if folder.is_dir()
+        for pair in slices_below(folder, depth - 1).items()
+    ]
+    names = [name for _, name, _ in deeper]
+    return {
+        name if names.count(name) == 1 else f"{folder}_{name}": place
+        for folder, name, place in deeper
+    }
 
 
 def _stem(path: Path) -> str:
@@ -183,8 +212,8 @@ _FOREIGN = {  # what other files are, and the way to an .h5ad
 }
 _FOREIGN |= {end: _FOREIGN[".csv"] for end in (".tsv", ".txt", ".xlsx", ".parquet")}
 _FOREIGN |= {end: _FOREIGN[".tar"] for end in (".tgz", ".tar.gz", ".zip")}
-_POSITION_SLOTS = ("X_spatial", "spatial_coords", "X_spatial_coords")
 _USUAL_BINS = "square_008um"
+_DAMAGED = "is no .h5ad file (not HDF5), or it is cut off. Get it again."
 
 
 def read_anndata(path: Path) -> AnnData:
@@ -198,8 +227,11 @@ def read_anndata(path: Path) -> AnnData:
             with doubled_names_allowed():
                 adata = ad.read_h5ad(plain)
         except Exception as error:  # what a damaged file raises depends on where the damage is
+            what = _what_it_is(path)
+            known = f"{path} {what}" if what != _DAMAGED else ""
             raise ValueError(
-                f"{path} cannot be read as .h5ad ({first_line(error)}). A 10x .h5 file has no "
+                known
+                or f"{path} cannot be read as .h5ad ({first_line(error)}). A 10x .h5 file has no "
                 "positions: give the Space Ranger folder instead."
             ) from error
     check_structure(adata, path)
@@ -214,7 +246,7 @@ def _what_it_is(path: Path) -> str:
     for end, what in _FOREIGN.items():
         if name.endswith(end):
             return f"is {what}."
-    return "is no .h5ad file (not HDF5), or it is cut off. Get it again."
+    return _DAMAGED
 
 
 def _from_zip(path: Path) -> AnnData:
@@ -304,6 +336,8 @@ def _choices(sdata: Any) -> dict[str, tuple[str, str | None]]:
         key = adata.uns.get("spatialdata_attrs", {}).get("region_key")
         regions = map(str, pd.unique(adata.obs[key].dropna())) if key in adata.obs else [None]
         pairs += [(table, region) for region in regions]
+    placed = [pair for pair in pairs if pair[1] or "spatial" in sdata.tables[pair[0]].obsm]
+    pairs = placed or pairs  # a table of something else, without places, is no slice
     often = [region for _, region in pairs]
     return {
         (region if often.count(region) == 1 else f"{table}/{region}") if region else table: (
@@ -432,6 +466,22 @@ def add_table(sdata: Any, slices: Slices, *, table_name: str = "genot") -> None:
 # One form for whatever was read.
 
 
+def _two_columns(table: Any) -> tuple[np.ndarray, str]:
+    """Return x and y as numbers, and in words what had to be done to them."""
+    if isinstance(table, pd.DataFrame):
+        named, how = xy_columns(table), "was a table: taken as an array"
+        numbers = table[list(named)] if named else table.iloc[:, :2]
+    else:
+        values = np.asarray(table)
+        words = values.dtype.kind in "OUS"
+        flat = values.ndim == 2 and values.shape[1] == 3 and (values[:, 2:] == values[:1, 2:]).all()
+        if not (words or flat) or values.ndim != 2:
+            return values, ""
+        how = "held text: read as numbers" if words else "had a third column, all alike: left out"
+        numbers = pd.DataFrame(values[:, :2] if flat else values)
+    return numbers.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float), how
+
+
 def tidy(adata: AnnData) -> AnnData:
     """Bring a slice into the form the rest of the package expects."""
     notes = []
@@ -518,6 +568,16 @@ def in_memory(adata: AnnData) -> AnnData:
 
 def make_plain(adata: AnnData) -> None:
     """Turn matrices of a slice, in place, into kinds that scanpy and scikit-learn know."""
+    for key in {"genot", "log1p"} & set(adata.uns):
+        if not isinstance(adata.uns[key], Mapping):
+            adata.uns[key] = {}
+    for slot in ("obs", "var"):
+        table = getattr(adata, slot)
+        if not table.columns.is_unique:
+            remark(adata, f"of the columns of {slot} with one name the first kept")
+            setattr(adata, slot, table.loc[:, ~table.columns.duplicated()].copy())
+        if not all(isinstance(name, str) for name in table.index):  # NaN
+            getattr(adata, slot).index = table.index.astype(str)
     if adata.X is not None and (plain := plain_matrix(adata.X)) is not adata.X:
         adata.X = plain
     for slot in (adata.layers, adata.obsp):
@@ -538,22 +598,19 @@ def _lazy(adata: AnnData) -> bool:
 
 def mend_positions(adata: AnnData) -> None:
     """Bring ``obsm["spatial"]`` into the usual form where it is clear what is meant."""
-    table = adata.obsm.get("spatial")
-    if isinstance(table, pd.DataFrame):
-        lower = {str(column).lower(): column for column in table}
-        named = [lower[axis] for axis in ("x", "y") if axis in lower]
-        numbers = table[named] if len(named) == 2 else table.iloc[:, :2]
-        adata.obsm["spatial"] = numbers.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-        remark(adata, "obsm['spatial'] was a table: taken as an array")
     stereopy = {"sn", "bin_type", "bin_size"} & set(adata.uns)
-    if "spatial" not in adata.obsm:
-        slot = next((key for key in _POSITION_SLOTS if key in adata.obsm), None)
-        if slot is not None:
-            adata.obsm["spatial"] = np.asarray(adata.obsm[slot], dtype=float)[:, :2]
-            remark(adata, f"positions taken from obsm[{slot!r}]")
-        elif stereopy and {"x", "y"} <= set(adata.obs):
-            adata.obsm["spatial"] = adata.obs[["x", "y"]].to_numpy(dtype=float)
-            remark(adata, "positions taken from obs['x'] and obs['y'] (Stereopy)")
+    source = "spatial" if "spatial" in adata.obsm else positions_elsewhere(adata)
+    if source is not None:
+        slot = isinstance(source, str)
+        table = adata.obsm[source] if slot else adata.obs[list(source)]
+        where = f"obsm[{source!r}]" if slot else f"obs[{source[0]!r}] and obs[{source[1]!r}]"
+        numbers, how = _two_columns(table)
+        if source != "spatial" or how:
+            adata.obsm["spatial"] = numbers
+            here = source == "spatial"
+            remark(adata, f"{where} {how}" if here else f"positions taken from {where}")
+        if not slot and source[0].lower().endswith("_mm"):
+            record(adata, micrometres_per_unit=1000.0)
     about = adata.uns.get("attr", {})
     resolution = about.get("resolution") if isinstance(about, Mapping) else None
     resolution = adata.uns.get("resolution", resolution)

@@ -15,7 +15,7 @@ import lzma
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -76,8 +76,16 @@ def unpacked_file(path: Path) -> Iterator[Path]:
         yield copy
 
 
-def read_table(path: Path, *, header: str = "auto", known: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table of text or Parquet, every value of text as it stands."""
+def files_in(folder: Path) -> list[Path]:
+    """List what is in a folder, sorted; what macOS and others hide there is not meant."""
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in inside if path.name[0] != ".")
+
+
+def read_table(
+    path: Path, *, header: str = "auto", known: tuple[str, ...] = (), gaps: bool = True
+) -> pd.DataFrame:
+    """Read a table of text or Parquet, all text as it stands; with ``gaps`` NA is missing."""
     try:
         if ".parquet" in path.suffixes:
             with unpacked_file(path) as plain:
@@ -86,21 +94,25 @@ def read_table(path: Path, *, header: str = "auto", known: tuple[str, ...] = ())
             text = _decoded(file.read())
     except (OSError, EOFError, ValueError, ImportError) as error:
         raise SliceError(f"{path} cannot be read as a table ({error}).") from error
-    lines = text.lstrip("\r\n").split("\n", 1)
+    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
+    lines = [*text.split("\n", 2), ""]
     separator = max(",;\t", key=lines[0].count)
-    first = next(csv.reader([lines[0].strip("\r\n")], delimiter=separator), [])
-    named = header == "yes" or any(cell.strip().strip('"').lower() in known for cell in first)
+    if separator not in lines[0] and " " in lines[0].strip():
+        separator = " "
     try:
+        first, second = (next(csv.reader([line], delimiter=separator), []) for line in lines[:2])
+        named = header == "yes" or any(cell.strip().strip('"').lower() in known for cell in first)
+        one_short = len(second) == len(first) + 1  # R writes names of rows like that
         table = pd.read_csv(
             io.StringIO(text),
             sep=separator,
             header=0 if named else None,
             dtype=str,
             skipinitialspace=True,
-            keep_default_na=True,
-            index_col=False if named and not _one_short(lines, first, separator) else None,
+            keep_default_na=gaps,
+            index_col=False if named and not one_short else None,
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         raise SliceError(f"{path} cannot be read as a table ({error}).") from error
     return _without_index(table)
 
@@ -113,14 +125,6 @@ def _decoded(raw: bytes) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
-
-
-def _one_short(lines: list[str], first: list[str], separator: str) -> bool:
-    """Say whether the rows have one cell more than the header: R writes row names like that."""
-    if len(lines) < 2:
-        return False
-    second = next(csv.reader([lines[1].split("\n", 1)[0].strip("\r")], delimiter=separator), [])
-    return len(second) == len(first) + 1
 
 
 def _without_index(table: pd.DataFrame) -> pd.DataFrame:
@@ -199,11 +203,14 @@ def doubled_names_allowed() -> Iterator[None]:
 
 def read_10x_mtx(folder: Path, prefix: str = "") -> AnnData:
     """Read a matrix of 10x Genomics from Matrix Market files."""
-    matrix = _one_of(folder, prefix, ("matrix.mtx",))
-    barcodes = _one_of(folder, prefix, ("barcodes.tsv", "barcodes.txt", "barcodes.csv"))
-    features = _one_of(folder, prefix, ("features.tsv", "genes.tsv", "features.txt", "genes.txt"))
-    names = read_table(barcodes).iloc[:, 0].astype(str).str.strip()
-    table = read_table(features).astype(str)
+    ends = ("tsv", "txt", "csv")
+    matrix = _one_of(folder, prefix, ("matrix.mtx", "MoleculesPerMatchedBead.mtx"))
+    barcodes = _one_of(folder, prefix, [f"barcodes.{end}" for end in ends])
+    features = _one_of(
+        folder, prefix, [f"{n}.{end}" for end in ends for n in ("features", "genes")]
+    )
+    names = read_table(barcodes, gaps=False).iloc[:, 0].astype(str).str.strip()
+    table = read_table(features, gaps=False).astype(str)
     try:
         with open_unpacked(matrix) as file:
             values = scipy_io.mmread(io.BytesIO(file.read()))
@@ -236,7 +243,7 @@ def _trimmed(names: pd.Series, table: pd.DataFrame, shape: tuple[int, int]):
     return names, table
 
 
-def _one_of(folder: Path, prefix: str, names: tuple[str, ...]) -> Path:
+def _one_of(folder: Path, prefix: str, names: Sequence[str]) -> Path:
     places = (folder / f"{prefix}{name}{end}" for name in names for end in PACKED)
     found = [path for path in places if path.is_file()]
     if not found:

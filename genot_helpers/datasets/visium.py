@@ -22,7 +22,15 @@ from PIL import Image
 
 from ..slices.geometry import columns_exchanged
 from ..slices.slices import SliceError, record, remark
-from .tables import PACKED, is_10x_h5, open_unpacked, read_10x_h5, read_10x_mtx, read_table
+from .tables import (
+    PACKED,
+    files_in,
+    is_10x_h5,
+    open_unpacked,
+    read_10x_h5,
+    read_10x_mtx,
+    read_table,
+)
 
 _MATRIX = re.compile(
     r"(?P<prefix>.*?)(?P<kind>filtered|raw)_(feature|gene)_(bc|cell)_(matrix|matrices)(_h5)?"
@@ -47,6 +55,7 @@ _IN_ORDER = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row", "pxl_c
 _KNOWN = tuple(name for names in _COLUMNS.values() for name in names if len(name) > 1)
 _BIN_FOLDER = re.compile(r"square_(\d+)um")
 _CELLS = "segmented_outputs"
+_NO_SPOTS = ("cell_feature_matrix.h5", "probe_bc_matrix.h5")  # Xenium; probes, not genes
 _USUAL_BIN = 8  # µm, what 10x Genomics recommends to start from
 
 
@@ -104,14 +113,17 @@ def sections_beside(folder: Path) -> list[str]:
     """List the prefixes of the matrices in a folder, where there is more than one section."""
     found = [one for one in _matrices(folder) if one.rank < 2 or one.loose]
     prefixes = sorted({one.prefix for one in found})
-    return [prefix.rstrip("_-. ") for prefix in prefixes] if len(prefixes) > 1 else []
+    return [_bare(prefix, folder) for prefix in prefixes] if len(prefixes) > 1 else []
+
+
+def _bare(prefix: str, folder: Path) -> str:
+    """Return the name of the section with a prefix; of the one without, that of the folder."""
+    return prefix.rstrip("_-. ") or _sample_name(folder)
 
 
 def _matrices(folder: Path) -> Iterator[Matrix]:
     """Yield the count matrices in a folder."""
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
+    for path in files_in(folder):
         found = _MATRIX.fullmatch(path.name)
         loose = _LOOSE_MTX.fullmatch(path.name)
         raw = found is not None and found["kind"].lower() == "raw"
@@ -123,7 +135,7 @@ def _matrices(folder: Path) -> Iterator[Matrix]:
                 yield Matrix(inside[0], found["prefix"], False, 2 * raw + 1)
         elif loose and path.is_file() and _position_file(folder, loose["prefix"]):
             yield Matrix(folder, loose["prefix"], True, 4)
-        elif path.suffix.lower() != ".h5" or path.name == "cell_feature_matrix.h5":
+        elif not path.name.lower().endswith(".h5") or path.name.endswith(_NO_SPOTS):
             continue
         elif _position_file(folder, "") is not None and is_10x_h5(path):
             yield Matrix(path, "", False, 5)  # called otherwise
@@ -131,8 +143,8 @@ def _matrices(folder: Path) -> Iterator[Matrix]:
 
 def _mtx_inside(folder: Path) -> tuple[Path, str] | None:
     """Return folder and prefix of Matrix Market files in a folder or, version 1, one below it."""
-    for place in (folder, *(sub for sub in sorted(folder.iterdir()) if sub.is_dir())):
-        for path in sorted(place.iterdir()):
+    for place in (folder, *(sub for sub in files_in(folder) if sub.is_dir())):
+        for path in files_in(place):
             found = _LOOSE_MTX.fullmatch(path.name)
             if found and path.is_file():
                 return place, found["prefix"]
@@ -180,9 +192,10 @@ def _matrix_of(folder: Path, name: str | None) -> Matrix:
     prefixes = sorted({one.prefix for one in found if one.rank == found[0].rank})
     if len(prefixes) == 1:
         return found[0]
-    wanted = [p for p in prefixes if name and _same_section(name, p)]
+    bare = [_bare(prefix, folder) for prefix in prefixes]
+    wanted = [p for p, b in zip(prefixes, bare, strict=True) if name and _same_section(name, b)]
+    wanted = [p for p, b in zip(prefixes, bare, strict=True) if name == b] or wanted
     if len(wanted) != 1:
-        bare = [prefix.rstrip("_-. ") or "(none)" for prefix in prefixes]
         raise SliceError(
             f"{folder} holds the matrices of {len(prefixes)} sections, with the prefixes "
             f"{', '.join(map(repr, bare))}. Say which: load_slice({bare[-1]!r}, data_source=...)."
@@ -190,28 +203,36 @@ def _matrix_of(folder: Path, name: str | None) -> Matrix:
     return next(one for one in found if one.prefix == wanted[0])
 
 
-def _same_section(name: str, prefix: str) -> bool:
+def _same_section(name: str, bare: str) -> bool:
     """Say whether a prefix is, or contains between separators, the name of a section."""
-    bare = prefix.rstrip("_-. ")
-    return name == bare or bool(re.search(rf"(^|[_\-. ]){re.escape(name)}($|[_\-. ])", bare))
+    return bool(re.search(rf"(^|[_\-. ]){re.escape(name)}($|[_\-. ])", bare))
 
 
 def _in_spatial(folder: Path, prefix: str, *names: str) -> Path | None:
     """Find a file of a section in ``spatial/`` or beside the matrix, with or without its prefix."""
-    places = [place for place in (folder / "spatial", folder) if place.is_dir()]
+    places = dict.fromkeys((folder / f"{prefix}spatial", folder / "spatial", folder))
+    places = [place for place in places if place.is_dir()]
     ends = tuple(f"{name}{end}" for name in names for end in PACKED)
     for start in dict.fromkeys((prefix, "")):
         paths = (place / f"{start}{end}" for place in places for end in ends)
         if found := next(filter(Path.is_file, paths), None):
             return found
-    matrices = filter(None, (_MATRIX.fullmatch(path.name) for path in folder.iterdir()))
+    matrices = filter(None, (_MATRIX.fullmatch(path.name) for path in files_in(folder)))
     theirs = tuple({match["prefix"] for match in matrices} - {prefix, ""})
+    ending = re.compile(f"({'|'.join(map(re.escape, ends))})$")
     for place in places:  # a file with another section's prefix is not taken
-        strange = [path for path in sorted(place.iterdir()) if path.name.endswith(ends)]
+        strange = [path for path in files_in(place) if path.name.endswith(ends)]
         strange = [path for path in strange if not path.name.startswith(theirs)]
+        strange = [path for path in strange if _fits(prefix, ending.sub("", path.name))]
         if len(strange) == 1 or (strange and prefix and strange[0].name.startswith(prefix)):
             return strange[0]
     return None
+
+
+def _fits(prefix: str, other: str) -> bool:
+    """Say whether the words of one prefix are among those of the other: of one section, maybe."""
+    one, two = (set(re.split(r"[_\-. ]+", text)) - {""} for text in (prefix, other))
+    return one <= two or two <= one
 
 
 def _position_file(folder: Path, prefix: str) -> Path | None:
@@ -297,7 +318,11 @@ def _read_positions(path: Path) -> pd.DataFrame:
     if numbers[["pxl_row", "pxl_col"]].isna().all().any():
         raise SliceError(f"{path}: the columns of pixel positions hold no numbers.")
     numbers = numbers.dropna(subset=["pxl_row", "pxl_col"])
-    return numbers[~numbers.index.duplicated()]
+    numbers = numbers[~numbers.reset_index().duplicated().to_numpy()]
+    if not numbers.index.is_unique:
+        twice = numbers.index[numbers.index.duplicated()][0]
+        raise SliceError(f"{path} gives barcode {twice!r} two places: of two sections? Keep one.")
+    return numbers
 
 
 def _numbered(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -307,10 +332,19 @@ def _numbered(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             f"{path} has {table.shape[1]} columns; needed are 6, separated by commas: "
             f"{', '.join(_IN_ORDER)}."
         )
-    table = table.iloc[:, : len(_IN_ORDER)]  # some pipelines add columns of their own
     words = [c for c in table if pd.to_numeric(table[c], errors="coerce").isna().mean() > 0.5]
+    row = pd.to_numeric(table.iloc[:, 0], errors="coerce").to_numpy()
+    if table.shape[1] > len(_IN_ORDER) and words[:1] == [1] and (np.diff(row) == 1).all():
+        table = table.iloc[:, 1:]  # numbers of rows, as pandas writes them
+    table = table.iloc[:, : len(_IN_ORDER)]  # some pipelines add columns of their own
     order = [*words[:1], *(column for column in table if column not in words[:1])]
-    return table[order].set_axis(list(_IN_ORDER), axis=1)
+    table = table[order].set_axis(list(_IN_ORDER), axis=1)
+    numbers = table[list(_IN_ORDER[2:])].apply(pd.to_numeric, errors="coerce")
+    array, pixels = numbers.iloc[:, :2], numbers.iloc[:, 2:]
+    wide = np.ptp(array.to_numpy(), axis=0).min() > np.ptp(pixels.to_numpy(), axis=0).max() > 0
+    if wide and (pixels % 1 == 0).all(axis=None):  # pixels came before the numbers of the array
+        table = table.set_axis([*_IN_ORDER[:2], *_IN_ORDER[4:], *_IN_ORDER[2:4]], axis=1)
+    return table
 
 
 def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -360,6 +360,7 @@ def cluster_composition(
 # 10.1561/2200000008); it likes few domains. The two need not agree, and then the data do not say.
 
 
+@by_section(writes=False)
 @checked(n_seeds=(2, 1_000), **_RANGES)
 @threadpool_limits.wrap(limits=1)
 def choose_n_compositions(

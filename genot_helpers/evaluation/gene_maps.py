@@ -22,6 +22,7 @@ from skimage.metrics import structural_similarity
 from ..arguments import checked
 from ..comparable import comparable_places, sparse_log_profiles
 from ..slices.geometry import spot_side
+from ..slices.sections import by_pair
 from ..slices.slices import SliceError
 from .evaluation import domain_means
 
@@ -178,6 +179,7 @@ def _mean(values: NDArray) -> float:
 _FEWEST_SPOTS = 20
 
 
+@by_pair
 @checked
 def gene_similarity(
     generated: AnnData,
@@ -238,6 +240,7 @@ def gene_similarity(
     return table[columns].sort_values("pearson", ascending=False, kind="stable")
 
 
+@by_pair
 @checked
 def gene_similarity_by_domain(
     one: AnnData, other: AnnData, *, key: str = "genot_domain", other_key: str | None = None

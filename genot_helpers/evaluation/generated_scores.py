@@ -27,6 +27,7 @@ from ..comparable import (
     shared_genes,
 )
 from ..interpolation.stack import PATHS, depths_of_stack, interpolate_stack
+from ..slices.sections import by_pair, by_section
 from ..slices.slices import SliceError, find_labels
 from ..slices.values import plain_matrix
 from . import measures
@@ -261,6 +262,7 @@ def _with_source_values(generated: AnnData, left: AnnData, right: AnnData, key: 
     return generated
 
 
+@by_section(writes=False)
 @checked
 def score_stack(
     sections: Sequence[AnnData],
@@ -406,6 +408,7 @@ def baseline_slices(
     return slices
 
 
+@by_pair
 @checked(n_neighbors=(1, 100_000))
 def nearest_expression(
     source: AnnData, target: AnnData, *, n_neighbors: int = 1, spatial_key: str = "spatial"

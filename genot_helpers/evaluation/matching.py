@@ -24,6 +24,7 @@ from scipy.spatial import cKDTree
 from ..arguments import checked
 from ..comparable import comparable_places, coordinates, label_codes, sparse_log_profiles
 from ..slices.geometry import spot_spacing
+from ..slices.sections import by_pair
 from ..slices.slices import SliceError, as_labels
 from .evaluation import domain_means, found_domains, match_overlap, membership, score_domains
 from .measures import compare_labels
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+@by_pair
 @checked
 def domain_similarity(
     reference: AnnData,
@@ -87,6 +89,7 @@ def domain_similarity(
     return pd.DataFrame(values, index=tables[0].index, columns=tables[1].index)
 
 
+@by_pair
 @checked
 def marker_matches(
     reference: AnnData,
@@ -134,6 +137,7 @@ def marker_matches(
     return found.astype({"match": object})
 
 
+@by_pair
 @checked
 def match_domains_by_markers(
     reference: AnnData, other: AnnData, **options: Any
@@ -152,6 +156,7 @@ def match_domains_by_markers(
 # Names in common, and with the names the colours: by place, or from any match.
 
 
+@by_pair(writes=True)
 @checked
 def name_domains_like(
     reference: AnnData, other: AnnData, *, key: str = "genot_domain", spatial_key: str = "spatial"
@@ -243,6 +248,7 @@ def rename_domains(
 # errors, so a border that both find in one place is probably in the tissue.
 
 
+@by_pair
 @checked
 def domain_agreement(
     one: AnnData,
@@ -283,6 +289,7 @@ def domain_agreement(
     return (there + back) / 2
 
 
+@by_pair
 @checked
 def agreement_in_place(
     reference: AnnData,

@@ -24,12 +24,14 @@ from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from ..comparable import check_pair, shared_space
+from ..slices.sections import by_pair
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import plain_matrix
 from ..transport.entropic import entropic_coupling
 from ..transport.transport import sparse_coupling
 
 
+@by_pair
 @checked
 def carry_expression(
     source: AnnData,
@@ -113,6 +115,7 @@ def carry_expression(
     return _carried(weights, source, target, points[1], facts, label_key)
 
 
+@by_pair
 @checked(n_neighbors=(1, 10**7))
 def carry_by_expression(
     source: AnnData,
@@ -163,6 +166,7 @@ def carry_by_expression(
     return _carried(weights, source, target, points, facts, label_key)
 
 
+@by_pair
 @checked
 def carry_by_label(
     source: AnnData,

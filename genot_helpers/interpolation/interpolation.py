@@ -39,6 +39,7 @@ from ..comparable import check_pair, expression_states, shared_space
 from ..decoder.decoder import train_decoder
 from ..decoder.model import Decoder
 from ..slices.geometry import nearest_distance, spot_spacing
+from ..slices.sections import by_pair
 from ..slices.slices import SliceError, find_labels
 from ..slices.values import plain_matrix
 from ..transport.transport import Coupling, neighbour_support, sparse_coupling
@@ -71,6 +72,7 @@ _SAME_SIZE = 1.5  # a slice with more times the spots of the other has grown
 _FEWEST_SPOTS = 20  # as for a given slice
 
 
+@by_pair
 @checked(t=ANY)
 def interpolate(left: AnnData, right: AnnData, t: float, **options) -> AnnData:
     """Generate the slice at one position between two slices.
@@ -98,6 +100,7 @@ def interpolate(left: AnnData, right: AnnData, t: float, **options) -> AnnData:
     return interpolate_many(left, right, [t], **options)[0]
 
 
+@by_pair
 @checked
 def interpolate_many(
     left: AnnData, right: AnnData, positions: Iterable[float], **options
@@ -114,6 +117,7 @@ def interpolate_many(
     return [prepared.at(t, n_spots=n_spots) for t in positions]
 
 
+@by_pair
 @checked(n_neighbors=(1, 100_000))
 def prepare_interpolation(
     left: AnnData,

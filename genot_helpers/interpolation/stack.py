@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ..arguments import ANY, checked
 from ..comparable import check_pair, shared_space
+from ..slices.sections import by_section
 from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
 from .warp import SmoothWarp, fit_warp
@@ -69,6 +70,7 @@ class BentWarp(SmoothWarp):
         return points + here * (t * (1 - t) ** 2 * at_left - t**2 * (1 - t) * at_right)
 
 
+@by_section(writes=False)
 @checked
 def interpolate_stack(
     sections: Sequence[AnnData],
@@ -236,6 +238,7 @@ def position_between(left: AnnData, right: AnnData, at: AnnData | float) -> floa
     return t
 
 
+@by_section(writes=False)
 @checked
 def slice_positions(
     slices: Mapping[str, AnnData],

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from ..arguments import checked
 from ..evaluation.evaluation import cut_strip, domains_by_height, match_domains
 from ..slices.geometry import micrometres_per_unit
+from ..slices.sections import by_section
 from ..slices.slices import check_drawable
 from .plotting import (
     PALETTE,
@@ -208,6 +209,7 @@ def plot_composition(
 # Several slices side by side, two halves along their cut, and the stripes of a grid.
 
 
+@by_section(writes=False)
 @checked
 def plot_side_by_side(
     slices: Mapping[str, AnnData],

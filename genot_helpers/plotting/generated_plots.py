@@ -23,6 +23,7 @@ from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_spacing
+from ..slices.sections import by_pair, by_section
 from ..slices.slices import as_labels, check_drawable
 from ..slices.values import holds_logarithms
 from ..transport.transport import coupling_pairs
@@ -55,6 +56,7 @@ _SMALLER = 0.72  # than a slice that stands alone
 _ACROSS = 4  # slices side by side, at most
 
 
+@by_section(writes=False)
 @checked
 def plot_series(
     slices: Mapping[str, AnnData],
@@ -279,6 +281,7 @@ _LONGEST_SIDE = 3.0  # of a triangle between spots, in spot spacings
 _GRID_LINES = 16
 
 
+@by_pair
 @checked
 def plot_alignment(
     left: AnnData,
@@ -323,6 +326,7 @@ def plot_alignment(
     return figure
 
 
+@by_pair
 @checked
 def plot_coupling(
     left: AnnData,

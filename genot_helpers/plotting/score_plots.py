@@ -18,6 +18,7 @@ from matplotlib_scalebar.scalebar import ScaleBar
 from ..arguments import checked
 from ..evaluation.carried_scores import VERDICTS, carried_maps
 from ..slices.geometry import micrometres_per_unit
+from ..slices.sections import by_pair
 from .plotting import PALETTE, SCALE_BAR, grows_upwards, is_simulated, plain_axes, say_simulated
 
 SHOWN = ("map", "knn", "ari", "niche", "variance", "gene_gene", "c2st", "moran")
@@ -252,6 +253,7 @@ _AXES = {
 }
 
 
+@by_pair
 @checked
 def plot_gene_levels(
     source: AnnData, target: AnnData, genes: Sequence[str], *, names: Sequence[str] | None = None

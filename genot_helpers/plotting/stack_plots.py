@@ -31,6 +31,7 @@ from scipy.spatial import ConvexHull, cKDTree
 from ..arguments import checked
 from ..files import atomic_path
 from ..slices.geometry import micrometres_per_unit, spot_spacing
+from ..slices.sections import by_section
 from ..slices.slices import as_labels, check_drawable
 from ..transport.transport import coupling_pairs
 from .generated_plots import expression_of
@@ -55,6 +56,7 @@ _BUTTONS = {"displaylogo": False, "showSendToCloud": False}
 _STEPS = 9  # places at which a line between two slices is drawn
 
 
+@by_section(writes=False)
 @checked
 def stack_figure(
     slices: Mapping[str, AnnData] | Sequence[AnnData],
@@ -403,6 +405,7 @@ def stack_values(
     return codes, ColourAxis(color, -0.5, len(labels) - 0.5, [str(one) for one in labels], colours)
 
 
+@by_section(writes=False)
 @checked
 def gene_along_stack(
     slices: Mapping[str, AnnData] | Sequence[AnnData], gene: str, *, by: str | None = None
@@ -452,6 +455,7 @@ def _smooth(adata: AnnData, values: NDArray, n: int) -> NDArray[np.float64]:
 _REAL_PAUSE = 3.0  # a real section is shown so many times longer than a generated slice
 
 
+@by_section(writes=False)
 @checked(width=(16, 10_000))
 def film(
     slices: Mapping[str, AnnData] | Sequence[AnnData],

@@ -159,6 +159,7 @@ def pictures(adata: AnnData) -> dict[str, Mapping[str, Any]]:
         str(name): entry
         for name, entry in stored.items()
         if isinstance(entry, Mapping) and {"images", "scalefactors"} & set(entry)
+        if all(isinstance(entry.get(key, {}), Mapping) for key in ("images", "scalefactors"))
     }
 
 
@@ -277,8 +278,21 @@ def find_joined(adata: AnnData, points: NDArray) -> Joined | None:
         *_by_grid(adata, nearest),
     ]
     if found:
-        return next((one for one in found if one.sure), found[0])
+        first = next((one for one in found if one.sure), found[0])
+        return first if first.key else first._replace(key=_column_like(adata, first.groups))
     return _by_rows(nearest, len(points))
+
+
+def _column_like(adata: AnnData, groups: NDArray) -> str:
+    """Return the column that makes the same groups; empty where none does."""
+    for column, codes in _candidates(adata):
+        if (
+            len(np.unique(np.column_stack([codes, groups]), axis=0))
+            == groups.max() + 1
+            == (codes.max() + 1)
+        ):
+            return column
+    return ""
 
 
 def _nearest(points: NDArray) -> _Nearest:
@@ -307,8 +321,7 @@ def _overlap(nearest: _Nearest, groups: NDArray) -> tuple[bool, bool]:
 def _candidates(adata: AnnData) -> Iterator[tuple[str, NDArray[np.intp]]]:
     """Yield the columns of ``obs`` that name a few groups."""
     most = min(_MOST_GROUPS, max(2, adata.n_obs // 10))
-    for column in adata.obs.columns:
-        values = adata.obs[column]
+    for column, values in adata.obs.items():
         if str(column).lower() in _PLACES or pd.api.types.is_datetime64_any_dtype(values.dtype):
             continue
         if pd.api.types.is_float_dtype(values.dtype) and not looks_like_sections(str(column)):

@@ -13,14 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from .geometry import (
+    columns_exchanged,
     find_joined,
     looks_like_sections,
     micrometres_per_unit,
     nearest_distance,
+    on_visium_grid,
     pictures,
 )
 from .sections import control_features, list_some
@@ -34,10 +37,12 @@ from .slices import (
     check_values,
     find_labels,
     missing,
+    n_values,
     sections_fix,
     shared_positions,
+    unusable_matrix,
 )
-from .values import check_matrix, find_counts, is_numeric, slice_kind
+from .values import find_counts, slice_kind
 
 _OK, _LOOK, _MEND = "ok", "look", "mend"
 _FEW_SPOTS = 200  # fewer, and a domain of a tenth of the tissue has 20 spots to be described by
@@ -46,11 +51,6 @@ _SHALLOW = 0.05  # of the median total
 _IDENTIFIER = r"ENS[A-Z]*G\d{6,}(\.\d+)?"  # how Ensembl calls genes
 _MOST_STRAY = 5.0  # spacings to the nearest other spot
 _FEWEST_GENES = 20  # shallower spots are alike by chance
-_XY = (
-    *(("x", "y"), ("x_centroid", "y_centroid"), ("center_x", "center_y"), ("xcoord", "ycoord")),
-    *(("x_coord", "y_coord"), ("coord_x", "coord_y"), ("pxl_col_in_fullres", "pxl_row_in_fullres")),
-    *(("centroid_x", "centroid_y"), ("x_location", "y_location"), ("imagecol", "imagerow")),
-)
 
 
 class _Row(NamedTuple):
@@ -207,7 +207,7 @@ def _sections(adata: AnnData, spatial_key: str) -> Iterator[_Row]:
     several = [
         str(column)
         for column, values in adata.obs.items()
-        if looks_like_sections(str(column)) and 1 < values.nunique() <= adata.n_obs / 10
+        if looks_like_sections(str(column)) and 1 < n_values(values) <= adata.n_obs / 10
         if values.dtype.kind != "f"
     ]
     if joined is not None:
@@ -291,8 +291,6 @@ def _places(adata: AnnData, key: str) -> list[_Row]:
     """Look at ``obsm[key]``; what depends on positions is left out where they are of no use."""
     rows = _mend("positions", check_positions(adata, key, alone=False))
     if rows:
-        if "no coordinates" in rows[0].found:
-            rows[0] = rows[0]._replace(fix=_positions_elsewhere(adata) or rows[0].fix)
         return rows
     points = np.asarray(adata.obsm[key], dtype=float)
     width, height = np.ptp(points, axis=0) if len(points) else (0.0, 0.0)
@@ -301,6 +299,11 @@ def _places(adata: AnnData, key: str) -> list[_Row]:
         fix = "a slice is flat, not a line: are these really x and y?"
         found = f"all spots on one line ({width:g} × {height:g} units)."
         rows = [_Row("positions", _LOOK, found, fix)]
+    grid = adata.obs[[c for c in ("array_row", "array_col") if c in adata.obs]]
+    grid = grid.apply(pd.to_numeric, errors="coerce")
+    if on_visium_grid(adata, key) and columns_exchanged(*grid.to_numpy(float).T, points):
+        fix = "x runs along array_col: `adata.obsm['spatial'] = adata.obsm['spatial'][:, ::-1]`."
+        rows = [_Row("positions", _LOOK, "x and y are exchanged, as the grid shows.", fix)]
     doubled = _mend("duplicates", check_positions(adata, key))
     rows += doubled or [_doubled(adata, points, key)]
     if adata.n_obs > 2 and not doubled:
@@ -314,24 +317,10 @@ def _doubled(adata: AnnData, points: np.ndarray, key: str) -> _Row:
     return _Row("duplicates", _LOOK, found, fix) if share else _same_profiles(adata)
 
 
-def _positions_elsewhere(adata: AnnData) -> str:
-    """Name the slots or columns that look like positions."""
-    flat = [k for k, v in adata.obsm.items() if np.ndim(v) == 2 and np.shape(v)[1] >= 2]
-    flat = [k for k in flat if any(word in k.lower() for word in ("spatial", "coord", "position"))]
-    if flat:
-        return f"positions look to be in obsm[{flat[0]!r}]: `gh.set_positions(adata, {flat[0]!r})`."
-    lower = {str(column).lower(): column for column in adata.obs}
-    for x, y in _XY:
-        if x in lower and y in lower:
-            pair = lower[x], lower[y]
-            return f"positions look to be in obs: `gh.set_positions(adata, {pair!r})`."
-    return ""
-
-
 def _same_profiles(adata: AnnData) -> _Row:
     """Look for spots with exactly the same expression: a slice that was joined to itself."""
-    unusable = adata.X is None or 0 in adata.shape or not is_numeric(adata.X)
-    if unusable or check_matrix(adata.X):  # compiled code would read out of bounds
+    there = isinstance(adata.X, np.ndarray) or sparse.issparse(adata.X)  # not on disk
+    if not there or 0 in adata.shape or any(unusable_matrix(adata.X, "X")):
         return _Row("duplicates", _OK, "no two spots share a place.")
     filled = np.asarray((adata.X != 0).sum(axis=1)).ravel() >= _FEWEST_GENES
     rng = np.random.default_rng(0)

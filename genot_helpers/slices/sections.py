@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,14 @@ def section_codes(adata: AnnData, section_key: str) -> tuple[NDArray[np.intp], l
     return codes, list(map(str, names))
 
 
+def second_of_two(adata: AnnData, section_key: str) -> NDArray[np.bool_]:
+    """Say which spots are those of the second section, of two."""
+    codes, names = section_codes(adata, section_key)
+    if len(names) != 2:
+        raise SliceError(f"obs[{section_key!r}] has {len(names)} sections ({names}); needed: two.")
+    return codes == 1
+
+
 def _block(adata: AnnData, start: int, end: int) -> AnnData:
     """Return rows that follow one another, without copying the matrices."""
     part = AnnData(
@@ -235,21 +244,91 @@ def _new(before: Any, now: list[Any]) -> list[str]:
     return [key for key in everywhere if key not in before or str(key).startswith(ours)]
 
 
-def by_section(function: Callable) -> Callable:
+def by_section(function: Callable | None = None, *, writes: bool = True) -> Callable:
     """Let a function of several slices take one object with ``section_key``, as squidpy does."""
+    if function is None:
+        return functools.partial(by_section, writes=writes)
+    signature = _with_section_key(function)
+    first = next(iter(signature.parameters.values()))
+    listed = str(first.annotation).startswith("Sequence")
 
     @functools.wraps(function)
-    def with_sections(slices: Slices, *args: Any, section_key: str | None = None, **options: Any):
+    def with_sections(*args: Any, section_key: str | None = None, **options: Any):
         if section_key is None:
-            return function(slices, *args, **options)
-        if not isinstance(slices, AnnData):
-            raise TypeError("section_key belongs to one AnnData that holds several sections.")
-        sections = split_sections(slices, section_key)
-        result = function(sections, *args, **options)
-        join_results(slices, sections, section_key)
+            return function(*args, **options)
+        slices, *rest = args or (options.pop(first.name, None),)
+        sections = _split(function, slices, section_key)
+        result = function(list(sections.values()) if listed else sections, *rest, **options)
+        if writes:
+            join_results(slices, sections, section_key)
         return result
 
+    with_sections.__signature__ = signature
     return with_sections
+
+
+def by_pair(function: Callable | None = None, *, writes: bool = False) -> Callable:
+    """Let a function of two slices take one object that holds both, with ``section_key``.
+
+    The second slice is left out then, or is a pair of names where the column has more than two.
+    """
+    if function is None:
+        return functools.partial(by_pair, writes=writes)
+    signature = _with_section_key(function)
+    first, second = list(signature.parameters)[:2]
+
+    @functools.wraps(function)
+    def with_sections(*args: Any, section_key: str | None = None, **options: Any):
+        if section_key is None:
+            return function(*args, **options)
+        both, *rest = args or (options.pop(first, None),)
+        sections = _split(function, both, section_key)
+        names = options.pop(second, None)
+        if names is None and rest and _names(rest[0], sections):
+            names = rest.pop(0)
+        names = list(sections) if names is None else names
+        if not (_names(names, sections) and len(names) == 2 and set(names) <= set(sections)):
+            raise SliceError(
+                f"{function.__qualname__}: section_key needs two sections, and obs[{section_key!r}]"
+                f" has {', '.join(sections)}. Name two, {second}=('…', '…'); of two, leave "
+                f"{second} out."
+            )
+        result = function(*(sections[name] for name in names), *rest, **options)
+        if writes:
+            join_results(both, sections, section_key)
+        return result
+
+    with_sections.__signature__ = signature
+    return with_sections
+
+
+def _names(value: Any, sections: Mapping[str, AnnData]) -> bool:
+    """Say whether a value names sections; another slice is meant to, and refused."""
+    if isinstance(value, list | tuple):
+        return any(isinstance(one, str) and one in sections for one in value)
+    return isinstance(value, AnnData)
+
+
+def _split(function: Callable, slices: Any, section_key: str) -> dict[str, AnnData]:
+    """Split the one object that a function was given; refuse anything else."""
+    if not isinstance(slices, AnnData):
+        raise TypeError(
+            f"{function.__qualname__}: section_key belongs to one AnnData that holds several "
+            f"sections, not to a {type(slices).__name__}."
+        )
+    return split_sections(slices, section_key)
+
+
+def _with_section_key(function: Callable) -> inspect.Signature:
+    """Return the signature of a function with ``section_key``."""
+    signature = inspect.signature(function)
+    found = list(signature.parameters.values())
+    key = inspect.Parameter(
+        "section_key", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None"
+    )
+    if "section_key" not in signature.parameters:
+        found.insert(len(found) - (found[-1].kind is key.VAR_KEYWORD), key)
+    return signature.replace(parameters=found)
 
 
 def by_each_section(function: Callable) -> Callable:

@@ -154,6 +154,11 @@ def check_names(adata: AnnData) -> Iterator[Problem]:
                 f"(first: {names[twice.argmax()]!r})."
             )
             yield Problem(f"{slot}_names", found, f"`adata.{slot}_names_make_unique()`.")
+        columns = getattr(adata, slot).columns
+        if not columns.is_unique:
+            found = f"two columns are called {columns[columns.duplicated()][0]!r}."
+            fix = f"`adata.{slot} = adata.{slot}.loc[:, ~adata.{slot}.columns.duplicated()]`."
+            yield Problem(slot, found, fix)
 
 
 def check_positions(adata: AnnData, key: str, *, alone: bool = True) -> Iterator[Problem]:
@@ -177,9 +182,10 @@ def check_positions(adata: AnnData, key: str, *, alone: bool = True) -> Iterator
         found = f"coordinates up to {far:.0e}, so large that distances overflow."
         yield Problem(slot, found, "give positions in pixels or micrometres.")
     if alone:
-        share, *found = shared_positions(values[finite], np.asarray(names)[finite], key)
+        share, found, fix = shared_positions(values[finite], np.asarray(names)[finite], key)
         if share > _MOST_SHARED:
-            yield Problem(slot, *found)
+            joined = find_joined(adata, values) if finite.all() and far < _LARGEST else None
+            yield Problem(slot, found, sections_fix(joined) if joined else fix)
 
 
 def _no_coordinates(adata: AnnData, key: str) -> tuple[str, str] | None:
@@ -192,7 +198,10 @@ def _no_coordinates(adata: AnnData, key: str) -> tuple[str, str] | None:
         return found, "select spots with `adata[spots].copy()`."
     if key not in present:
         found = f"there are no coordinates (obsm holds {present or 'nothing'})."
-        return found, f"one row (x, y) per spot: `{slot} = adata.obs[['x', 'y']].to_numpy()`."
+        source = positions_elsewhere(adata)
+        if source is None:
+            return found, f"one row (x, y) per spot: `{slot} = adata.obs[['x', 'y']].to_numpy()`."
+        return found, f"they look to be elsewhere: `gh.set_positions(adata, {source!r})`."
     stored = adata.obsm[key]
     if isinstance(stored, pd.DataFrame):
         found = f"a table with the columns {list(stored.columns)}; needed: an array, (n, 2)."
@@ -201,10 +210,40 @@ def _no_coordinates(adata: AnnData, key: str) -> tuple[str, str] | None:
         found = f"a {type(stored).__name__}; needed: an array, (n, 2)."
         return found, f"`{slot} = np.asarray(...)` with plain numbers, (n, 2)."
     values = np.asarray(stored)
-    if values.ndim != 2 or values.shape[1] != 2 or not is_numeric(values):
+    numbers = is_numeric(values) and values.dtype.isnative
+    if values.ndim != 2 or values.shape[1] != 2 or not numbers:
         found = f"shape {values.shape}, dtype {values.dtype}; needed: (n, 2), numbers."
         return found, f"keep x and y: `{slot} = {slot}[:, :2].astype(float)`."
     return None
+
+
+_XY = (  # pairs of columns, lower case, the whole slide before a field of view
+    *(("x", "y"), ("x_centroid", "y_centroid"), ("center_x", "center_y"), ("xcoord", "ycoord")),
+    *(("x_coord", "y_coord"), ("coord_x", "coord_y"), ("pxl_col_in_fullres", "pxl_row_in_fullres")),
+    *(("centroid_x", "centroid_y"), ("x_location", "y_location"), ("imagecol", "imagerow")),
+    *(("centerx_global_px", "centery_global_px"), ("x_slide_mm", "y_slide_mm")),
+    *(("x_global_px", "y_global_px"), ("global_x", "global_y"), ("spatial_x", "spatial_y")),
+    *(("x_um", "y_um"), ("pos_x", "pos_y"), ("x_pos", "y_pos"), ("x_position", "y_position")),
+    *(("xloc", "yloc"), ("sb_x", "sb_y"), ("pixel_x", "pixel_y"), ("pxl_col", "pxl_row")),
+)
+_PLACES = re.compile(
+    r"(x_|cell_)?(spatial|coords?|coordinates?|positions?|locations?|centroids?|xy)"
+    r"(_?(coords?|coordinates?|um|xy|locations?|loc|pixels?|px|2d))?",
+    re.IGNORECASE,
+)
+
+
+def xy_columns(table: pd.DataFrame) -> tuple[str, str] | None:
+    """Return the columns of a table that hold x and y, by their usual names."""
+    lower = {str(column).lower(): column for column in table}
+    pairs = (pair for pair in _XY if set(pair) <= set(lower))
+    return next(((lower[x], lower[y]) for x, y in pairs), None)
+
+
+def positions_elsewhere(adata: AnnData) -> str | tuple[str, str] | None:
+    """Name the slot of ``obsm``, or the two columns of ``obs``, that look like positions."""
+    flat = [key for key, value in adata.obsm.items() if np.ndim(value) == 2 <= np.shape(value)[1]]
+    return next(filter(_PLACES.fullmatch, flat), None) or xy_columns(adata.obs)
 
 
 def shared_positions(points: np.ndarray, names: np.ndarray, key: str) -> tuple[float, str, str]:
@@ -243,7 +282,7 @@ def check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
         yield Problem("X", f"{found}; needed: a matrix in memory.", fix)
         if not backed:
             return
-    unusable = list(_unusable(adata.X, "X"))
+    unusable = list(unusable_matrix(adata.X, "X"))
     if unusable:
         yield from unusable
         return
@@ -263,12 +302,15 @@ def check_values(adata: AnnData, require_counts: bool) -> Iterator[Problem]:
             yield Problem("X", found, fix)
 
 
-def _unusable(matrix: Any, slot: str) -> Iterator[Problem]:
+def unusable_matrix(matrix: Any, slot: str) -> Iterator[Problem]:
     """Yield why nothing can be computed from a matrix: damaged, or no numbers."""
     damaged = check_matrix(matrix)
     if damaged:
         fix = "read the file again, or get it again: its matrix is broken."
         yield Problem(slot, f"damaged: {damaged}.", fix)
+    elif isinstance(matrix, np.ma.MaskedArray) or not matrix.dtype.isnative:
+        found = "a masked array" if isinstance(matrix, np.ma.MaskedArray) else "foreign byte order"
+        yield Problem(slot, f"{found}; needed: plain numbers.", "`adata = gh.load_slice(adata)`.")
     elif slot == "X" and not is_numeric(matrix):
         fix = "`adata.X = adata.X.astype('float32')`."
         yield Problem(slot, f"dtype {matrix.dtype}; needed: numbers.", fix)
@@ -403,7 +445,7 @@ def _unsound(adata: AnnData, key: str | None) -> Iterator[Problem]:
     if adata.isbacked:
         return
     if adata.X is not None and not hasattr(adata.X, "compute"):
-        yield from _unusable(adata.X, "X")
+        yield from unusable_matrix(adata.X, "X")
         if not np.isfinite(_total(adata.X)):
             bad = scan(adata.X)[0]["NaN or infinite"]  # or finite each, too large to be added
             found = "values so large that their sum is infinite."
@@ -411,7 +453,7 @@ def _unsound(adata: AnnData, key: str | None) -> Iterator[Problem]:
             yield Problem("X", _bad_values(adata, "NaN or infinite", bad) if bad else found, fix)
     for slots, name in ((adata.layers, "layers"), (adata.obsp, "obsp")):
         for one in slots:
-            yield from _unusable(slots[one], f'{name}["{one}"]')
+            yield from unusable_matrix(slots[one], f'{name}["{one}"]')
     if key == "spatial" or (key is not None and key in adata.obsm):
         yield from _undrawable(adata, key)
 
@@ -450,7 +492,7 @@ def beside_tissue(adata: AnnData) -> np.ndarray:
             continue
         words = adata.obs[column].astype(object).map(lambda value: str(value).strip().lower())
         inside, outside = words.isin(_YES), words.isin(_NO)
-        if (inside | outside).all() and inside.any() and outside.any():
+        if (inside | outside | adata.obs[column].isna()).all() and inside.any() and outside.any():
             return outside.to_numpy()
     return np.zeros(adata.n_obs, dtype=bool)
 
@@ -510,10 +552,18 @@ def find_labels(adata: AnnData, label_key: str | None = "auto") -> str | None:
     return None
 
 
+def n_values(column: pd.Series) -> int:
+    """Count the values of a column; none where it holds lists and the like."""
+    try:
+        return column.nunique()
+    except TypeError:
+        return 0
+
+
 def _names_groups(column: pd.Series, at_least: int) -> bool:
     """Say whether a column names so many groups, and is not a measurement."""
     found = column.dropna()
-    if found.nunique() < at_least:
+    if n_values(column) < at_least:
         return False
     # Whole numbers with gaps are stored as floats, and may name groups nevertheless.
     return not pd.api.types.is_float_dtype(column.dtype) or bool((found == found.round()).all())

@@ -7,6 +7,7 @@ common total, the totals agree. Without a mark the record of the slice decides, 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ _COUNT_NAMES = re.compile(
     r"|(un(normali[sz]ed|processed)|original)([-_. ]?(counts?|x|data))?|molecules|reads",
     re.IGNORECASE,
 )
+_PART = re.compile("spliced|ambiguous|mask|bin", re.IGNORECASE)
 _LAST_RESORT = re.compile(r"spliced|matrix", re.IGNORECASE)  # spliced: a part of the counts only
 
 
@@ -189,7 +191,14 @@ def find_counts(adata: AnnData) -> str:
         return "raw.X"
     last = [key for key in good if _LAST_RESORT.fullmatch(str(key))]
     alike = [key for key in good if _same_zeros(adata.X, adata.layers[key])]
+    if not alike and len(good) == 1 and not _PART.search(good[0]) and _centred(adata.X):
+        alike = good
     return f"layers[{(alike or last)[0]!r}]" if alike or last else ""
+
+
+def _centred(X: Any) -> bool:
+    """Say whether a matrix is scaled, so that its zeros say nothing."""
+    return is_numeric(X) and value_kind(X).kind == "centred"
 
 
 def _usable(X: Any) -> bool:
@@ -294,9 +303,16 @@ def plain_matrix(matrix: Any) -> Any:
     """Return a matrix in memory that scanpy and scikit-learn know: the same where it is one."""
     if hasattr(matrix, "compute"):
         matrix = matrix.compute()
-    if isinstance(matrix, sparse.sparray):
+    if isinstance(matrix, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(matrix).any()  # missing, whatever lies below the mask
+        matrix = matrix.astype(float).filled(np.nan) if masked else matrix.data
+    if isinstance(matrix, sparse.sparray) or getattr(matrix, "format", "csr") not in ("csr", "csc"):
         kind = sparse.csc_matrix if matrix.format == "csc" else sparse.csr_matrix
         matrix = kind(matrix)
-    if getattr(matrix, "dtype", None) in (np.float16, np.bool_):
+    dtype = getattr(matrix, "dtype", np.dtype(float))
+    if dtype.kind == "O" and not sparse.issparse(matrix):
+        with contextlib.suppress(TypeError, ValueError):  # else it is refused, as no numbers
+            matrix = matrix.astype(float)
+    elif dtype in (np.float16, np.bool_):
         matrix = matrix.astype(np.float32)
-    return matrix
+    return matrix if dtype.isnative else matrix.astype(dtype.newbyteorder("="))
