@@ -54,7 +54,8 @@ from .mixture import confidence_key, consensus_of, paired_with
 
 COMPARED = 5_000  # two partitions are compared on about this many cells
 WORTH_SHOWING = 0.01  # weight that other solutions need, for the best of them to be shown
-WHOLE_SEARCH = 100_000  # cells up to which all starts are climbed
+ALL_VIEWS = 50_000  # cells up to which they are looked at in three ways, and
+WHOLE_SEARCH = 100_000  # cells up to which all starts are climbed, so that time stays in bounds
 _RANGES: dict[str, tuple[float, float]] = {
     "n_types": (1, 10_000),
     "n_codebooks": (1, 1_000),
@@ -300,7 +301,7 @@ def cluster_composition(
     n_starts, n_kept
         Starts of each view, and distinct solutions that enter the consensus, as many of each view.
         None: 80 and 24; in more than 100,000 cells fewer, in proportion, but not less than 16 and
-        6, and of cells alone, so that time stays linear.
+        6, so that time stays linear. Above 50,000 cells the one view is cells alone.
     same_within
         Nats: a solution this far below the best has 1/e of its weight. Cells side by side share
         information, so the bound overstates differences. None: a fortieth of the number of cells,
@@ -350,7 +351,7 @@ def cluster_composition(
     }  # fmt: skip
     n_cells = sum(adata.n_obs for adata in named.values())
     share = min(1.0, WHOLE_SEARCH / n_cells)
-    cells = prepare_cells(named, type_key=type_key, all_views=share == 1, **model)
+    cells = prepare_cells(named, type_key=type_key, all_views=n_cells <= ALL_VIEWS, **model)
     n_starts, n_kept = n_starts or max(16, int(80 * share)), n_kept or max(6, int(24 * share))
     search = {"n_starts": n_starts, "n_kept": n_kept, "seed": seed}
     each = search | {"n_kept": -(-n_kept // len(cells.fields))}
