@@ -52,6 +52,7 @@ import genot_helpers as gh
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+SMALL = 1_000  # spots of the held-out section below which one draw of its halves says little
 PATIENCE = 4  # times the limit, by the clock: others may use the machine
 OWN = "genot_helpers"  # methods of this project run with this Python
 
@@ -176,7 +177,7 @@ def score_between(adata: AnnData, slices: dict[str, AnnData], settings: dict) ->
     left, right, held_out = (slices[name] for name in ("left", "right", "held_out"))
     table = gh.score_table(
         adata, left, right, held_out, t=settings["t"], niche_key=settings["niche_key"],
-        seed=settings["seed"],
+        seed=settings["seed"], n_repeats=5 if held_out.n_obs < SMALL else 1,
     )  # fmt: skip
     if "mean" in adata.layers:  # a denoised product: its scores are those of the layer
         table = table.drop("genot").rename(index={"genot_mean": "genot"})

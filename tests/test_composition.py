@@ -13,7 +13,13 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 import genot_helpers as gh
-from genot_helpers.domains.composition_field import bound, climb_field, field_of, type_names
+from genot_helpers.domains.composition_field import (
+    bound,
+    climb_field,
+    field_of,
+    type_names,
+    views_of_cells,
+)
 
 SHARES = np.array([[0.6, 0.2, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]])
 QUICK = {"n_starts": 12, "n_kept": 4, "n_codebooks": 3, "n_types": 4, "progress": False}
@@ -141,6 +147,51 @@ def test_climbing_raises_the_bound():
         heights.append(height)
     assert np.all(np.diff(heights) > -1e-2)
     assert heights[-1] > heights[0] + 1
+
+
+def looped_views(values, slices):
+    """Surroundings side by side with a cell, and shared directions, written with loops."""
+    own = values - values.mean(axis=0)
+    mean, gradient, wide, begin = *np.zeros((3, *own.shape)), 0
+    for xy in slices:
+        here = own[begin : begin + len(xy)]
+        for i, place in enumerate(xy):
+            near = [j for j in np.argsort(np.hypot(*(xy - place).T)) if j != i]
+            angle = np.array([np.arctan2(*(xy[j] - place)[::-1]) for j in near[:15]])
+            mean[begin + i] = here[near[:15]].mean(axis=0)
+            turned = here[near[:15]] * np.exp(1j * angle)[:, None]
+            gradient[begin + i] = np.abs(turned.mean(axis=0))
+            wide[begin + i] = here[near[:30]].mean(axis=0)
+        begin += len(xy)
+    parts = [one - one.mean(axis=0) for one in (own, mean, gradient)]
+    parts = [one / np.sqrt(np.square(one).sum(axis=1).mean()) for one in parts]
+    sides = [np.sqrt(w) * one for w, one in zip((0.8, 0.15, 0.05), parts, strict=True)]
+    return np.hstack(sides), own, wide
+
+
+def test_cells_are_seen_alone_with_surroundings_and_along_shared_directions():
+    rng = np.random.default_rng(0)
+    slices, values = [rng.random((40, 2)), rng.random((50, 2)) + 0.5], rng.normal(size=(90, 3))
+    alone, together, shared = views_of_cells(values, slices)
+    np.testing.assert_array_equal(alone, values)
+    sides, own, wide = looped_views(values, slices)
+    left, sizes, _ = np.linalg.svd(sides - sides.mean(axis=0), full_matrices=False)
+    expected = (left * sizes)[:, :3]  # up to the sign of each component
+    np.testing.assert_allclose(np.abs(together), np.abs(expected), atol=1e-9)
+    gram, agreed = own.T @ own, wide.T @ wide
+    found = np.linalg.lstsq(own, shared, rcond=None)[0]
+    ratio = np.einsum("ik,ij,jk->k", found, agreed, found) / np.einsum(
+        "ik,ij,jk->k", found, gram, found
+    )
+    exact = np.sort(np.linalg.eigvals(np.linalg.solve(gram, agreed)).real)[::-1]
+    np.testing.assert_allclose(ratio, exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_cells", [2, 5])
+def test_views_of_few_cells_and_of_cells_at_one_place(n_cells):
+    values = np.random.default_rng(0).normal(size=(n_cells, 2))
+    for places in (np.zeros((n_cells, 2)), np.arange(2 * n_cells).reshape(-1, 2) * 1.0):
+        assert all(np.isfinite(view).all() for view in views_of_cells(values, [places]))
 
 
 # --- what it finds, what it writes ---------------------------------------------------------------

@@ -13,7 +13,9 @@ idea of BASS, Li and Zhou 2022, doi 10.1186/s13059-022-02734-7, here without sam
 
 It is fitted by mean field from many starts (:mod:`genot_helpers.domains.composition_field` has the
 bound and its updates). No one set of found types is right, so there are several (codebooks), each
-from another start. The best distinct maxima vote, and their consensus is the result.
+from another start; and cells are looked at in three ways: alone, with their surroundings, and along
+the directions that they share with these. Each view has types and a search of its own. The best
+distinct maxima of all vote, and their consensus is the result.
 How many domains to ask for stands at the end of this file.
 """
 
@@ -46,12 +48,14 @@ from .composition_field import (
     solutions,
     type_names,
     type_shares,
+    views_of_cells,
 )
 from .mixture import confidence_key, consensus_of, paired_with
 
 COMPARED = 5_000  # two partitions are compared on about this many cells
 WORTH_SHOWING = 0.01  # weight that other solutions need, for the best of them to be shown
-WHOLE_SEARCH = 100_000  # cells up to which all starts are climbed
+ALL_VIEWS = 50_000  # cells up to which they are looked at in three ways, and
+WHOLE_SEARCH = 100_000  # cells up to which all starts are climbed, so that time stays in bounds
 _RANGES: dict[str, tuple[float, float]] = {
     "n_types": (1, 10_000),
     "n_codebooks": (1, 1_000),
@@ -83,7 +87,7 @@ class CompositionDomains(NamedTuple):
         Rand index below .9), numbered like ``labels``, None if all such weigh less than .01; and
         the weight of all such solutions, from 0 to 1.
     bound
-        F of the best solution, in nats.
+        F of the best solution of the first view, cells alone, in nats.
     """
 
     labels: np.ndarray
@@ -103,10 +107,10 @@ class CompositionDomains(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Slices made ready: field and positions in an order of their own, and the way back."""
+    """Slices made ready: fields and positions in an order of their own, and the way back."""
 
     # Sorted within each slice by place: the order in which a file lists its cells changes nothing.
-    field: Field
+    fields: list[Field]  # one of each view of the cells
     points: list[np.ndarray]  # (n, 2) of each slice
     back: np.ndarray  # (n_cells,) int, from that order to the reader's
     types: pd.Categorical  # in the reader's order: given, or the codebook that is shown
@@ -153,9 +157,9 @@ def prepare_cells(
     *,
     type_key: str | None, use_rep: str, n_components: int, n_types: int, n_codebooks: int,
     neighbour_weight: float, n_neighbors: int, prior_cells: float, spatial_key: str, layer: str,
-    seed: int,
+    seed: int, all_views: bool,
 ) -> Cells:  # fmt: skip
-    """Check slices, find or read types, and build the field; see :func:`cluster_composition`."""
+    """Check slices, find or read types, and build the fields; see :func:`cluster_composition`."""
     places = _positions(named, spatial_key)
     sizes = np.cumsum([len(one) for one in places])
     if type_key is None:
@@ -170,29 +174,38 @@ def prepare_cells(
     if type_key is None:
         values = np.ascontiguousarray(components[order])
         n_types = min(n_types, len(values))
-        found = [find_types(values, n_types, 1000 * seed + i) for i in range(n_codebooks)]
-        codebooks = np.stack(found)
-        shown = most_typical(codebooks)[back]
+        seeds = range(1000 * seed, 1000 * seed + n_codebooks)
+        codebooks = [
+            np.stack([find_types(view, n_types, one) for one in seeds])
+            for view in (views_of_cells(values, points) if all_views else [values])
+        ]
+        shown = most_typical(codebooks[0])[back]  # of the cells alone: those have marker genes
         types = pd.Categorical.from_codes(shown, type_names(named, shown, layer))
     else:
-        codebooks = np.asarray(types.codes, dtype=int)[order][None]
+        codebooks = [np.asarray(types.codes, dtype=int)[order][None]]
     graph = sparse.block_diag([potts_graph(one, n_neighbors) for one in points], "csr")
-    return Cells(field_of(codebooks, graph, neighbour_weight, prior_cells), points, back, types)
+    fields = [field_of(one, graph, neighbour_weight, prior_cells) for one in codebooks]
+    return Cells(fields, points, back, types)
 
 
-def _agreed(cells: Cells, found, n_domains: int, same_within: float, seed: int):
+def _agreed(cells: Cells, searches, n_domains: int, same_within: float, seed: int):
     """Consensus of solutions, each weighted by its bound, in the reader's order of cells."""
-    heights = np.array([height for height, _ in found])
-    weights = np.exp((heights - heights.max()) / same_within)
-    weights /= weights.sum()
-    vote = consensus_of([labels for _, labels in found], n_domains, weights, seed=seed)
+    weights = []
+    for found in searches:  # bounds of two views cannot be compared: each view has the same say
+        heights = np.array([height for height, _ in found])
+        weights.append(np.exp((heights - heights.max()) / same_within))
+        weights[-1] /= weights[-1].sum() * len(searches)
+    weights = np.concatenate(weights)
+    found = [labels for one in searches for _, labels in one]
+    vote = consensus_of(found, n_domains, weights, seed=seed)
     labels = _by_size(vote.labels, n_domains)
     step = max(1, len(labels) // COMPARED)
-    alike = [adjusted_rand_score(labels[::step], one[::step]) for _, one in found]
+    alike = [adjusted_rand_score(labels[::step], one[::step]) for one in found]
     others = np.flatnonzero(np.array(alike) < ALIKE)
     second = None
     if weights[others].sum() >= WORTH_SHOWING:
-        second = paired_with(labels, found[others[0]][1], n_domains)
+        likeliest = others[weights[others].argmax()]
+        second = paired_with(labels, found[likeliest], n_domains)
     confidence = share_around(cells.points, labels)[cells.back]
     labels = labels[cells.back]
     return CompositionDomains(
@@ -204,7 +217,7 @@ def _agreed(cells: Cells, found, n_domains: int, same_within: float, seed: int):
         compositions=type_shares(cells.types, labels),
         second=None if second is None else second[cells.back],
         second_weight=float(weights[others].sum()),
-        bound=float(heights.max()),
+        bound=float(searches[0][0][0]),
     )
 
 
@@ -280,14 +293,15 @@ def cluster_composition(
     use_rep, n_components
         Slot of the components, and how many of the leading ones are used to find types.
     n_types, n_codebooks
-        Types in a codebook, and number of codebooks, where types are found.
+        Types in a codebook, and number of codebooks of each view, where types are found.
     neighbour_weight, n_neighbors
         β of the field, and nearest cells that a cell is joined to.
     prior_cells
         a of the Dirichlet prior, in cells.
     n_starts, n_kept
-        Starts, and distinct solutions that enter the consensus. None: 80 and 24; in more than
-        100,000 cells fewer, in proportion, but not less than 16 and 6, so that time stays linear.
+        Starts of each view, and distinct solutions that enter the consensus, as many of each view.
+        None: 80 and 24; in more than 100,000 cells fewer, in proportion, but not less than 16 and
+        6, so that time stays linear. Above 50,000 cells the one view is cells alone.
     same_within
         Nats: a solution this far below the best has 1/e of its weight. Cells side by side share
         information, so the bound overstates differences. None: a fortieth of the number of cells,
@@ -335,14 +349,19 @@ def cluster_composition(
         "n_neighbors": n_neighbors, "prior_cells": prior_cells, "spatial_key": spatial_key,
         "layer": layer, "seed": seed,
     }  # fmt: skip
-    cells = prepare_cells(named, type_key=type_key, **model)
-    share = min(1.0, WHOLE_SEARCH / len(cells.back))
+    n_cells = sum(adata.n_obs for adata in named.values())
+    share = min(1.0, WHOLE_SEARCH / n_cells)
+    cells = prepare_cells(named, type_key=type_key, all_views=n_cells <= ALL_VIEWS, **model)
     n_starts, n_kept = n_starts or max(16, int(80 * share)), n_kept or max(6, int(24 * share))
     search = {"n_starts": n_starts, "n_kept": n_kept, "seed": seed}
-    found = solutions(cells.field, cells.points, n_domains, progress=progress, **search)
+    each = search | {"n_kept": -(-n_kept // len(cells.fields))}
+    searches = [
+        solutions(field, cells.points, n_domains, progress=progress, **each)
+        for field in cells.fields
+    ]
     if same_within is None:
-        same_within = float(np.clip(len(cells.back) / 40, 20, 100))
-    result = _agreed(cells, found, n_domains, same_within, seed)
+        same_within = float(np.clip(n_cells / 40, 20, 100))
+    result = _agreed(cells, searches, n_domains, same_within, seed)
     facts = {**model, **search, "method": "composition of cell types", "same_within": same_within}
     facts["type_key"] = type_key or ""
     _write(named, result, None if type_key else cells.types, key_added, facts)
@@ -424,7 +443,7 @@ def choose_n_compositions(
         "layer": "", "type_key": type_key,
     }  # fmt: skip
     seeds = [n_seeds * seed + number for number in range(n_seeds)]
-    cells = [prepare_cells(named, seed=one, **model) for one in seeds]
+    cells = [prepare_cells(named, seed=one, all_views=False, **model) for one in seeds]
     rows = {}
     for n_domains in tqdm(sorted(set(candidates)), "domains", disable=progress_off(progress)):
         found = [
@@ -445,8 +464,9 @@ def choose_n_compositions(
 
 def _best(cells: Cells, n_domains: int, **search) -> tuple[float, np.ndarray]:
     """Evidence and labels, in an order common to all seeds, of the likeliest partition."""
-    _, labels = solutions(cells.field, cells.points, n_domains, **search)[0]
-    return log_evidence(cells.field, labels, n_domains), labels[cells.back]
+    field = cells.fields[0]
+    _, labels = solutions(field, cells.points, n_domains, **search)[0]
+    return log_evidence(field, labels, n_domains), labels[cells.back]
 
 
 def _says(table: pd.DataFrame) -> str:
