@@ -281,7 +281,7 @@ def slice_positions(
     --------
     >>> import anndata as ad, numpy as np, genot_helpers as gh
     >>> names = ("embryo_E9.5", "embryo_E10.5")
-    >>> gh.slice_positions({name: ad.AnnData(np.ones((2, 1))) for name in names})
+    >>> gh.interpolation.slice_positions({name: ad.AnnData(np.ones((2, 1))) for name in names})
     {'embryo_E9.5': 9.5, 'embryo_E10.5': 10.5}
     """
     if len(slices) < 2:

@@ -132,7 +132,8 @@ def _take_logarithms(named: Mapping[str, ad.AnnData], scale: bool, key_added: st
         other = next(name for name in named if name not in logged)
         raise ValueError(
             f"{logged[0]} holds logarithms and {other} {kinds[other]}: give the same kind of "
-            "values in all slices (counts are best; `gh.undo_logarithm` turns logarithms back)."
+            "values in all slices (counts are best; `gh.slices.undo_logarithm` turns logarithms "
+            "back)."
         )
     warnings.warn(
         f"X holds logarithms ({', '.join(logged)}): taken as they are, not taken again. If they "

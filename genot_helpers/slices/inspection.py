@@ -175,7 +175,9 @@ def _values(adata: AnnData) -> list[_Row]:
         guess = " (by their size; if not: adata.uns['genot']['values'] = 'values')"
         guess = "" if kind.sure else guess
         taken = f"{kind}{guess}: taken as they are, not taken again."
-        fix = "counts are best; none were found. `gh.undo_logarithm(adata)` turns these back."
+        fix = (
+            "counts are best; none were found. `gh.slices.undo_logarithm(adata)` turns these back."
+        )
     else:
         taken = "fractions, no counts: normalised before."
         fix = "can be used as it is; counts are better where you have them."
@@ -319,12 +321,13 @@ def _positions_elsewhere(adata: AnnData) -> str:
     flat = [k for k, v in adata.obsm.items() if np.ndim(v) == 2 and np.shape(v)[1] >= 2]
     flat = [k for k in flat if any(word in k.lower() for word in ("spatial", "coord", "position"))]
     if flat:
-        return f"positions look to be in obsm[{flat[0]!r}]: `gh.set_positions(adata, {flat[0]!r})`."
+        slot = repr(flat[0])
+        return f"positions look to be in obsm[{slot}]: `gh.slices.set_positions(adata, {slot})`."
     lower = {str(column).lower(): column for column in adata.obs}
     for x, y in _XY:
         if x in lower and y in lower:
             pair = lower[x], lower[y]
-            return f"positions look to be in obs: `gh.set_positions(adata, {pair!r})`."
+            return f"positions look to be in obs: `gh.slices.set_positions(adata, {pair!r})`."
     return ""
 
 

@@ -399,7 +399,7 @@ def gene_problem(left: AnnData, right: AnnData, names: tuple[str, str]) -> tuple
     share = share_of_genes(copies[0].var_names, copies[1].var_names)
     fix = "use the same kind of gene name, symbols or identifiers, and of one species, in both."
     if said and share >= FEWEST_SHARED:
-        fix = f"`gh.match_genes([left, right])`: {said}; {share:.0%} agree then."
+        fix = f"`gh.slices.match_genes([left, right])`: {said}; {share:.0%} agree then."
     return found, fix
 
 
