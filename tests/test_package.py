@@ -40,9 +40,12 @@ def test_public_names_exist_and_say_what_they_are(room, name):
 def test_editors_find_every_public_name_where_it_is_defined():
     """The stub that editors and type checkers read is also what the package loads its names by."""
     jedi = pytest.importorskip("jedi")
-    script = jedi.Script("import genot_helpers as gh\ngh.align", project=jedi.Project(CHECKOUT))
-    (found,) = script.goto(2, 5, follow_imports=True)
-    assert found.module_name == "genot_helpers.alignment.alignment"
+    code = "import genot_helpers as gh\ngh.align\ngh.plotting.film\ngh.survey.place_slices"
+    script = jedi.Script(code, project=jedi.Project(CHECKOUT))
+    homes = ("alignment.alignment", "plotting.stack_plots", "survey")
+    for line, (column, home) in enumerate(zip((5, 14, 12), homes, strict=True), 2):
+        (found,) = script.goto(line, column, follow_imports=True)
+        assert found.module_name == f"genot_helpers.{home}"
     assert (CHECKOUT / "genot_helpers" / "py.typed").exists()
 
 

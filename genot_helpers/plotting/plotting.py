@@ -140,7 +140,7 @@ def legend_dots(colours: Mapping[str, str]) -> list[Line2D]:
 
 def _in_order(names: Sequence[object]) -> list[object]:
     """Put organs into one order, so that each keeps its colour at all stages; leave others."""
-    organs = sorted(EMBRYO.domains)
+    organs: list[object] = sorted(EMBRYO.domains)
     return organs if names and set(names) <= set(organs) else list(names)
 
 

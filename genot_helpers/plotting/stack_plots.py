@@ -344,7 +344,7 @@ class ColourAxis(NamedTuple):
         if self.labels is not None:
             return size
         share = (values - self.low) / max(self.high - self.low, 1e-12)
-        return np.float32(np.round(size * (0.5 + 0.9 * np.clip(share, 0.0, 1.0)), 1))
+        return np.round(size * (0.5 + 0.9 * np.clip(share, 0.0, 1.0)), 1).astype(np.float32)
 
 
 def as_stack(slices: Mapping[str, AnnData] | Sequence[AnnData]) -> dict[str, AnnData]:

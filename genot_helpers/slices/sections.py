@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from .slices import SliceError, as_labels, missing
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-Slices = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
+Slices: TypeAlias = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
 """What functions that work on one slice or on several together take."""
 
 
