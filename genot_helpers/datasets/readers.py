@@ -26,14 +26,7 @@ from scipy import sparse
 
 from ..arguments import checked
 from ..slices.sections import Slices, as_list, control_features, list_some
-from ..slices.slices import (
-    SliceError,
-    add_labels,
-    beside_tissue,
-    covers_section,
-    record,
-    remark,
-)
+from ..slices.slices import SliceError, add_labels, beside_tissue, covers_section, record, remark
 from ..slices.values import (
     check_matrix,
     find_counts,

@@ -27,10 +27,7 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from ..evaluation.evaluation import (
-    majority_domains,
-    match_domains,
-)
+from ..evaluation.evaluation import majority_domains, match_domains
 from ..files import atomic_path
 from ..preprocessing.graph import sq
 from ..simulation.embryo import EMBRYO

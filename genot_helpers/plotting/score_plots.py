@@ -103,10 +103,7 @@ def plot_trend(
 
 @checked
 def plot_scores(
-    table: pd.DataFrame,
-    scores: Sequence[str] = SHOWN,
-    *,
-    n_columns: int = 4,
+    table: pd.DataFrame, scores: Sequence[str] = SHOWN, *, n_columns: int = 4
 ) -> Figure:
     """Draw a score table: one panel a score, one line a method, the ceiling as a dashed line.
 

@@ -34,14 +34,7 @@ from ..slices.geometry import micrometres_per_unit, spot_spacing
 from ..slices.slices import as_labels, check_drawable
 from ..transport.transport import coupling_pairs
 from .generated_plots import expression_of
-from .plotting import (
-    PALETTE,
-    UNANNOTATED,
-    grows_upwards,
-    is_simulated,
-    legend_dots,
-    positions,
-)
+from .plotting import PALETTE, UNANNOTATED, grows_upwards, is_simulated, legend_dots, positions
 
 if TYPE_CHECKING:
     from anndata import AnnData
