@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ..arguments import ANY, checked
 from ..comparable import check_pair, shared_space
+from ..slices.geometry import positions_of
 from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
 from .warp import SmoothWarp, fit_warp
@@ -186,7 +187,7 @@ def _warp_between(
     """Fit the warp alone."""
     check_pair(left, right, spatial_key=spatial_key)
     space = shared_space(left, right)
-    points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in (left, right)]
+    points = [positions_of(a, spatial_key) for a in (left, right)]
     return fit_warp(*points, space.left, space.right, stiffness=stiffness, seed=seed)
 
 

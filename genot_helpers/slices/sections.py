@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -39,6 +39,14 @@ def named_slices(slices: Slices) -> dict[str, AnnData]:
     if not slices or not all(isinstance(adata, AnnData) for adata in slices.values()):
         raise SliceError("give one AnnData, or a list or dictionary of them that is not empty")
     return dict(slices)
+
+
+def genes_of_all(slices: Sequence[AnnData]) -> pd.Index:
+    """Return the genes that all slices have, in the order of the first."""
+    genes = slices[0].var_names
+    for adata in slices[1:]:
+        genes = genes[genes.isin(adata.var_names)]
+    return genes
 
 
 def embedding(adata: AnnData, name: str, use_rep: str, *, dtype: DTypeLike = float) -> NDArray:

@@ -529,6 +529,12 @@ def as_labels(values: pd.Series) -> pd.Series:
     return pd.Series(pd.Categorical(text, categories=names), index=values.index)
 
 
+def joint_labels(columns: Iterable[pd.Series]) -> list[str]:
+    """Return the labels of columns of :func:`as_labels`, sorted together."""
+    found = dict.fromkeys(label for column in columns for label in column.cat.categories)
+    return list(as_labels(pd.Series(list(found))).cat.categories)
+
+
 def add_labels(
     adata: AnnData,
     path: str | Path,
