@@ -186,7 +186,7 @@ def prepare_interpolation(
         unmatched_cost=unmatched_cost, left_mass=None, right_mass=None,
     )  # fmt: skip
     space = shared_space(left, right)
-    signal = ()
+    signal: tuple[float, ...] = ()
     if min(left.n_obs, right.n_obs) < LARGE:
         signal = tuple(autocorrelation(p, e) for p, e in zip(points, space[:2], strict=True))
         weighed = weigh_by_signal(points, space[:2])

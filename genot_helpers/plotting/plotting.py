@@ -218,8 +218,8 @@ def draw_many(
         image = lookup[values.cat.codes.to_numpy()[shown]]  # code -1, no label, is the last colour
         named = {name: colours[name] for name in names}
         named |= {"unannotated": UNANNOTATED} if values.isna().any() else {}
-        where = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-        ax.legend(handles=legend_dots(named), frameon=False, **where)
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+        ax.legend(handles=legend_dots(named), **beside)
     else:
         number = values.to_numpy(dtype=float)
         norm = norm or plt.Normalize(np.nanmin(number), np.nanmax(number))

@@ -177,9 +177,9 @@ def check_positions(adata: AnnData, key: str, *, alone: bool = True) -> Iterator
         found = f"coordinates up to {far:.0e}, so large that distances overflow."
         yield Problem(slot, found, "give positions in pixels or micrometres.")
     if alone:
-        share, *found = shared_positions(values[finite], np.asarray(names)[finite], key)
+        share, *shared = shared_positions(values[finite], np.asarray(names)[finite], key)
         if share > _MOST_SHARED:
-            yield Problem(slot, *found)
+            yield Problem(slot, *shared)
 
 
 def _no_coordinates(adata: AnnData, key: str) -> tuple[str, str] | None:
