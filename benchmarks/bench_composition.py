@@ -10,7 +10,6 @@ the data, and the adjusted Rand index against the bands.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -45,7 +44,7 @@ def measure(n_cells: int) -> None:
     begin, wall = time.process_time(), time.perf_counter()
     found = gh.cluster_composition(adata, 10, progress=False)
     cpu, wall = time.process_time() - begin, time.perf_counter() - wall
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    peak = gh.peak_memory_mb()
     agreement = adjusted_rand_score(adata.obs["band"], found.labels)
     print(f"| {n_cells:,} | {cpu:.0f} | {wall:.0f} | {peak:,.0f} | {agreement:.3f} |", flush=True)
 

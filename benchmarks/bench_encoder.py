@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +30,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
-from genot_helpers import spatial_graph, train_encoder
+from genot_helpers import peak_memory_mb, spatial_graph, train_encoder
 from genot_helpers.encoder.encoder import DEFAULT, PAPER
 from genot_helpers.preprocessing import nearest_neighbour_graph
 
@@ -149,21 +147,13 @@ def growth(sizes, n_epochs=6):
         print(f"{n_spots:>8,} {epoch:>9.3f} {epoch / n_spots * 1e6:>14.2f}", flush=True)
 
 
-def peak_megabytes():
-    """Peak memory of this process; on Linux without what it inherited from its parent."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts in bytes
-
-
 def train_once(n_spots, name):
     """Train for a few epochs and print the peak memory before and after."""
     configuration = dataclasses.replace({"default": DEFAULT, "paper": PAPER}[name], max_epochs=5)
     adata = layered_slice(n_spots, N_COMPONENTS)
-    before = peak_megabytes()
+    before = peak_memory_mb()
     train_encoder(adata, configuration=configuration, progress=False)
-    print(f"{before:.0f} {peak_megabytes():.0f}")
+    print(f"{before:.0f} {peak_memory_mb():.0f}")
 
 
 def memory(n_spots):

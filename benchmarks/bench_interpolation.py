@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -127,7 +126,7 @@ def timed(function) -> tuple[object, list[float]]:
 
 def measure(step: str, n_spots: int) -> None:
     """Print seconds and memory of one step, in a process of its own."""
-    from genot_helpers import prepare_interpolation, sparse_coupling
+    from genot_helpers import peak_memory_mb, prepare_interpolation, sparse_coupling
 
     left, right = (scattered_slice(n_spots, seed) for seed in (0, 1))
     options = {"mean": step == "mean", "progress": False}
@@ -140,7 +139,7 @@ def measure(step: str, n_spots: int) -> None:
     else:
         prepared, seconds = timed(lambda: prepare_interpolation(left, right, **options))
         seconds += timed(lambda: prepared.at(0.5))[1]
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = peak_memory_mb()
     print(*seconds, memory)
 
 

@@ -8,7 +8,6 @@ grid, 30 components, seven wavy layers.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ def measure(n_spots: int) -> None:
         begin = time.perf_counter()
         step(adata)
         seconds.append(time.perf_counter() - begin)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = gh.peak_memory_mb()
     print(f"| {n_spots:,} | " + " | ".join(f"{s:.2f}" for s in seconds) + f" | {memory:,.0f} |")
 
 

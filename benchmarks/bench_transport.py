@@ -10,7 +10,6 @@ takes minutes at most; the entropic coupling blurs on purpose.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 
@@ -20,7 +19,7 @@ LARGEST_EXACT = 100_000
 
 
 def measure(way: str, n_spots: int) -> None:
-    from genot_helpers import entropic_coupling, sparse_coupling
+    from genot_helpers import entropic_coupling, peak_memory_mb, sparse_coupling
 
     rng = np.random.default_rng(0)
     left, right = (rng.uniform(0, np.sqrt(n_spots), (n_spots, 2)) for _ in range(2))
@@ -30,7 +29,7 @@ def measure(way: str, n_spots: int) -> None:
         coupling = sparse_coupling(
             left, right, max_exact=n_spots if way == "exact" else n_spots - 1
         )
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = peak_memory_mb()
     print(coupling.seconds, memory, coupling.objective, coupling.unmatched_fraction)
 
 

@@ -16,7 +16,7 @@ import genot_runner
 FILES = {
     "files": ["check_output_dir", "write_json", "write_slice"],
     "results": ["finish_run", "peak_memory_mb", "real_scores"],
-    "report": ["write_report"],
+    "report": ["colour_checklist", "write_report"],
     "survey": ["describe_domains", "place_slices", "slice_roles", "write_survey"],
     "comparable": ["expression_maps", "shared_space"],
 }
@@ -162,9 +162,10 @@ def index_page(rooms: list[ModuleType]) -> str:
 
 
 INTRODUCTION = """\
-What notebooks use is at the top of the package: ``import genot_helpers as gh``, then ``gh.align``,
-``gh.cluster_mixture`` and so on. The rest is in its folder: ``gh.alignment.align_icp``. Each
-folder of the package, a *room*, does one thing. Rooms stand in the order the data flows, and
-each imports only from those above it.
+The steps of the method are at the top of the package: ``import genot_helpers as gh``, then
+``gh.align``, ``gh.cluster_mixture`` and so on. Specialties are in their folder, as
+``gh.alignment.align_icp``, or their file, as ``gh.survey.place_slices``. Each folder of
+the package, a *room*, does one thing. Rooms stand in the order the data flows, and each imports
+only from those above it.
 
 """

@@ -2,9 +2,10 @@
 
 From slices of spatial transcriptomics to spatial domains, and to the slice between two of them.
 Each folder is one step, and its `__init__` lists what of it is public; the file with the name of
-its folder is the one to read first. Names that notebooks use are here (`gh.align`), the others in
-their folder (`gh.alignment.align_icp`). Names load when they are first used, so that importing the
-package stays quick; which names there are is written in `__init__.pyi`, where editors find them.
+its folder is the one to read first. The steps of the method are here (`gh.align`), specialties in
+their folder (`gh.alignment.align_icp`), or file (`gh.survey.place_slices`). Names load when
+they are first used, so that importing the package stays quick; which names there are is written in
+`__init__.pyi`, where editors find them.
 """
 
 import lazy_loader

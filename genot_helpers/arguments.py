@@ -78,10 +78,7 @@ def checked(
 
 
 def checked(
-    function: Callable[P, R] | None = None,
-    *,
-    sound: bool = True,
-    **limits: tuple[float, float],
+    function: Callable[P, R] | None = None, *, sound: bool = True, **limits: tuple[float, float]
 ) -> Any:
     """Check the arguments of a function by its annotations and by ``LIMITS`` before it runs."""
     # ``sound=False`` is for functions that say what is wrong with a slice.

@@ -11,7 +11,7 @@ import datetime
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jinja2
 import numpy as np
@@ -30,7 +30,7 @@ _COLOURS = {  # of the words of a checklist, as in the page
     "look": "background: #f9efb0; color: black",
 }
 
-Item = str | Sequence | pd.DataFrame | Path
+Item: TypeAlias = str | Sequence | pd.DataFrame | Path
 """What a section of a report can hold."""
 
 _PACKAGES = ("genot-helpers", "anndata", "scanpy", "squidpy", "POT", "scikit-learn", "numpy")

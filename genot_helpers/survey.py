@@ -105,7 +105,7 @@ def describe_domains(adata: AnnData, markers: pd.DataFrame) -> pd.DataFrame:
         With ``obs["genot_domain"]`` and ``obs["genot_confidence"]``; with ``obs["domain_truth"]``
         also which annotated domain is most like it.
     markers
-        From :func:`genot_helpers.domain_markers`.
+        From :func:`genot_helpers.evaluation.domain_markers`.
 
     Returns
     -------

@@ -41,7 +41,7 @@ def notebook_page(executed: str | Path) -> str:
     ----------
     executed : str or Path
         Notebook with outputs. Figures to turn must carry their library, see
-        :func:`genot_helpers.embed_plotly`.
+        :func:`genot_helpers.plotting.embed_plotly`.
 
     Returns
     -------

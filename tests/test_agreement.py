@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from genot_helpers import SliceError, domain_agreement, name_domains_like
+from genot_helpers import SliceError
+from genot_helpers.evaluation import domain_agreement, name_domains_like
 
 
 def named(adata, names):

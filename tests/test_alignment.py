@@ -18,7 +18,6 @@ from genot_helpers import (
     SliceError,
     align,
     apply_alignment,
-    holds_logarithms,
     joint_components,
     load_slices,
     normalise,
@@ -43,6 +42,7 @@ from genot_helpers.alignment.fit import (
 from genot_helpers.alignment.transforms import choose_scale
 from genot_helpers.comparable import ExpressionMap, check_pair, expression_maps
 from genot_helpers.simulation import simulate_embryo, simulate_olfactory_bulb
+from genot_helpers.slices import holds_logarithms
 
 PITCH = 100.0  # µm between Visium spots
 

@@ -55,7 +55,7 @@ def test_all_bad_values():
 def test_a_damaged_matrix_never_reaches_compiled_code(part, change):
     with pytest.raises(gh.SliceError, match="damaged"):
         gh.normalise(damaged(tissue(), part, change))
-    for function in (gh.holds_counts, gh.holds_logarithms, gh.undo_logarithm):
+    for function in (gh.slices.holds_counts, gh.slices.holds_logarithms, gh.slices.undo_logarithm):
         with pytest.raises(ValueError, match="X is damaged"):
             function(damaged(tissue(), part, change))
     checklist = gh.inspect_slice(damaged(tissue(), part, change))

@@ -153,7 +153,7 @@ def _bins(side: int, smooth: bool, sd: float, seed: int = 0):
 @pytest.mark.parametrize("smooth", [False, True])
 def test_stripes_are_found_as_they_were_made_and_divided_out(smooth: bool) -> None:
     bins, truth = _bins(60, smooth, 0.25)
-    stripes = gh.correct_stripes(bins)
+    stripes = gh.preprocessing.correct_stripes(bins)
     found = np.log(bins.obs["destriped_factor"])
     assert np.corrcoef(found, np.log(truth))[0, 1] > 0.9
     assert stripes.after < 0.25 * stripes.before
@@ -165,7 +165,7 @@ def test_stripes_are_found_as_they_were_made_and_divided_out(smooth: bool) -> No
 
 def test_without_stripes_hardly_anything_is_changed() -> None:
     bins, _ = _bins(60, True, 0.0)
-    assert gh.correct_stripes(bins).before < 0.05
+    assert gh.preprocessing.correct_stripes(bins).before < 0.05
     assert bins.obs["destriped_factor"].between(0.8, 1.25).all()
 
 
@@ -174,10 +174,10 @@ def test_stripes_do_not_depend_on_the_order_of_bins_and_need_not_see_all_of_them
     rng = np.random.default_rng(1)
     kept = rng.permutation(bins.n_obs)[:2000]
     part = bins[kept].copy()
-    gh.correct_stripes(part)
+    gh.preprocessing.correct_stripes(part)
     assert np.corrcoef(np.log(part.obs["destriped_factor"]), np.log(truth[kept]))[0, 1] > 0.9
     again = part[::-1].copy()
-    gh.correct_stripes(again)
+    gh.preprocessing.correct_stripes(again)
     factors = part.obs["destriped_factor"], again.obs["destriped_factor"]
     np.testing.assert_allclose(factors[0], factors[1][part.obs_names], rtol=1e-9)
 
@@ -185,15 +185,15 @@ def test_stripes_do_not_depend_on_the_order_of_bins_and_need_not_see_all_of_them
 def test_what_is_no_grid_of_bins_is_refused() -> None:
     bins, _ = _bins(20, False, 0.1)
     with pytest.raises(ValueError, match="width"):
-        gh.correct_stripes(bins, width=0)
+        gh.preprocessing.correct_stripes(bins, width=0)
     with pytest.raises(SliceError, match=r"obs\['nowhere'\] is missing"):
-        gh.correct_stripes(bins, row_key="nowhere")
+        gh.preprocessing.correct_stripes(bins, row_key="nowhere")
     bins.obs["array_row"] = bins.obs["array_row"] * 1000
     with pytest.raises(SliceError, match="no grid of bins"):
-        gh.correct_stripes(bins)
+        gh.preprocessing.correct_stripes(bins)
     bins.obs["array_row"] = 0
     with pytest.raises(SliceError, match="Two bins share a place"):
-        gh.correct_stripes(bins)
+        gh.preprocessing.correct_stripes(bins)
     bins.obs["array_row"] = bins.obsm["spatial"][:, 1] + 0.5
     with pytest.raises(SliceError, match="whole numbers"):
-        gh.correct_stripes(bins)
+        gh.preprocessing.correct_stripes(bins)

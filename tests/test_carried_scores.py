@@ -10,15 +10,8 @@ from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
 import genot_helpers as gh
-from genot_helpers import (
-    SliceError,
-    carry_expression,
-    judge_genes,
-    nearest_expression,
-    score_carried,
-    score_generated,
-    score_transfer,
-)
+from genot_helpers import SliceError, carry_expression, score_generated
+from genot_helpers.evaluation import judge_genes, nearest_expression, score_carried, score_transfer
 from genot_helpers.evaluation.carried_scores import VERDICTS
 
 SCORES = ["map", "ssim", "rmse", "js"]

@@ -11,8 +11,8 @@ import pytest
 from sklearn import cluster, mixture
 from sklearn.metrics import adjusted_rand_score
 
-from genot_helpers import cluster_leiden, cluster_mixture, cluster_with
-from genot_helpers.domains import cluster_louvain, cluster_mclust
+from genot_helpers import cluster_mixture
+from genot_helpers.domains import cluster_leiden, cluster_louvain, cluster_mclust, cluster_with
 from genot_helpers.domains.mixture import best_partitions
 
 N_DOMAINS = 4

@@ -10,15 +10,8 @@ import pytest
 from anndata import AnnData
 from hypothesis import given, settings, strategies as st
 
-from genot_helpers import (
-    SliceError,
-    majority_domains,
-    match_domains,
-    recall_per_domain,
-    reliability,
-    score_coherence,
-    score_domains,
-)
+from genot_helpers import SliceError, recall_per_domain, score_coherence, score_domains
+from genot_helpers.evaluation import majority_domains, match_domains, reliability
 
 
 def make_slice(truth, found, coords=None):

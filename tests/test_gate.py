@@ -94,7 +94,7 @@ def steps(adata):
     yield "smooth_components", lambda: gh.smooth_components(adata)
     yield "spectral_embedding", lambda: gh.spectral_embedding(adata)
     yield "select_by_moran", lambda: gh.preprocessing.select_by_moran(adata, n_genes=3)
-    yield "plot_depth", lambda: gh.plot_depth(adata)
+    yield "plot_depth", lambda: gh.plotting.plot_depth(adata)
     yield "plot_genes", lambda: gh.plot_genes(adata, [adata.var_names[0]], layer=None)
     if key:
         yield "plot_domains", lambda: gh.plot_domains(adata, key, image=True)
@@ -226,7 +226,7 @@ def test_communities_of_larger_slices(n):
     domain = np.arange(n) * 3 // n
     adata = ad.AnnData(sparse.csr_matrix((n, 3), dtype="float32"))
     adata.obsm["X_genot"] = rng.normal(size=(n, 3)) + 12 * np.eye(3)[domain]
-    gh.cluster_leiden(adata, resolution=0.05)
+    gh.domains.cluster_leiden(adata, resolution=0.05)
     assert adata.obs["genot_domain"].nunique() == 3
 
 
@@ -249,13 +249,13 @@ def test_what_has_no_place_is_not_drawn(planted):
     gene = planted.var_names[0]
     for bad, words in ((bare, "there are no coordinates"), (torn, "1 of .* infinite coordinates")):
         with pytest.raises(gh.SliceError, match=words):
-            gh.plot_depth(bad)
+            gh.plotting.plot_depth(bad)
         with pytest.raises(gh.SliceError, match=words):
             gh.plot_generated(planted, bad, planted, color=gene)
         with pytest.raises(gh.SliceError, match=words):
-            gh.stack_figure([planted, bad], gene)
+            gh.plotting.stack_figure([planted, bad], gene)
     with pytest.raises(gh.SliceError, match="a single spot"):
-        gh.plot_depth(planted[:1].copy())
+        gh.plotting.plot_depth(planted[:1].copy())
     with pytest.raises(ValueError, match="color is empty"):
         gh.plot_generated(planted, planted, planted, color=[])
     assert not plt.get_fignums()

@@ -16,7 +16,6 @@ from genot_helpers import (
     load_slice,
     score_generated,
     score_table,
-    spot_side,
     with_spread,
 )
 from genot_helpers.evaluation import baseline_slices
@@ -28,6 +27,7 @@ from genot_helpers.evaluation.measures import (
     compare_niches,
     morans_i,
 )
+from genot_helpers.slices import spot_side
 
 N_GENES = 30
 

@@ -11,14 +11,13 @@ from anndata import AnnData
 from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
-from genot_helpers import (
-    SliceError,
+from genot_helpers import SliceError, row_normalised, smooth, spatial_graph
+from genot_helpers.preprocessing import (
+    grid_graph,
+    nearest_neighbour_graph,
     neighbourhood_enrichment,
-    row_normalised,
-    smooth,
-    spatial_graph,
+    spots_averaged,
 )
-from genot_helpers.preprocessing import grid_graph, nearest_neighbour_graph, spots_averaged
 from genot_helpers.preprocessing.graph import graph_operator, symmetric_normalised
 
 

@@ -138,25 +138,25 @@ def test_positions_kept_elsewhere_are_pointed_out_and_can_be_taken(planted, wher
         planted.obs[list(source)] = points
     status, _, fix = status_of(planted, "positions")
     assert status == "mend"
-    assert f"gh.set_positions(adata, {source!r})" in fix
-    gh.set_positions(planted, source)
+    assert f"gh.slices.set_positions(adata, {source!r})" in fix
+    gh.slices.set_positions(planted, source)
     np.testing.assert_array_equal(planted.obsm["spatial"], points)
     assert status_of(planted, "positions")[0] == "ok"
 
 
 def test_set_positions_refuses_what_is_not_there(planted):
     with pytest.raises(SliceError, match="Near: spatial"):
-        gh.set_positions(planted, "spatal")
+        gh.slices.set_positions(planted, "spatal")
     with pytest.raises(SliceError, match=r"obs\['x'\] is missing"):
-        gh.set_positions(planted, ["x", "y"])
+        gh.slices.set_positions(planted, ["x", "y"])
     with pytest.raises(SliceError, match="two columns"):
-        gh.set_positions(planted, ["array_row"])
+        gh.slices.set_positions(planted, ["array_row"])
     planted.obs["x"], planted.obs["y"] = "a", "b"
     with pytest.raises(SliceError, match="no numbers"):
-        gh.set_positions(planted, ["x", "y"])
+        gh.slices.set_positions(planted, ["x", "y"])
     planted.obsm["line"] = np.zeros((planted.n_obs, 1))
     with pytest.raises(SliceError, match="two columns of numbers"):
-        gh.set_positions(planted, "line")
+        gh.slices.set_positions(planted, "line")
 
 
 def test_unknown_unit_of_length(planted):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from genot_helpers import SliceError, pool_spots, score_levels
+from genot_helpers import SliceError, pool_spots
+from genot_helpers.evaluation import score_levels
 
 
 def test_a_slice_against_itself_is_right_at_every_level(planted):

@@ -78,8 +78,8 @@ def test_the_check_would_notice() -> None:
 @pytest.mark.parametrize("color", [IMAGE, SCRIPT, "domain_truth"])
 def test_pages_of_stacks(color: str, tmp_path: Path) -> None:
     stack = {IMAGE: evil_slice(), SCRIPT: evil_slice(seed=2)}
-    figure = gh.stack_figure(stack, color)
-    path = gh.write_page(figure, tmp_path / f"{IMAGE}.html")
+    figure = gh.plotting.stack_figure(stack, color)
+    path = gh.plotting.write_page(figure, tmp_path / f"{IMAGE}.html")
     assert_nothing_runs(path.read_text(encoding="utf-8"))
     assert_nothing_runs(figure.to_html(include_plotlyjs=False))
     texts = [trace.name for trace in figure.data] + [
@@ -94,9 +94,9 @@ def test_pages_of_stacks(color: str, tmp_path: Path) -> None:
 
 def test_a_film_says_what_it_shows_in_plain_text(tmp_path: Path) -> None:
     stack = {IMAGE: evil_slice(), SCRIPT: evil_slice(seed=2)}
-    path = gh.film(stack, IMAGE, tmp_path / "film.gif", width=200)
+    path = gh.plotting.film(stack, IMAGE, tmp_path / "film.gif", width=200)
     said = f'{IMAGE} " onload="alert(1)'
-    ((tag, attributes),) = assert_nothing_runs(gh.film_as_html(path, said).data).elements
+    ((tag, attributes),) = assert_nothing_runs(gh.plotting.film_as_html(path, said).data).elements
     assert tag == "img"
     assert attributes["alt"] == said
     assert set(attributes) == {"alt", "src"}
@@ -105,7 +105,9 @@ def test_a_film_says_what_it_shows_in_plain_text(tmp_path: Path) -> None:
 def test_a_coloured_checklist_keeps_its_words() -> None:
     checks = gh.inspect_slice(evil_slice())
     checks.loc[IMAGE] = ["mend", SCRIPT, IMAGE][: checks.shape[1]]
-    page = gh.colour_checklist(pd.concat({IMAGE: checks}, names=["slice", "check"])).to_html()
+    page = gh.report.colour_checklist(
+        pd.concat({IMAGE: checks}, names=["slice", "check"])
+    ).to_html()
     tags = assert_nothing_runs(page)
     assert IMAGE in tags.text
     assert SCRIPT in tags.text
@@ -120,7 +122,7 @@ def test_a_report_shows_names_as_they_are(tmp_path: Path) -> None:
     table = pd.DataFrame({SCRIPT: [IMAGE]}, index=pd.Index([SCRIPT], name=IMAGE))
     sections = {IMAGE: [SCRIPT, [IMAGE], table, (picture, SCRIPT)]}
     given = {"subtitle": IMAGE, "parameters": {IMAGE: SCRIPT}, "caveats": [IMAGE]}
-    path = gh.write_report(
+    path = gh.report.write_report(
         tmp_path / f"{IMAGE}.html", SCRIPT, sections, references=[IMAGE], **given
     )
     tags = assert_nothing_runs(path.read_text(encoding="utf-8"))

@@ -18,9 +18,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 ROOMS = [importlib.import_module(f"genot_helpers.{name}") for name in genot_helpers._ROOMS]
-PUBLIC = [
-    (genot_helpers, name) for name in genot_helpers.__all__ if name not in genot_helpers._ROOMS
-]
+MODULES = {*genot_helpers._ROOMS, "report", "survey"}  # reached as gh.<module>.<name>
+PUBLIC = [(genot_helpers, name) for name in genot_helpers.__all__ if name not in MODULES]
 PUBLIC += [(room, name) for room in ROOMS for name in room.__all__]
 TEXTS = ["README.md", "data/README.md", "notebooks/*.ipynb", "docs/*.md"]
 TEXTS += ["teaching/*.md", "teaching/notes/*.md"]
@@ -41,10 +40,18 @@ def test_public_names_exist_and_say_what_they_are(room, name):
 def test_editors_find_every_public_name_where_it_is_defined():
     """The stub that editors and type checkers read is also what the package loads its names by."""
     jedi = pytest.importorskip("jedi")
-    script = jedi.Script("import genot_helpers as gh\ngh.align", project=jedi.Project(CHECKOUT))
-    (found,) = script.goto(2, 5, follow_imports=True)
-    assert found.module_name == "genot_helpers.alignment.alignment"
+    code = "import genot_helpers as gh\ngh.align\ngh.plotting.film\ngh.survey.place_slices"
+    script = jedi.Script(code, project=jedi.Project(CHECKOUT))
+    homes = ("alignment.alignment", "plotting.stack_plots", "survey")
+    for line, (column, home) in enumerate(zip((5, 14, 12), homes, strict=True), 2):
+        (found,) = script.goto(line, column, follow_imports=True)
+        assert found.module_name == f"genot_helpers.{home}"
     assert (CHECKOUT / "genot_helpers" / "py.typed").exists()
+
+
+def test_the_top_level_can_be_read_at_a_glance():
+    assert len(set(genot_helpers.__all__) - set(genot_helpers._ROOMS)) <= 105
+    assert set(genot_helpers.__all__) >= MODULES
 
 
 @pytest.mark.parametrize("name", [name for name in genot_helpers.__all__])

@@ -18,13 +18,12 @@ from genot_helpers import (
     normalise,
     plot_confidence,
     plot_domains,
-    plot_eigenvalues,
     plot_genes,
-    plot_loss,
     plot_recall,
     recall_per_domain,
     save_figure,
 )
+from genot_helpers.plotting import plot_eigenvalues, plot_loss
 from genot_helpers.plotting.plotting import UNANNOTATED
 
 pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind

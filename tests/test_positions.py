@@ -54,15 +54,15 @@ FLY = ("fly_E14-16h_S01", "fly_E14-16h_S02", "fly_E14-16h_S03")
 
 def test_where_slices_lie_is_read_from_obs_then_uns_then_what_is_given_then_the_names() -> None:
     slices = _named(*FLY)
-    assert list(gh.slice_positions(slices).values()) == [1, 2, 3]
+    assert list(gh.interpolation.slice_positions(slices).values()) == [1, 2, 3]
     given = dict(zip(FLY, (0, 10, 25), strict=True))
-    assert gh.slice_positions(slices, given=given) == given
+    assert gh.interpolation.slice_positions(slices, given=given) == given
     for adata, day in zip(slices.values(), (9.5, 10.5, 12), strict=True):
         adata.uns["genot"] = {"parameters": {"embryonic_day": day}}
-    assert list(gh.slice_positions(slices, given=given).values()) == [9.5, 10.5, 12]
+    assert list(gh.interpolation.slice_positions(slices, given=given).values()) == [9.5, 10.5, 12]
     for adata, z in zip(slices.values(), (0.0, 7.0, 14.0), strict=True):
         adata.obs["z"] = z
-    assert list(gh.slice_positions(slices, given=given).values()) == [0, 7, 14]
+    assert list(gh.interpolation.slice_positions(slices, given=given).values()) == [0, 7, 14]
 
 
 def test_a_text_with_one_number_is_read_and_columns_that_are_alike_or_vary_are_passed_over() -> (
@@ -70,20 +70,20 @@ def test_a_text_with_one_number_is_read_and_columns_that_are_alike_or_vary_are_p
 ):
     stages = _named("a", "b", "c", z=[0, 0, 0], Stage=["E9.5", "E10.5", "E11.5"])
     stages["a"].obs["depth"] = [1.0, 2.0]
-    assert gh.slice_positions(stages) == {"a": 9.5, "b": 10.5, "c": 11.5}
+    assert gh.interpolation.slice_positions(stages) == {"a": 9.5, "b": 10.5, "c": 11.5}
     own = _named("a", "b", weeks=[6, 8])
-    assert gh.slice_positions(own, key="weeks") == {"a": 6, "b": 8}
+    assert gh.interpolation.slice_positions(own, key="weeks") == {"a": 6, "b": 8}
 
 
 @pytest.mark.parametrize("names", [("left", "right"), ("a1_b2", "a2_b3"), ("s1", "s1_2")])
 def test_slices_that_do_not_say_where_they_lie_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(gh.SliceError, match=r"adata\.obs"):
-        gh.slice_positions(_named(*names))
+        gh.interpolation.slice_positions(_named(*names))
 
 
 def test_positions_given_must_be_numbers_for_all_slices() -> None:
     for given in ({"a": 1.0}, {"a": 1.0, "b": np.nan}, {"a": 1.0, "b": "late"}):
         with pytest.raises(ValueError, match=r"given\['b'\]"):
-            gh.slice_positions(_named("a", "b"), given=given)
+            gh.interpolation.slice_positions(_named("a", "b"), given=given)
     with pytest.raises(ValueError, match="two or more"):
-        gh.slice_positions(_named("a"))
+        gh.interpolation.slice_positions(_named("a"))

@@ -204,7 +204,7 @@ def test_positions_are_found_where_they_are_and_it_is_said(place):
         adata.obs[list(place)] = places
     adata.obs["CenterX_local_px"] = adata.obs["CenterY_local_px"] = 1.0
     fix = gh.inspect_slice(adata).loc["positions", "fix"]
-    assert f"gh.set_positions(adata, {place!r})" in fix
+    assert f"gh.slices.set_positions(adata, {place!r})" in fix
     read = gh.load_slice(adata)
     np.testing.assert_allclose(read.obsm["spatial"], places)
     assert "positions taken from" in read.uns["genot"]["read_as"]
@@ -301,7 +301,7 @@ def test_counts_are_found_in_layers(layer):
     np.testing.assert_array_equal(read.X.toarray(), counts.toarray())
     assert read.uns["genot"]["counts_from"] == f"layers[{layer!r}]"
     assert read.uns["genot"]["values"] == "counts"
-    assert not gh.holds_counts(adata)  # what was given stays
+    assert not gh.slices.holds_counts(adata)  # what was given stays
 
 
 @pytest.mark.parametrize("selected", [slice(None), slice(2, 9)])
@@ -352,16 +352,16 @@ def test_fractions_below_20_are_no_logarithms_where_the_values_say_so():
     volume = np.random.default_rng(1).uniform(2, 5, adata.n_obs)
     adata.X = sparse.csr_matrix(adata.X.multiply(1 / volume[:, None]))  # as MERFISH has them
     assert adata.X.max() < 20
-    assert not gh.holds_logarithms(adata)
+    assert not gh.slices.holds_logarithms(adata)
     assert gh.load_slice(adata).uns["genot"]["values"] == "values"
 
 
 def test_a_recorded_kind_decides_where_the_values_do_not():
     adata = good()
     adata.X = np.random.default_rng(2).gamma(2, 2, adata.shape)
-    assert gh.holds_logarithms(adata)  # a guess by the size
+    assert gh.slices.holds_logarithms(adata)  # a guess by the size
     adata.uns["genot"] = {"values": "values"}
-    assert not gh.holds_logarithms(adata)
+    assert not gh.slices.holds_logarithms(adata)
 
 
 def test_spliced_and_masks_are_no_first_choice():
@@ -418,7 +418,7 @@ def test_symbols_and_identifiers_are_matched(tmp_path, column, version):
         gh.align(left, right)
     left.write_h5ad(tmp_path / "left.h5ad")
     right.write_h5ad(tmp_path / "right.h5ad")
-    said = gh.match_genes([left, right])
+    said = gh.slices.match_genes([left, right])
     assert f"var['{column}']" in said
     assert list(right.var_names) == list(left.var_names)
     both = gh.load_slices(tmp_path)
@@ -429,11 +429,11 @@ def test_versions_and_case_are_no_difference():
     left, right = good(), good()
     left.var_names = [f"ENSMUSG{i:011d}.{i}" for i in range(12)]
     right.var_names = [f"ENSMUSG{i:011d}" for i in range(12)]
-    gh.match_genes([left, right])
+    gh.slices.match_genes([left, right])
     assert list(left.var_names) == list(right.var_names)
     left, right = good(), good()
     right.var_names = [name.lower() for name in right.var_names]
-    gh.match_genes([left, right])
+    gh.slices.match_genes([left, right])
     assert left.var_names.isin(right.var_names).all()
 
 
@@ -495,7 +495,7 @@ def test_results_go_back_to_the_spatialdata(sdata_parts, tmp_path):
     found = gh.load_slices(sdata)
     for adata in found.values():
         adata.obs["genot_domain"] = pd.Categorical(["1", "2"] * 30)
-    gh.add_table(sdata, found)
+    gh.datasets.add_table(sdata, found)
     table = sdata.tables["genot"]
     assert table.n_obs == 120
     assert set(table.obs["region"]) == {"spots_a", "spots_b"}

@@ -49,7 +49,7 @@ def test_xenium_in_micrometres_without_controls(tmp_path, table):
         assert "NegControlProbe_1" in adata.uns["genot"]["dropped"]
         assert "UnassignedCodeword_3" in adata.uns["genot"]["dropped"]
         assert gh.micrometres_per_unit(adata) == 1.0
-        assert gh.holds_counts(adata)
+        assert gh.slices.holds_counts(adata)
 
 
 @pytest.mark.parametrize("prefix", ["GSM1_R1_", "R1-"])
@@ -382,6 +382,6 @@ def test_real_subsets(real_data_dir, name, shape):
     adata = gh.load_slice(real_data_dir / "readers" / name, check=False)
     for found, wanted in zip(adata.shape, shape, strict=True):
         assert wanted is None or found == wanted
-    assert gh.holds_counts(adata)
+    assert gh.slices.holds_counts(adata)
     assert np.isfinite(adata.obsm["spatial"]).all()
     assert not control_names(adata.var_names).any()

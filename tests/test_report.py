@@ -44,7 +44,7 @@ class Tags(HTMLParser):
 
 
 def write(tmp_path, sections, **options) -> str:
-    path = gh.write_report(tmp_path / "sub" / "report.html", "A & B", sections, **options)
+    path = gh.report.write_report(tmp_path / "sub" / "report.html", "A & B", sections, **options)
     return path.read_text(encoding="utf-8")
 
 
@@ -98,4 +98,4 @@ def test_bad_input_leaves_no_file(tmp_path, figure):
         write(tmp_path, {"One": [1.5]})
     assert not (tmp_path / "sub").exists()
     with pytest.raises(ValueError, match=r"should end in \.html"):
-        gh.write_report(tmp_path / "report.pdf", "T", {})
+        gh.report.write_report(tmp_path / "report.pdf", "T", {})

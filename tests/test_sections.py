@@ -202,14 +202,17 @@ def test_the_way_between_two_sections_of_one_object_is_that_of_two_objects(three
 
 def test_two_of_three_sections_are_named(three):
     sections = gh.split_sections(three, "slice_ID")
-    wanted = gh.domain_agreement(sections["C"], sections["A"])
-    assert gh.domain_agreement(three, ("C", "A"), section_key="slice_ID") == wanted
-    assert gh.domain_agreement(one=three, other=["C", "A"], section_key="slice_ID") == wanted
+    wanted = gh.evaluation.domain_agreement(sections["C"], sections["A"])
+    assert gh.evaluation.domain_agreement(three, ("C", "A"), section_key="slice_ID") == wanted
+    assert (
+        gh.evaluation.domain_agreement(one=three, other=["C", "A"], section_key="slice_ID")
+        == wanted
+    )
     for named in ((), (("A", "Z"),), (three,)):
         with pytest.raises(gh.SliceError, match=r"domain_agreement: .* two sections, .* A, B, C"):
-            gh.domain_agreement(three, *named, section_key="slice_ID")
+            gh.evaluation.domain_agreement(three, *named, section_key="slice_ID")
     with pytest.raises(TypeError, match="belongs to one AnnData"):
-        gh.domain_agreement(sections, section_key="slice_ID")
+        gh.evaluation.domain_agreement(sections, section_key="slice_ID")
     with pytest.raises(gh.SliceError, match=r"3 sections .* needed: two"):
         gh.apply_alignment(
             three, gh.alignment.SimilarityTransform.identity(), section_key="slice_ID"
@@ -222,15 +225,17 @@ def test_names_of_domains_are_written_back(three):
     adata.obs["genot_domain"] = adata.obs["genot_domain"].astype(object)
     adata.obs.loc[second, "genot_domain"] = adata.obs.loc[second, "half"].map({"0": "u", "1": "v"})
     adata.obs["genot_domain"] = pd.Categorical(adata.obs["genot_domain"])
-    gh.name_domains_like(adata, ("A", "B"), section_key="slice_ID")
+    gh.evaluation.name_domains_like(adata, ("A", "B"), section_key="slice_ID")
     assert set(adata.obs["genot_domain"]) == {"0", "1"}
 
 
 def test_a_stack_of_sections_in_one_object(three):
     sections = gh.split_sections(three, "slice_ID")
-    wanted = gh.gene_along_stack(sections, "G1")
+    wanted = gh.plotting.gene_along_stack(sections, "G1")
     before = dict(three.uns["genot"])
-    pd.testing.assert_frame_equal(gh.gene_along_stack(three, "G1", section_key="slice_ID"), wanted)
+    pd.testing.assert_frame_equal(
+        gh.plotting.gene_along_stack(three, "G1", section_key="slice_ID"), wanted
+    )
     gh.interpolate_stack(sections=three, positions=[5.0], depths=[0, 10, 20],
                          section_key="slice_ID")  # fmt: skip
     assert three.uns["genot"] == before  # what writes no results writes nothing

@@ -18,7 +18,7 @@ MEASURES = ["pearson", "cosine", "rmse", "jensen_shannon", "ssim", "mean"]
 
 
 def test_a_slice_is_like_itself(planted):
-    table = gh.gene_similarity(planted, planted)
+    table = gh.evaluation.gene_similarity(planted, planted)
     assert list(table.columns) == MEASURES
     assert set(table.index) == set(planted.var_names)
     np.testing.assert_allclose(table[["pearson", "cosine", "ssim"]], 1.0, atol=1e-9)
@@ -27,7 +27,7 @@ def test_a_slice_is_like_itself(planted):
 
 def test_measures_are_those_of_scipy_and_of_the_whole_slice():
     real, ours = plant_slice(seed=0), plant_slice(seed=1)
-    table = gh.gene_similarity(ours, real)
+    table = gh.evaluation.gene_similarity(ours, real)
     genes, x, y = sparse_log_profiles(ours, real).most_variable()
     points = real.obsm["spatial"], ours.obsm["spatial"]
     pair = MapPair(*points)
@@ -51,7 +51,7 @@ def test_the_gene_that_fails_is_found():
     values[:, 7] = rng.permutation(values[:, 7])  # right level, no pattern
     values[:, 8] = 0
     ours.X = sparse.csr_matrix(values)
-    table = gh.gene_similarity(ours, real)
+    table = gh.evaluation.gene_similarity(ours, real)
     patterned = [f"gene{i}" for i in range(60) if i % 5 < 4 and i not in (7, 8)]
     assert table.loc["gene7", "pearson"] < 0.4 < table.loc[patterned, "pearson"].min()
     assert table.loc["gene7", "cosine"] > 0.6  # which is why cosine alone says little
@@ -64,11 +64,11 @@ def test_the_gene_that_fails_is_found():
 @given(order=st.permutations(range(300)), shift=st.floats(-1e4, 1e4), factor=st.floats(0.1, 10))
 def test_order_of_spots_and_unit_of_length_do_not_matter(order, shift, factor):
     real, ours = plant_slice(seed=0), plant_slice(seed=1)
-    expected = gh.gene_similarity(ours, real)
+    expected = gh.evaluation.gene_similarity(ours, real)
     moved = ours[list(order)].copy()
     for adata in (real, moved):
         adata.obsm["spatial"] = factor * adata.obsm["spatial"] + shift
-    found = gh.gene_similarity(moved, real).loc[expected.index]
+    found = gh.evaluation.gene_similarity(moved, real).loc[expected.index]
     close = np.isclose(found["pearson"], expected["pearson"], atol=0.05)
     assert close.mean() > 0.9  # a spot on the border of a bin may change sides by rounding
 
@@ -87,18 +87,18 @@ def test_by_domain_needs_no_frame_and_no_order():
 def test_a_layer_is_scored_in_place_of_the_counts():
     real, ours = plant_slice(seed=0), plant_slice(seed=1)
     ours.layers["mean"] = np.tile(ours.X.toarray().mean(axis=0), (ours.n_obs, 1))
-    flat = gh.gene_similarity(ours, real, layer="mean")
+    flat = gh.evaluation.gene_similarity(ours, real, layer="mean")
     assert flat["pearson"].isna().all()
-    assert gh.gene_similarity(ours, real, max_genes=9).shape == (9, 6)
+    assert gh.evaluation.gene_similarity(ours, real, max_genes=9).shape == (9, 6)
 
 
 def test_bad_input_says_what_to_do(planted):
     far = planted.copy()
     far.obsm["spatial"] = far.obsm["spatial"] + 1e6
     with pytest.raises(SliceError, match="do not overlap"):
-        gh.gene_similarity(far, planted)
+        gh.evaluation.gene_similarity(far, planted)
     with pytest.raises(SliceError, match="too few"):
-        gh.gene_similarity(planted[:10].copy(), planted)
+        gh.evaluation.gene_similarity(planted[:10].copy(), planted)
     with pytest.raises(SliceError, match="find domains first"):
         gh.evaluation.gene_similarity_by_domain(planted, planted)
     renamed = planted.copy()
@@ -108,4 +108,4 @@ def test_bad_input_says_what_to_do(planted):
     logs = planted.copy()
     logs.X = logs.X.log1p()
     with pytest.raises(SliceError, match="same form"):
-        gh.gene_similarity(logs, planted)
+        gh.evaluation.gene_similarity(logs, planted)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import sparse
 
-from genot_helpers import SliceError, check_slice, find_labels, holds_counts
+from genot_helpers import SliceError, check_slice
+from genot_helpers.slices import find_labels, holds_counts
 from genot_helpers.slices.geometry import squares
 from genot_helpers.slices.sections import joint_embeddings, named_slices, rows_of_each
 from genot_helpers.slices.values import scan

@@ -10,13 +10,13 @@ import plotly.io as pio
 import pytest
 from PIL import Image
 
-from genot_helpers import (
+from genot_helpers import prepare_interpolation
+from genot_helpers.plotting import (
     embed_plotly,
     film,
     film_as_html,
     gene_along_stack,
     gene_flow_figure,
-    prepare_interpolation,
     stack_figure,
     write_page,
 )

@@ -11,17 +11,17 @@ import genot_helpers as gh
 
 
 def test_roles_of_one_slice_of_three_and_of_the_demo(tmp_path) -> None:
-    demo = gh.slice_roles("demo")
+    demo = gh.survey.slice_roles("demo")
     assert demo.section == demo.named["left"] == demo.names[0]
     assert len(demo.names) == 3
-    assert gh.slice_roles("demo", section="151674").named == {}
+    assert gh.survey.slice_roles("demo", section="151674").named == {}
     for name in ("b", "a", "c"):
         gh.write_slice(plant_slice(), tmp_path / f"{name}.h5ad")
-    alone = gh.slice_roles(str(tmp_path))
+    alone = gh.survey.slice_roles(str(tmp_path))
     assert (alone.section, alone.named, alone.there) == ("a", {}, ["a", "b", "c"])
-    three = gh.slice_roles(str(tmp_path), left="b", right="c", held_out="a", section="c")
+    three = gh.survey.slice_roles(str(tmp_path), left="b", right="c", held_out="a", section="c")
     assert three.names == ["c", "b", "a"]
-    assert gh.slice_roles("one.h5ad", there=["x", "y"]).section == "x"
+    assert gh.survey.slice_roles("one.h5ad", there=["x", "y"]).section == "x"
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_roles_of_one_slice_of_three_and_of_the_demo(tmp_path) -> None:
 )
 def test_roles_that_cannot_be_are_refused(given: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        gh.slice_roles("local", **given)
+        gh.survey.slice_roles("local", **given)
 
 
 def test_a_slice_is_placed_and_noise_is_not_called_good() -> None:
@@ -42,12 +42,12 @@ def test_a_slice_is_placed_and_noise_is_not_called_good() -> None:
     noise = right.copy()
     noise.X = noise.X[np.random.default_rng(0).permutation(noise.n_obs)]
     right.obsm["spatial"] = right.obsm["spatial"] + 400.0
-    placed = gh.place_slices(left, {"right": right}, max_spots=1000)
+    placed = gh.survey.place_slices(left, {"right": right}, max_spots=1000)
     assert placed.good
     shift = placed.moved["right"].obsm["spatial"] - left.obsm["spatial"]
     assert np.abs(np.median(shift, axis=0)).max() < 100  # a spot
     assert "spatial_aligned" in right.obsm
-    both = gh.place_slices(left, {"right": right, "noise": noise}, max_spots=1000)
+    both = gh.survey.place_slices(left, {"right": right, "noise": noise}, max_spots=1000)
     assert not both.good
     assert list(both.verdicts["good"]) == [True, False]
     assert both.verdicts["says"].str.len().min() > 20
@@ -58,7 +58,7 @@ def test_domains_in_words() -> None:
     gh.normalise(adata)
     adata.obs["genot_domain"] = adata.obs["domain_truth"].cat.rename_categories(list("1234"))
     adata.obs["genot_confidence"] = np.where(adata.obs["genot_domain"] == "1", 0.5, 1.0)
-    table = gh.describe_domains(adata, gh.domain_markers(adata, n_genes=2))
+    table = gh.survey.describe_domains(adata, gh.evaluation.domain_markers(adata, n_genes=2))
     assert list(table.index) == list("1234")
     assert table["spots"].sum() == adata.n_obs
     assert list(table["confidence"]) == [0.5, 1.0, 1.0, 1.0]
@@ -126,7 +126,7 @@ def test_levels_of_genes_and_flat_scores() -> None:
     ax = figure.axes[0]
     assert len(ax.collections[0].get_offsets()) == 2
     assert "simulated" not in ax.get_title()
-    scores = gh.score_transfer({"near": gh.nearest_expression(source, target)}, target)
+    scores = gh.evaluation.score_transfer({"near": gh.nearest_expression(source, target)}, target)
     levels = pd.DataFrame({"within": {"near": 0.5}})
     levels["spots"], levels["between"] = 0.1, 0.2
     flat = gh.evaluation.flat_transfer(scores, levels, {"a": "near", "b": "not there"})

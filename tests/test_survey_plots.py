@@ -22,12 +22,12 @@ def titles(figure) -> list[str]:
 
 
 def test_depth_with_and_without_image(planted):
-    assert titles(gh.plot_depth(planted)) == ["Total of a spot", "Genes found in a spot"]
+    assert titles(gh.plotting.plot_depth(planted)) == ["Total of a spot", "Genes found in a spot"]
     picture = np.full((90, 110, 3), 200, dtype="uint8")
     factors = {"tissue_lowres_scalef": 0.05, "spot_diameter_fullres": 55.0}
     planted.uns["spatial"] = {"s": {"images": {"lowres": picture}, "scalefactors": factors}}
-    assert titles(gh.plot_depth(planted))[0] == "Spots on the image"
-    assert titles(gh.plot_depth(planted, image=False))[0] == "Total of a spot"
+    assert titles(gh.plotting.plot_depth(planted))[0] == "Spots on the image"
+    assert titles(gh.plotting.plot_depth(planted, image=False))[0] == "Total of a spot"
 
 
 def test_criterion_marks_the_lowest_and_the_number_used():
@@ -47,22 +47,22 @@ def test_criterion_marks_the_lowest_and_the_number_used():
 def test_markers_dot_for_each_domain_and_gene(planted):
     gh.normalise(planted)
     genes = ["gene0", "gene1", "missing", "gene0"]
-    ax = gh.plot_markers(planted, genes, key="domain_truth").axes[0]
+    ax = gh.plotting.plot_markers(planted, genes, key="domain_truth").axes[0]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["gene0", "gene1"]
     colours = ax.collections[0].get_array().reshape(4, 2)
     assert colours.argmax(axis=0).tolist() == [0, 1]  # each marks its band
     with pytest.raises(ValueError, match="None of the genes"):
-        gh.plot_markers(planted, ["missing"], key="domain_truth")
+        gh.plotting.plot_markers(planted, ["missing"], key="domain_truth")
 
 
 def test_similarity_one_panel_a_measure(planted):
-    table = gh.gene_similarity(plant_slice(seed=1), planted)
-    figure = gh.plot_gene_similarity(table, ["gene3", "nothing"])
+    table = gh.evaluation.gene_similarity(plant_slice(seed=1), planted)
+    figure = gh.plotting.plot_gene_similarity(table, ["gene3", "nothing"])
     shown = [ax for ax in figure.axes if ax.axison]
     assert len(shown) == 5
     assert all([text.get_text() for text in ax.texts] == ["gene3"] for ax in shown)
     assert max(ax.get_subplotspec().colspan.start for ax in shown) == 2  # three side by side
-    both = gh.plot_gene_similarity({"one": table, "two": table.assign(ssim=np.nan)})
+    both = gh.plotting.plot_gene_similarity({"one": table, "two": table.assign(ssim=np.nan)})
     legend = both.axes[-1].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["one", "two"]
 

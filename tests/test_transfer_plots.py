@@ -6,17 +6,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from genot_helpers import (
+from genot_helpers import plot_side_by_side
+from genot_helpers.evaluation import (
+    carried_maps,
     judge_genes,
     nearest_expression,
-    plot_by_depth,
-    plot_gene_maps,
-    plot_side_by_side,
-    plot_survival,
     score_carried,
     score_transfer,
 )
-from genot_helpers.evaluation import carried_maps
+from genot_helpers.plotting import plot_by_depth, plot_gene_maps, plot_survival
 
 
 @pytest.fixture

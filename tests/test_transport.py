@@ -8,7 +8,8 @@ import ot
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from genot_helpers import SliceError, entropic_coupling, sparse_coupling, spot_side
+from genot_helpers import SliceError, entropic_coupling, sparse_coupling
+from genot_helpers.slices import spot_side
 from genot_helpers.transport import NotConvergedError, barycentric_targets, coupling_pairs
 
 seeds = st.integers(0, 2**32 - 1)

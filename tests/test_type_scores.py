@@ -89,9 +89,9 @@ def layered(edges, n=600, seed=0):
 
 def test_a_doubled_layer_is_a_ghost():
     left, right = layered([(20, 35)], seed=1), layered([(65, 80)], seed=2)
-    bands = gh.ghost_layers(layered([(20, 35), (65, 80)], seed=3), left, right)
+    bands = gh.evaluation.ghost_layers(layered([(20, 35), (65, 80)], seed=3), left, right)
     assert bands.loc["thin"].to_list() == [2, 1, 1, 1]
-    moved = gh.ghost_layers(layered([(42, 58)], seed=4), left, right)
+    moved = gh.evaluation.ghost_layers(layered([(42, 58)], seed=4), left, right)
     assert moved["ghosts"].sum() == 0
 
 
@@ -105,14 +105,16 @@ def test_stray_spots_make_no_band():
 def test_ghosts_need_labels():
     left = layered([(20, 35)])
     with pytest.raises(gh.SliceError, match=r"generated_label_key is 'nothing'.*There: domain_tru"):
-        gh.ghost_layers(left[:, :], left, left, generated_label_key="nothing")
+        gh.evaluation.ghost_layers(left[:, :], left, left, generated_label_key="nothing")
     bare = left.copy()
     bare.obs["nothing"] = np.nan
     with pytest.raises(gh.SliceError, match="generated slice names no spot"):
-        gh.ghost_layers(bare, left, left, generated_label_key="nothing")
+        gh.evaluation.ghost_layers(bare, left, left, generated_label_key="nothing")
     # The key is there in one slice of three only.
     with pytest.raises(gh.SliceError, match="left slice names no spot"):
-        gh.ghost_layers(bare, left, left, label_key="nothing", generated_label_key="domain_truth")
+        gh.evaluation.ghost_layers(
+            bare, left, left, label_key="nothing", generated_label_key="domain_truth"
+        )
 
 
 @pytest.fixture(scope="module")

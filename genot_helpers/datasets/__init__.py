@@ -4,11 +4,4 @@ from .datasets import list_slices, load_slice, load_slices, own_slices
 from .downloads import DownloadError
 from .readers import add_table
 
-__all__ = [
-    "DownloadError",
-    "add_table",
-    "list_slices",
-    "load_slice",
-    "load_slices",
-    "own_slices",
-]
+__all__ = ["DownloadError", "add_table", "list_slices", "load_slice", "load_slices", "own_slices"]

@@ -364,7 +364,7 @@ def _finish(
     return adata
 
 
-def _position(dataset: str, name: str) -> dict[str, float]:
+def _position(dataset: str, name: str) -> dict[str, Any]:
     """Return what is known about where a section lies and what one unit of length is."""
     if dataset == "merfish_hypothalamus" and name.removeprefix("merfish_").isdecimal():
         n = int(name.removeprefix("merfish_"))

@@ -97,7 +97,7 @@ def _read(path: Path, name: str, bin_size: int | str | None = None) -> AnnData:
 
 def find_slices(folder: Path) -> dict[tuple[str, str], Path]:
     """Find every slice in a folder of data sets: (dataset, name) -> file or folder."""
-    found = {}
+    found: dict[tuple[str, str], Path] = {}
     for dataset in sorted(folder.iterdir()):
         if dataset.is_dir() and dataset.name[0] != ".":
             inside = slices_inside(dataset).items()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -206,7 +207,7 @@ def _search_resolution(communities, n_domains: int) -> tuple[np.ndarray, float]:
     low, high = 0.0, 1.0
     while len(np.unique(communities(high))) < n_domains and high < 64:
         low, high = high, 2 * high
-    closest = (np.inf, None, high)
+    closest: tuple[float, Any, float] = (np.inf, None, high)
     for _ in range(24):
         middle = (low + high) / 2
         labels = communities(middle)

@@ -34,6 +34,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from ..arguments import checked, progress_off
+from ..slices.geometry import positions_of
 from ..slices.sections import Slices, by_section, joint_embeddings, named_slices, rows_of_each
 from ..slices.slices import SliceError, record
 from .composition_field import (
@@ -135,7 +136,7 @@ def _positions(named: Mapping[str, AnnData], spatial_key: str) -> list[np.ndarra
     for name, adata in named.items():
         if spatial_key not in adata.obsm:
             raise SliceError(f"{name}: obsm[{spatial_key!r}] is missing; store positions there.")
-        points.append(np.asarray(adata.obsm[spatial_key], dtype=float)[:, :2])
+        points.append(positions_of(adata, spatial_key))
         if not np.isfinite(points[-1]).all():
             raise SliceError(f"{name}: obsm[{spatial_key!r}] holds values that are not finite.")
         if adata.n_obs < 2:

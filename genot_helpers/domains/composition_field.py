@@ -35,6 +35,7 @@ from sklearn.metrics import adjusted_rand_score
 from tqdm.auto import tqdm
 
 from ..arguments import progress_off
+from ..slices.sections import genes_of_all
 from ..slices.slices import SliceError, as_labels
 from .mixture import climb, seen_by, view_of
 
@@ -388,9 +389,7 @@ def type_names(named: Mapping[str, AnnData], types: np.ndarray, layer: str) -> l
     slices = list(named.values())
     if any(layer not in one.layers for one in slices):
         return plain
-    genes = slices[0].var_names
-    for one in slices[1:]:
-        genes = genes[genes.isin(one.var_names)]
+    genes = genes_of_all(slices)
     if not len(genes):
         return plain
     X = sparse.vstack([sparse.csr_matrix(one[:, genes].layers[layer]) for one in slices], "csr")

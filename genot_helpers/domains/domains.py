@@ -27,6 +27,7 @@ from ..arguments import checked
 from ..encoder.closed_form import spectral_embedding
 from ..preprocessing.graph import spatial_graph
 from ..preprocessing.preprocessing import preprocess
+from ..slices.geometry import positions_of
 from ..slices.sections import Slices, by_section, named_slices, rows_of_each
 from ..slices.slices import SliceError, check_drawable, record
 from ..slices.values import holds_counts, holds_logarithms, plain_matrix
@@ -156,7 +157,7 @@ def neighbour_agreement(
     """
     if spatial_key not in adata.obsm:
         raise SliceError(f"obsm[{spatial_key!r}] is missing; store the positions of spots there.")
-    points = np.asarray(adata.obsm[spatial_key], dtype=float)[:, :2]
+    points = positions_of(adata, spatial_key)
     if not np.isfinite(points).all():
         raise SliceError(f"obsm[{spatial_key!r}] holds values that are not finite.")
     counts = _as_counts(adata)
@@ -300,7 +301,7 @@ def _choice(s: float, threshold: float, asked: str, type_key: str | None) -> tup
 
 def _with_confidence(named: Mapping[str, AnnData], result: Consensus, key_added: str) -> Consensus:
     """Give both models the same kind of confidence: how far a spot lies from other domains."""
-    points = [np.asarray(one.obsm["spatial"], dtype=float)[:, :2] for one in named.values()]
+    points = [positions_of(one) for one in named.values()]
     confidence = share_around(points, result.labels)
     for adata, rows in rows_of_each(named.values(), confidence):
         adata.obs[confidence_key(key_added)] = rows.astype(np.float32)

@@ -275,8 +275,8 @@ def score_transfer(
         shuffled.obsm[spatial_key] = np.asarray(second.obsm[spatial_key])[order]
         every = {**rows, "other half": second, "shuffled": shuffled}
         options = {"spatial_key": spatial_key, "seed": number}
-        found = {name: score_carried(one, first, **options) for name, one in every.items()}
-        tables.append(pd.concat(found, axis=1, join="inner", names=["row", "score"]))
+        scores = {name: score_carried(one, first, **options) for name, one in every.items()}
+        tables.append(pd.concat(scores, axis=1, join="inner", names=["row", "score"]))
     return sum(tables) / n_repeats
 
 

@@ -440,9 +440,8 @@ def cut_offset(
     """
     means = []
     for half, side in zip((left, right), sides, strict=True):
-        height = cut_strip(half, side, width=width)
-        bins = np.minimum((height * n_bins).astype(int), n_bins - 1).to_numpy()
-        values = pd.DataFrame(half.obsm[use_rep], index=half.obs_names).loc[height.index]
+        bins = _pieces(half, side, width, n_bins)
+        values = pd.DataFrame(half.obsm[use_rep], index=half.obs_names).loc[bins.index]
         means.append(values.groupby(bins).mean().reindex(range(n_bins)).to_numpy(dtype=float))
     both = np.isfinite(np.hstack(means)).all(axis=1)
     one, other = (part[both] for part in means)
@@ -490,14 +489,19 @@ def cut_strip(adata: AnnData, side: str, *, width: float = 3.0) -> pd.Series:
     return pd.Series(height, index=adata.obs_names[strip], name="height")
 
 
+def _pieces(adata: AnnData, side: str, width: float, n_bins: int) -> pd.Series:
+    """Return for each spot along the cut the piece of its height, from 0 to n_bins - 1."""
+    height = cut_strip(adata, side, width=width)
+    return np.minimum((height * n_bins).astype(int), n_bins - 1)
+
+
 def domains_by_height(
     adata: AnnData, key: str, side: str, width: float, n_bins: int
 ) -> pd.DataFrame:
     """Return the share of each domain (columns) at each height (n_bins rows) along the cut."""
     found_domains(adata, key)
-    height = cut_strip(adata, side, width=width)
-    bins = np.minimum((height * n_bins).astype(int), n_bins - 1)
-    names = adata.obs.loc[height.index, key].astype(object)
+    bins = _pieces(adata, side, width, n_bins)
+    names = adata.obs.loc[bins.index, key].astype(object)
     table = pd.crosstab(bins, names).reindex(range(n_bins), fill_value=0)
     table.columns = table.columns.astype(str)
     return table.div(table.sum(axis=1).clip(lower=1), axis=0)

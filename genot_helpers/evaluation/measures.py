@@ -349,8 +349,8 @@ def ghost_layers(
     bands = pd.DataFrame(0, index=names, columns=list(slices), dtype=int)
     for name, adata in slices.items():
         labels = adata.obs[keys[name]].astype(object).map(str, na_action="ignore")
-        found = count_bands(coordinates(adata, name, spatial_key), names.get_indexer(labels))
-        bands.loc[names[: len(found)], name] = found
+        counted = count_bands(coordinates(adata, name, spatial_key), names.get_indexer(labels))
+        bands.loc[names[: len(counted)], name] = counted
     beyond = bands["generated"] - bands[["left", "right"]].max(axis=1)
     return bands.assign(ghosts=beyond.clip(lower=0))
 

@@ -7,7 +7,7 @@ deviation over repetitions (``n_repeats=3``) before they are called differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -53,10 +53,12 @@ def with_spread(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     return text
 
 
-def _check_score(table: pd.DataFrame, score: str) -> None:
-    """Raise KeyError for a score that the table does not have."""
-    if score not in table:
-        raise KeyError(f"The table has no score {score!r}. There: {', '.join(map(str, table))}.")
+def check_scores(there: Iterable, scores: Iterable[str]) -> None:
+    """Raise KeyError for scores that are not among the columns of a table."""
+    there = list(there)
+    if lacking := [score for score in scores if score not in there]:
+        names = ", ".join(map(repr, lacking))
+        raise KeyError(f"The table has no score {names}. There: {', '.join(map(str, there))}.")
 
 
 @checked
@@ -74,7 +76,7 @@ def gap_closed(table: pd.DataFrame, score: str = "map") -> float:
     -------
     NaN if the ceiling is less than 0.01 above the better copy, where the ratio would be noise.
     """
-    _check_score(table, score)
+    check_scores(table, [score])
     copy = table.loc[["copy_left", "copy_right"], score].max()
     gap = table.loc["ceiling", score] - copy
     return float((table.loc["genot", score] - copy) / gap) if gap >= 0.01 else float("nan")
@@ -104,7 +106,7 @@ def gap_in_words(table: pd.DataFrame, score: str = "map") -> str:
     >>> gh.gap_in_words(pd.DataFrame({"map": rows}))
     'map: better copy 0.400 (copy_left), generated 0.500, ceiling 0.600. 0.50 of the gap is closed.'
     """
-    _check_score(table, score)
+    check_scores(table, [score])
     copy = table.loc[["copy_left", "copy_right"], score].idxmax()
     best, ours, ceiling = (table.loc[row, score] for row in (copy, "genot", "ceiling"))
     noise = _noise(table, score, copy, "ceiling")

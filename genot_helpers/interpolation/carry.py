@@ -24,6 +24,7 @@ from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from ..comparable import check_pair, shared_space
+from ..slices.geometry import positions_of
 from ..slices.sections import by_pair
 from ..slices.slices import SliceError, as_labels
 from ..slices.values import plain_matrix
@@ -93,7 +94,7 @@ def carry_expression(
     if embedding_weight:
         space = shared_space(source, target)
         embeddings = space.left, space.right
-    points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in (source, target)]
+    points = [positions_of(a, spatial_key) for a in (source, target)]
     options: dict[str, Any] = {"embedding_weight": embedding_weight, "n_neighbors": n_neighbors}
     if epsilon is None:
         coupling = sparse_coupling(*points, *embeddings, **options)
@@ -162,7 +163,7 @@ def carry_by_expression(
         "n_neighbors": k,
         "n_components": space.left.shape[1],
     }
-    points = np.asarray(target.obsm[spatial_key], dtype=np.float64)[:, :2]
+    points = positions_of(target, spatial_key)
     return _carried(weights, source, target, points, facts, label_key)
 
 
@@ -218,7 +219,7 @@ def carry_by_label(
         "source": "Mean expression of the spots of another slice with the same label.",
         "label_key": label_key,
     }
-    points = np.asarray(target.obsm[spatial_key], dtype=np.float64)[:, :2]
+    points = positions_of(target, spatial_key)
     return _slice_of(values, source, target, points, wanted >= 0, facts)
 
 

@@ -38,7 +38,7 @@ from ..arguments import ANY, checked
 from ..comparable import check_pair, expression_states, shared_space
 from ..decoder.decoder import train_decoder
 from ..decoder.model import Decoder
-from ..slices.geometry import nearest_distance, spot_spacing
+from ..slices.geometry import nearest_distance, positions_of, spot_spacing
 from ..slices.sections import by_pair
 from ..slices.slices import SliceError, find_labels
 from ..slices.values import plain_matrix
@@ -180,7 +180,7 @@ def prepare_interpolation(
     key = _label_key(left, right, label_key)
     begin = time.perf_counter()
     given = left, right
-    points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in given]
+    points = [positions_of(a, spatial_key) for a in given]
     orders = [order_of_spots(*spots) for spots in zip(given, points, strict=True)]
     left, right = left[orders[0]], right[orders[1]]
     points = [p[order] for p, order in zip(points, orders, strict=True)]
@@ -190,7 +190,7 @@ def prepare_interpolation(
         unmatched_cost=unmatched_cost, left_mass=None, right_mass=None,
     )  # fmt: skip
     space = shared_space(left, right)
-    signal = ()
+    signal: tuple[float, ...] = ()
     if min(left.n_obs, right.n_obs) < LARGE:
         signal = tuple(autocorrelation(p, e) for p, e in zip(points, space[:2], strict=True))
         weighed = weigh_by_signal(points, space[:2])

@@ -53,6 +53,8 @@ class Placement(NamedTuple):
 
 def autocorrelation(points: NDArray, embedding: NDArray) -> float:
     """Moran's I over the eight nearest neighbours, of all components together."""
+    # Not `evaluation.measures.morans_i`, one value a gene over six neighbours: here components
+    # count by their variance, and each step of the search changes a few of the summands.
     return _moran(_nearest(points), embedding)
 
 

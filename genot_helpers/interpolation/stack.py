@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ..arguments import ANY, checked
 from ..comparable import check_pair, shared_space
+from ..slices.geometry import positions_of
 from ..slices.sections import by_section
 from ..slices.slices import SliceError
 from .interpolation import prepare_interpolation
@@ -188,7 +189,7 @@ def _warp_between(
     """Fit the warp alone."""
     check_pair(left, right, spatial_key=spatial_key)
     space = shared_space(left, right)
-    points = [np.asarray(a.obsm[spatial_key], dtype=np.float64)[:, :2] for a in (left, right)]
+    points = [positions_of(a, spatial_key) for a in (left, right)]
     return fit_warp(*points, space.left, space.right, stiffness=stiffness, seed=seed)
 
 
@@ -284,7 +285,7 @@ def slice_positions(
     --------
     >>> import anndata as ad, numpy as np, genot_helpers as gh
     >>> names = ("embryo_E9.5", "embryo_E10.5")
-    >>> gh.slice_positions({name: ad.AnnData(np.ones((2, 1))) for name in names})
+    >>> gh.interpolation.slice_positions({name: ad.AnnData(np.ones((2, 1))) for name in names})
     {'embryo_E9.5': 9.5, 'embryo_E10.5': 10.5}
     """
     if len(slices) < 2:

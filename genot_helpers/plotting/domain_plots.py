@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..arguments import checked
 from ..evaluation.evaluation import cut_strip, domains_by_height, match_domains
-from ..slices.geometry import micrometres_per_unit
+from ..slices.geometry import micrometres_per_unit, positions_of
 from ..slices.sections import by_section
 from ..slices.slices import check_drawable
 from .plotting import (
@@ -29,7 +29,6 @@ from .plotting import (
     legend_dots,
     make_panels,
     plain_axes,
-    positions,
 )
 
 _LARGEST_DOT = 130.0  # points squared, where all spots of a domain express the gene
@@ -243,7 +242,7 @@ def plot_side_by_side(
         check_drawable(adata)
     truth = truth if all(truth in adata.obs for adata in slices.values()) else None
     whole = _together(slices, [*keys, *([truth] if truth and truth not in keys else [])])
-    every = np.vstack([positions(adata) for adata in slices.values()])
+    every = np.vstack([positions_of(adata) for adata in slices.values()])
     figure, axes = make_panels(
         len(slices) * len(keys), ad.AnnData(obsm={"spatial": every}), len(keys)
     )

@@ -22,9 +22,9 @@ from matplotlib_scalebar.scalebar import ScaleBar
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from ..slices.geometry import micrometres_per_unit, nearest_distance, spot_spacing
+from ..slices.geometry import micrometres_per_unit, nearest_distance, positions_of, spot_spacing
 from ..slices.sections import by_pair, by_section
-from ..slices.slices import as_labels, check_drawable
+from ..slices.slices import as_labels, check_drawable, joint_labels
 from ..slices.values import holds_logarithms
 from ..transport.transport import coupling_pairs
 from .plotting import (
@@ -37,7 +37,6 @@ from .plotting import (
     is_simulated,
     legend_dots,
     make_panels,
-    positions,
     say_simulated,
 )
 
@@ -182,8 +181,7 @@ def _label_row(
         key = name if name in panel.adata.obs else "genot_domain"
         found = panel.adata.obs.get(key, pd.Series(np.nan, panel.adata.obs_names, dtype=object))
         columns.append(as_labels(found))
-    labels = list(dict.fromkeys(label for column in columns for label in column.cat.categories))
-    labels = list(as_labels(pd.Series(labels)).cat.categories)
+    labels = joint_labels(columns)
     known = {label: given[label] for label in labels if label in given}
     spare = [colour for colour in PALETTE if colour not in given.values()] or list(PALETTE)
     rest = [label for label in labels if label not in known]
@@ -224,7 +222,7 @@ def _draw_panel(panel: _Panel, values: pd.Series, ax, frame: AnnData, every, **o
     if scale is not None:
         facts["micrometres_per_unit"] = scale
     facts["simulated"] = is_simulated(panel.adata)
-    obsm = {"spatial": positions(panel.adata)}
+    obsm = {"spatial": positions_of(panel.adata)}
     shown = ad.AnnData(obs=values.to_frame(), obsm=obsm, uns={"genot": facts})
     draw_slice(shown, values, ax, title=panel.title, **options)
     strip = 0.1 if facts["simulated"] or scale is not None else 0.0
@@ -310,8 +308,8 @@ def plot_alignment(
     """
     if aligned_key not in right.obsm:
         raise KeyError(f"There is no obsm[{aligned_key!r}] in the right slice: align it first.")
-    still = positions(left, spatial_key)
-    moved = [positions(right, key) for key in (spatial_key, aligned_key)]
+    still = positions_of(left, spatial_key)
+    moved = [positions_of(right, key) for key in (spatial_key, aligned_key)]
     titles = "Before: as on the slides", "After alignment"
     figure, axes = _axes(left, titles, [still, *moved])
     for ax, places in zip(axes, moved, strict=True):
@@ -354,7 +352,7 @@ def plot_coupling(
     ValueError
         If the coupling is of other slices.
     """
-    points = [positions(adata, spatial_key) for adata in (left, right)]
+    points = [positions_of(adata, spatial_key) for adata in (left, right)]
     if coupling.plan.shape != (len(points[0]), len(points[1])):
         raise ValueError(
             "The coupling is of {} and {} spots, ".format(*coupling.plan.shape)
@@ -408,7 +406,7 @@ def plot_warp(warp: SmoothWarp, left: AnnData, *, spatial_key: str = "spatial") 
         A straight grid on the left slice, the same grid moved all the way into the right slice, and
         the length of the way in spot spacings.
     """
-    points = positions(left, spatial_key)
+    points = positions_of(left, spatial_key)
     tree, spacing = cKDTree(points), spot_spacing(points)
     moved = warp.move_left(points, 1.0)
     titles = "A straight grid, and bent", "How far"

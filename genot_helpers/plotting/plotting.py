@@ -27,14 +27,17 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from ..arguments import checked
-from ..evaluation.evaluation import (
-    majority_domains,
-    match_domains,
-)
+from ..evaluation.evaluation import majority_domains, match_domains
 from ..files import atomic_path
 from ..preprocessing.graph import sq
 from ..simulation.embryo import EMBRYO
-from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
+from ..slices.geometry import (
+    micrometres_per_unit,
+    nearest_distance,
+    own_pictures,
+    positions_of,
+    spot_side,
+)
 from ..slices.slices import check_drawable
 
 # Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme and more, for tissues
@@ -102,11 +105,6 @@ def colour_domains(
     return colours
 
 
-def positions(adata: AnnData, key: str = "spatial") -> np.ndarray:
-    """Return coordinates as numbers, (n, 2)."""
-    return np.asarray(adata.obsm[key], dtype=float)[:, :2]
-
-
 def is_simulated(adata: AnnData) -> bool:
     """Whether a slice says that it is simulated."""
     return bool(adata.uns.get("genot", {}).get("simulated", False))
@@ -140,7 +138,7 @@ def legend_dots(colours: Mapping[str, str]) -> list[Line2D]:
 
 def _in_order(names: Sequence[object]) -> list[object]:
     """Put organs into one order, so that each keeps its colour at all stages; leave others."""
-    organs = sorted(EMBRYO.domains)
+    organs: list[object] = sorted(EMBRYO.domains)
     return organs if names and set(names) <= set(organs) else list(names)
 
 
@@ -169,14 +167,14 @@ def draw_slice(
     """Draw one panel with squidpy, and a scale bar; spots of a grid touch without overlap."""
     coordinates = np.asarray(adata.obsm["spatial"], dtype=float)
     picture, factor = _image_of(adata) if image else ({}, 1.0)
+    if len(coordinates) > _MANY and not picture:
+        draw_many(adata, values, ax, title=title, colours=colours, **options)
+        return
     # Squidpy gets an AnnData of its own, so that the slice stays as it is.
     shown = ad.AnnData(obs=values.to_frame("value"), obsm={"spatial": coordinates})
     shown.uns["spatial"] = {"slice": picture}
     if colours is not None:
         shown.uns["value_colors"] = [colours[str(name)] for name in values.cat.categories]
-    if len(coordinates) > _MANY and not picture:
-        draw_many(adata, values, ax, title=title, colours=colours, **options)
-        return
     radius = 0.5 * max(nearest_distance(coordinates), 0.85 * spot_side(coordinates))
     if picture:  # spots with gaps between them, so that the image shows; size in spot diameters
         size = 0.75 * radius / (0.5 * picture["scalefactors"]["spot_diameter_fullres"])
@@ -190,12 +188,7 @@ def draw_slice(
     sq.pl.spatial_scatter(shown, color="value", ax=ax, title=title, **options)
     for text in ax.get_legend().get_texts() if ax.get_legend() else ():
         text.set_text("unannotated" if text.get_text() == "NA" else text.get_text())
-    simulated = is_simulated(adata)
-    if simulated:
-        say_simulated(ax)
-    strip = 0.1 if simulated or scale is not None else 0.0
-    upwards = not picture and grows_upwards(adata)
-    frame_tissue(ax, coordinates * factor, strip, upwards=upwards)
+    _frame_slice(ax, adata, coordinates * factor, upwards=not picture and grows_upwards(adata))
 
 
 def draw_many(
@@ -210,7 +203,7 @@ def draw_many(
     **_options,
 ) -> None:
     """Draw a panel of very many spots as an image: each pixel shows the spot nearest to it."""
-    points = positions(adata)
+    points = positions_of(adata)
     low, size = points.min(axis=0), np.ptp(points, axis=0)
     pixel = float(size.max()) / _PIXELS
     shape = np.maximum(np.ceil(size / pixel).astype(int), 1)
@@ -225,8 +218,8 @@ def draw_many(
         image = lookup[values.cat.codes.to_numpy()[shown]]  # code -1, no label, is the last colour
         named = {name: colours[name] for name in names}
         named |= {"unannotated": UNANNOTATED} if values.isna().any() else {}
-        where = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-        ax.legend(handles=legend_dots(named), frameon=False, **where)
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+        ax.legend(handles=legend_dots(named), **beside)
     else:
         number = values.to_numpy(dtype=float)
         norm = norm or plt.Normalize(np.nanmin(number), np.nanmax(number))
@@ -240,10 +233,15 @@ def draw_many(
     scale = micrometres_per_unit(adata)
     if scale is not None:
         ax.add_artist(ScaleBar(scale, units="um", **SCALE_BAR))
+    _frame_slice(ax, adata, points, upwards=grows_upwards(adata))
+
+
+def _frame_slice(ax: plt.Axes, adata: AnnData, points: np.ndarray, *, upwards: bool) -> None:
+    """Say where a slice is simulated, and crop the panel to it."""
     if is_simulated(adata):
         say_simulated(ax)
-    strip = 0.1 if is_simulated(adata) or scale is not None else 0.0
-    frame_tissue(ax, points, strip, upwards=grows_upwards(adata))
+    strip = 0.1 if is_simulated(adata) or micrometres_per_unit(adata) is not None else 0.0
+    frame_tissue(ax, points, strip, upwards=upwards)
 
 
 def frame_tissue(ax: plt.Axes, coordinates: np.ndarray, strip: float, *, upwards: bool) -> None:

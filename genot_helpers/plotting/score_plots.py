@@ -17,6 +17,7 @@ from matplotlib_scalebar.scalebar import ScaleBar
 
 from ..arguments import checked
 from ..evaluation.carried_scores import VERDICTS, carried_maps
+from ..evaluation.reading_scores import check_scores
 from ..slices.geometry import micrometres_per_unit
 from ..slices.sections import by_pair
 from .plotting import PALETTE, SCALE_BAR, grows_upwards, is_simulated, plain_axes, say_simulated
@@ -103,10 +104,7 @@ def plot_trend(
 
 @checked
 def plot_scores(
-    table: pd.DataFrame,
-    scores: Sequence[str] = SHOWN,
-    *,
-    n_columns: int = 4,
+    table: pd.DataFrame, scores: Sequence[str] = SHOWN, *, n_columns: int = 4
 ) -> Figure:
     """Draw a score table: one panel a score, one line a method, the ceiling as a dashed line.
 
@@ -120,8 +118,7 @@ def plot_scores(
     n_columns
         Panels in a row.
     """
-    if lacking := [score for score in scores if score not in table]:
-        raise KeyError(f"The table has no scores {lacking}. There: {list(table)}.")
+    check_scores(table, scores)
     scores = [score for score in scores if table[score].notna().any()]
     n_rows = -(-len(scores) // n_columns)
     size = 2.6 * n_columns + 1.4, (0.28 * len(table) + 0.7) * n_rows
@@ -355,10 +352,7 @@ def plot_by_depth(
     """
     rows = list(table.columns.get_level_values(0).unique())
     words = dict(against) if isinstance(against, Mapping) else {x: _AXES.get(x, x) for x in against}
-    if lacking := {score, *words} - set(table.columns.get_level_values(-1)):
-        raise KeyError(
-            f"The table has no {sorted(lacking)}; give one that score_transfer returned."
-        )
+    check_scores(table.columns.get_level_values(-1).unique(), [score, *words])
     size = (3.7 * len(words) + 2.2, 3.6)
     figure, axes = plt.subplots(1, len(words), figsize=size, sharey=True, squeeze=False)
     figure.set_layout_engine("constrained")

@@ -30,19 +30,12 @@ from scipy.spatial import ConvexHull, cKDTree
 
 from ..arguments import checked
 from ..files import atomic_path
-from ..slices.geometry import micrometres_per_unit, spot_spacing
+from ..slices.geometry import micrometres_per_unit, positions_of, spot_spacing
 from ..slices.sections import by_section
-from ..slices.slices import as_labels, check_drawable
+from ..slices.slices import as_labels, check_drawable, joint_labels
 from ..transport.transport import coupling_pairs
 from .generated_plots import expression_of
-from .plotting import (
-    PALETTE,
-    UNANNOTATED,
-    grows_upwards,
-    is_simulated,
-    legend_dots,
-    positions,
-)
+from .plotting import PALETTE, UNANNOTATED, grows_upwards, is_simulated, legend_dots
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -115,7 +108,7 @@ def stack_figure(
     depths, rng = slice_depths(stack.values()), np.random.default_rng(seed)
     figure, in_legend = go.Figure(), set()
     for (name, adata), shown, depth in zip(stack.items(), values, depths, strict=True):
-        points = positions(adata)
+        points = positions_of(adata)
         rows = np.sort(rng.permutation(adata.n_obs)[:max_spots])
         kind, line = _kind(adata)
         texts = {}
@@ -278,7 +271,7 @@ def _place(points: NDArray, depth: float) -> dict[str, NDArray]:
 
 def _furnish(figure, slices, depths, axis: ColourAxis, exaggeration) -> go.Figure:
     """Add axes, proportions, the colour scale, and whether the tissue is simulated."""
-    every = np.vstack([positions(adata) for adata in slices])
+    every = np.vstack([positions_of(adata) for adata in slices])
     unit = micrometres_per_unit(slices[0])
     given = np.array(["genot_source" not in adata.obs for adata in slices])
     known = _depths_known(slices)
@@ -346,7 +339,7 @@ class ColourAxis(NamedTuple):
         if self.labels is not None:
             return size
         share = (values - self.low) / max(self.high - self.low, 1e-12)
-        return np.float32(np.round(size * (0.5 + 0.9 * np.clip(share, 0.0, 1.0)), 1))
+        return np.round(size * (0.5 + 0.9 * np.clip(share, 0.0, 1.0)), 1).astype(np.float32)
 
 
 def as_stack(slices: Mapping[str, AnnData] | Sequence[AnnData]) -> dict[str, AnnData]:
@@ -395,8 +388,7 @@ def stack_values(
         every = np.concatenate(values)
         return values, ColourAxis(color, float(np.nanmin(every)), float(np.nanmax(every)))
     columns = [as_labels(column) for column in columns]
-    labels = list(dict.fromkeys(label for column in columns for label in column.cat.categories))
-    labels = list(as_labels(pd.Series(labels)).cat.categories)
+    labels = joint_labels(columns)
     colours = [PALETTE[number % len(PALETTE)] for number in range(len(labels))]
     codes = [column.cat.set_categories(labels).cat.codes.to_numpy(float) for column in columns]
     if any((code < 0).any() for code in codes):
@@ -445,7 +437,7 @@ def _smooth(adata: AnnData, values: NDArray, n: int) -> NDArray[np.float64]:
     """Average over the n nearest spots, the spot itself among them."""
     if n <= 1:
         return values
-    points = positions(adata)
+    points = positions_of(adata)
     return values[cKDTree(points).query(points, min(n, len(points)))[1]].mean(axis=1)
 
 
@@ -556,13 +548,13 @@ def _film_picture(stack, place: int, values, axis: ColourAxis, width: int) -> Im
     """Draw one slice, and beside it where in the stack it is."""
     name, adata = list(stack.items())[place]
     first = next(iter(stack.values()))
-    every = np.vstack([positions(one) for one in stack.values()])
+    every = np.vstack([positions_of(one) for one in stack.values()])
     low, high = every.min(axis=0), every.max(axis=0)
     shape = float(np.clip((high - low)[1] / (high - low)[0], 0.5, 1.5))
     figure = Figure(figsize=(7.0, 5.2 * shape + 0.6), dpi=width / 7.0, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     rail, ax = figure.subplots(1, 2, width_ratios=(1, 14))
-    points = positions(adata)
+    points = positions_of(adata)
     wide = np.full(len(points), 1.15 * spot_spacing(points))  # close the gaps
     norm = mpl.colors.Normalize(axis.low, axis.high)
     cmap = (

@@ -19,8 +19,15 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from ..arguments import checked
-from ..slices.geometry import squares
-from ..slices.sections import Slices, by_section, embedding, named_slices, rows_of_each
+from ..slices.geometry import positions_of, squares
+from ..slices.sections import (
+    Slices,
+    by_section,
+    embedding,
+    genes_of_all,
+    named_slices,
+    rows_of_each,
+)
 from ..slices.slices import as_labels, check_slice, record
 from ..slices.values import plain_matrix, slice_kind
 from .genes import select_highly_variable
@@ -132,7 +139,8 @@ def _take_logarithms(named: Mapping[str, ad.AnnData], scale: bool, key_added: st
         other = next(name for name in named if name not in logged)
         raise ValueError(
             f"{logged[0]} holds logarithms and {other} {kinds[other]}: give the same kind of "
-            "values in all slices (counts are best; `gh.undo_logarithm` turns logarithms back)."
+            "values in all slices (counts are best; `gh.slices.undo_logarithm` turns logarithms "
+            "back)."
         )
     warnings.warn(
         f"X holds logarithms ({', '.join(logged)}): taken as they are, not taken again. If they "
@@ -225,9 +233,7 @@ def joint_components(
 def _shared_genes(named: Mapping[str, ad.AnnData], genes: str | None) -> list[str]:
     """Genes measured in every slice and, where ``genes`` is given, selected in at least one."""
     slices = list(named.values())
-    shared = slices[0].var_names
-    for adata in slices[1:]:
-        shared = shared[shared.isin(adata.var_names)]
+    shared = genes_of_all(slices)
     if not len(shared):
         raise ValueError(
             "The slices have no gene in common (first genes: "
@@ -314,7 +320,7 @@ def middle_square(adata: AnnData, n_spots: int, *, spatial_key: str = "spatial")
     """
     if adata.n_obs <= n_spots:
         return adata
-    points = np.asarray(adata.obsm[spatial_key], dtype=np.float64)[:, :2]
+    points = positions_of(adata, spatial_key)
     away = np.abs(points - np.median(points, axis=0)).max(axis=1)
     return adata[np.sort(np.argsort(away, kind="stable")[:n_spots])].copy()
 
@@ -356,7 +362,7 @@ def pool_spots(
     SliceError, ValueError
         If coordinates are missing; if ``side`` is not a positive number.
     """
-    points = np.asarray(adata.obsm[spatial_key], dtype=np.float64)[:, :2]
+    points = positions_of(adata, spatial_key)
     places, member = squares(points, side)
     adata.obs[key_added] = member
     ones = np.ones(len(member), dtype=np.float32)

@@ -44,18 +44,13 @@ def simulate_hippocampus(
     n_beads
         Number of beads, 500 to 30000.
     n_genes, seed
-        As in :func:`genot_helpers.simulation.simulate_cortex`.
+        As in :func:`genot_helpers.simulation.simulate_cortex`; errors too.
 
     Returns
     -------
     dict of str to AnnData
         One slice, ``"hippocampus"``; slots as in :func:`genot_helpers.simulation.simulate_cortex`,
         without array positions.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
 
     References
     ----------
@@ -274,18 +269,13 @@ def simulate_hypothalamus(
     n_cells
         Cells in a section, 300 to 12,000.
     n_genes, section_gap_um, seed
-        As in :func:`genot_helpers.simulation.simulate_cortex`.
+        As in :func:`genot_helpers.simulation.simulate_cortex`; errors too.
 
     Returns
     -------
     dict of str to AnnData
         ``"hypothalamus_1"``, …; slots as in :func:`genot_helpers.simulation.simulate_cortex`,
         without array positions. y grows from ventral to dorsal (``uns["genot"]["y_axis"]``: "up").
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
 
     References
     ----------

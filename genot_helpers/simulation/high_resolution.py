@@ -115,8 +115,8 @@ def simulate_high_resolution(
     rows, columns = np.divmod(np.arange(side**2), side)
     centres = (np.column_stack([columns, rows]) + 0.5) * bin_um
     types = pd.Categorical.from_codes(cell_type, [f"type {k + 1}" for k in range(_N_TYPES)])
-    own = {"cells": {"cell_type": types}, "bins": {"array_row": rows, "array_col": columns}}
-    own["bins"]["stripe_truth"] = factors[0, rows] * factors[1, columns]
+    known = {"cells": {"cell_type": types}, "bins": {"array_row": rows, "array_col": columns}}
+    known["bins"]["stripe_truth"] = factors[0, rows] * factors[1, columns]
     at = {"bins": (centres, _domain_at(centres / width, bend)), "cells": (places, cell_domain)}
     facts = {"n_bins": n_bins, "n_genes": n_genes, "bin_um": float(bin_um)}
     made = {}
@@ -124,7 +124,7 @@ def simulate_high_resolution(
         adata = ad.AnnData(counts[kind], var=_features(kind, n_genes))
         adata.obsm["spatial"] = at[kind][0].astype(float)
         adata.obs["domain_truth"] = pd.Categorical.from_codes(at[kind][1], list(_DOMAINS))
-        for name, values in own[kind].items():
+        for name, values in known[kind].items():
             adata.obs[name] = values
         made[kind] = adata[np.diff(adata.X.indptr) > 0].copy()  # as instruments report them
         label(made[kind], kind, seed, {**facts, "stripes": float(stripes)})

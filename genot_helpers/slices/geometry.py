@@ -19,6 +19,11 @@ from scipy.spatial import cKDTree
 from ..arguments import checked
 
 
+def positions_of(adata: AnnData, key: str = "spatial") -> NDArray[np.float64]:
+    """Return the coordinates of a slice as numbers, (n, 2)."""
+    return np.asarray(adata.obsm[key], dtype=np.float64)[:, :2]
+
+
 @checked
 def spot_spacing(points: np.ndarray) -> float:
     """Typical distance of neighbouring spots: the mean over the nearest four, median over spots.

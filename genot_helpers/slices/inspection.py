@@ -175,7 +175,9 @@ def _values(adata: AnnData) -> list[_Row]:
         guess = " (by their size; if not: adata.uns['genot']['values'] = 'values')"
         guess = "" if kind.sure else guess
         taken = f"{kind}{guess}: taken as they are, not taken again."
-        fix = "counts are best; none were found. `gh.undo_logarithm(adata)` turns these back."
+        fix = (
+            "counts are best; none were found. `gh.slices.undo_logarithm(adata)` turns these back."
+        )
     else:
         taken = "fractions, no counts: normalised before."
         fix = "can be used as it is; counts are better where you have them."

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from .slices import SliceError, as_labels, missing
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-Slices = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
+Slices: TypeAlias = AnnData | Iterable[AnnData] | Mapping[str, AnnData]
 """What functions that work on one slice or on several together take."""
 
 
@@ -40,6 +40,14 @@ def named_slices(slices: Slices) -> dict[str, AnnData]:
     if not slices or not all(isinstance(adata, AnnData) for adata in slices.values()):
         raise SliceError("give one AnnData, or a list or dictionary of them that is not empty")
     return dict(slices)
+
+
+def genes_of_all(slices: Sequence[AnnData]) -> pd.Index:
+    """Return the genes that all slices have, in the order of the first."""
+    genes = slices[0].var_names
+    for adata in slices[1:]:
+        genes = genes[genes.isin(adata.var_names)]
+    return genes
 
 
 def embedding(adata: AnnData, name: str, use_rep: str, *, dtype: DTypeLike = float) -> NDArray:
@@ -478,7 +486,7 @@ def gene_problem(left: AnnData, right: AnnData, names: tuple[str, str]) -> tuple
     share = share_of_genes(copies[0].var_names, copies[1].var_names)
     fix = "use the same kind of gene name, symbols or identifiers, and of one species, in both."
     if said and share >= FEWEST_SHARED:
-        fix = f"`gh.match_genes([left, right])`: {said}; {share:.0%} agree then."
+        fix = f"`gh.slices.match_genes([left, right])`: {said}; {share:.0%} agree then."
     return found, fix
 
 

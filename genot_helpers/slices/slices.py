@@ -201,7 +201,7 @@ def _no_coordinates(adata: AnnData, key: str) -> tuple[str, str] | None:
         source = positions_elsewhere(adata)
         if source is None:
             return found, f"one row (x, y) per spot: `{slot} = adata.obs[['x', 'y']].to_numpy()`."
-        return found, f"they look to be elsewhere: `gh.set_positions(adata, {source!r})`."
+        return found, f"they look to be elsewhere: `gh.slices.set_positions(adata, {source!r})`."
     stored = adata.obsm[key]
     if isinstance(stored, pd.DataFrame):
         found = f"a table with the columns {list(stored.columns)}; needed: an array, (n, 2)."
@@ -577,6 +577,12 @@ def as_labels(values: pd.Series) -> pd.Series:
         text = text.str.replace(r"\.0+$", "", regex=True)
     names = sorted(text.dropna().unique(), key=lambda s: (int(s) if s.isdecimal() else -1, s))
     return pd.Series(pd.Categorical(text, categories=names), index=values.index)
+
+
+def joint_labels(columns: Iterable[pd.Series]) -> list[str]:
+    """Return the labels of columns of :func:`as_labels`, sorted together."""
+    found = dict.fromkeys(label for column in columns for label in column.cat.categories)
+    return list(as_labels(pd.Series(list(found))).cat.categories)
 
 
 def add_labels(
