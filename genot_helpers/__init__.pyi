@@ -164,6 +164,7 @@ from .results import (
 from .simulation import simulate_cortex as simulate_cortex
 from .slices import (
     SliceError as SliceError,
+    check_genes as check_genes,
     check_slice as check_slice,
     find_labels as find_labels,
     holds_counts as holds_counts,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .sweeps import SweepResult
 
 _SHOWN_FAILURES = 20
+_OF_OTHERS = ("-p", "--parameters", "--param", "--set")  # before NAME=VALUE in other programs
 
 
 def run_notebook(*arguments, **options) -> NotebookRun:
@@ -49,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="list the notebooks")
     run = commands.add_parser("run", help="execute one notebook headless")
     run.add_argument("notebook", help="number, name or path of a notebook")
-    run.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of it")
+    pairs = {"nargs": "*", "metavar": "NAME=VALUE", "default": []}
+    run.add_argument("parameters", help="parameters of it", **pairs)
     run.add_argument("--output-dir", help="folder for the results (default: results/<notebook>)")
     copy = commands.add_parser("copy", help="copy a notebook to work on")
     copy.add_argument("notebooks", nargs="+", metavar="notebook", help="number or name, or: all")
@@ -92,17 +94,21 @@ def _parameters(notebook: str, pairs: list[str]) -> dict[str, object]:
 
 
 def _as_pairs(options: list[str]) -> str:
-    """Write what was given as options, `--seed 1`, in the way of parameters, `seed=1`."""
+    """Write what was given as options, `--seed 1` or `-p seed 1`, as parameters, `seed=1`."""
     pairs: list[str] = []
     for word in options:
-        if word.startswith("-"):
+        if word in _OF_OTHERS:
+            pairs.append("")  # the name comes next
+        elif word.startswith("-"):
             name, _, value = word.lstrip("-").partition("=")
             pairs.append(f"{name.replace('-', '_')}={value}")
+        elif pairs and not pairs[-1]:
+            pairs[-1] = word if "=" in word else f"{word}="
         elif pairs and pairs[-1].endswith("="):
             pairs[-1] += word
         else:
             pairs.append(word)
-    return " ".join(pairs)
+    return " ".join(filter(None, pairs))
 
 
 def _report(run: NotebookRun) -> None:

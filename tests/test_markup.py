@@ -13,17 +13,13 @@ import pytest
 from conftest import plant_slice
 from nbformat import v4
 from notebook_runs import messages
-from site_pages import start_browser
+from site_pages import IMAGE, RAN, SCRIPT, start_browser
 
 import genot_helpers as gh
 from genot_runner import run_notebook
 from genot_runner.notebook_page import notebook_page
 from genot_runner.notebooks import shipped_folder
 
-# A browser that runs these makes a variable of the page.
-RAN = "ran=1"
-IMAGE = f"<img src=x onerror={RAN}>"
-SCRIPT = f"</script><script>{RAN}</script>"
 POINT_AT_ALL = """
 for (const one of document.querySelectorAll("*"))
   for (const kind of ["mouseover", "mousemove", "focus"])

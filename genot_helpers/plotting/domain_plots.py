@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from ..arguments import checked
 from ..evaluation.evaluation import cut_strip, domains_by_height, match_domains
 from ..slices.geometry import micrometres_per_unit
+from ..slices.sections import no_gene
 from ..slices.slices import check_drawable
 from .plotting import (
     PALETTE,
@@ -132,9 +133,11 @@ def plot_markers(
     ValueError
         If none of the genes is measured.
     """
-    genes = [gene for gene in dict.fromkeys(genes) if gene in adata.var_names]
+    asked = list(dict.fromkeys(genes))
+    genes = [gene for gene in asked if gene in adata.var_names]
     if not genes:
-        raise ValueError("None of the genes is in var_names.")
+        said = " ".join(no_gene(gene, adata) for gene in asked[:3])
+        raise ValueError(f"None of the genes {asked} is in var_names. {said}")
     values = adata[:, genes].to_df(layer)
     groups = adata.obs[key]
     mean = values.groupby(groups, observed=True).mean()

@@ -8,7 +8,6 @@ confidence, genes, depth; files of figures. Several slices together: :mod:`.doma
 
 from __future__ import annotations
 
-import difflib
 import io
 import itertools
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from ..files import atomic_path
 from ..preprocessing.graph import sq
 from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
+from ..slices.sections import no_gene
 from ..slices.slices import check_drawable
 
 # Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme and more, for tissues
@@ -361,8 +361,8 @@ def plot_genes(
     """Draw the expression of genes on the tissue; genes that are not measured are left out."""
     measured = [gene for gene in genes if gene in adata.var_names]
     if not measured:
-        near = [difflib.get_close_matches(gene, adata.var_names, n=3) for gene in genes]
-        raise ValueError(f"None of the genes {list(genes)} is in var_names. Near: {near}.")
+        asked = " ".join(no_gene(gene, adata) for gene in list(genes)[:3])
+        raise ValueError(f"None of the genes {list(genes)} is in var_names. {asked}")
     if layer is not None and layer not in adata.layers:
         raise KeyError(f"There is no layers[{layer!r}]. Run normalise first, or pass layer=None.")
     figure, axes = make_panels(len(measured), adata, n_columns)

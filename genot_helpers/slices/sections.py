@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy import sparse
 
 from ..arguments import checked
 from .geometry import own_pictures, pictures
-from .slices import SliceError, as_labels, missing
+from .slices import MissingSlot, SliceError, as_labels, missing, near_names
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -39,6 +39,42 @@ def named_slices(slices: Slices) -> dict[str, AnnData]:
     if not slices or not all(isinstance(adata, AnnData) for adata in slices.values()):
         raise SliceError("give one AnnData, or a list or dictionary of them that is not empty")
     return dict(slices)
+
+
+@checked(sound=False)
+def check_genes(slices: Slices, genes: str | Sequence[str] | None) -> None:
+    """Raise an error for a gene that a slice does not have, before anything is computed.
+
+    Parameters
+    ----------
+    slices
+        One slice, or a list or dictionary of them.
+    genes
+        Names of genes; None: nothing is asked.
+
+    Raises
+    ------
+    SliceError
+        With the slice that lacks the gene, and the genes whose names are near.
+
+    Examples
+    --------
+    >>> adata = AnnData(np.ones((20, 2), dtype="float32"))
+    >>> adata.var_names = ["Mbp", "Th"]
+    >>> check_genes(adata, "Mbp")
+    """
+    genes = [genes] if isinstance(genes, str) else list(genes or ())
+    for name, adata in named_slices(slices).items():
+        for gene in genes:
+            if gene not in adata.var_names:
+                raise MissingSlot(f"{name}: {no_gene(gene, adata)}")
+
+
+def no_gene(gene: str, adata: AnnData) -> str:
+    """Say that a slice has no such gene, and which names are near."""
+    near = ", ".join(near_names(gene, adata.var_names))
+    names = f"Near: {near}" if near else f"First: {', '.join(map(str, adata.var_names[:5]))}"
+    return f"var_names, {adata.n_vars:,} genes, has no {str(gene)!r}. {names}."
 
 
 def embedding(adata: AnnData, name: str, use_rep: str, *, dtype: DTypeLike = float) -> NDArray:
