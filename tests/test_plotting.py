@@ -135,7 +135,7 @@ def test_what_cannot_be_drawn_is_named(found):
     with pytest.raises(KeyError, match=r"obs\['other'\]"):
         plot_confidence(found, "other")
     del found.obs["domain_truth"], found.obs["genot_domain"]
-    with pytest.raises(KeyError, match="cluster_mixture"):
+    with pytest.raises(KeyError, match="find_domains"):
         plot_domains(found)
     assert not plt.get_fignums()  # no empty figure is left to be shown
 

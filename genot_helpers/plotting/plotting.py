@@ -35,7 +35,7 @@ from ..preprocessing.graph import sq
 from ..simulation.embryo import EMBRYO
 from ..slices.geometry import micrometres_per_unit, nearest_distance, own_pictures, spot_side
 from ..slices.sections import no_gene
-from ..slices.slices import check_drawable
+from ..slices.slices import check_drawable, missing
 
 # Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme and more, for tissues
 # with many domains. From the tenth on, each is the one farthest from all before it, for readers
@@ -74,6 +74,8 @@ def colour_domains(
     dict
         Domain → colour. Also written to `uns[key + "_colors"]`.
     """
+    if key not in adata.obs:
+        raise KeyError(f"{missing('obs', key, adata.obs.columns)} Find domains first.")
     if not isinstance(adata.obs[key].dtype, pd.CategoricalDtype):
         adata.obs[key] = adata.obs[key].astype("category")
     found = list(adata.obs[key].cat.categories)
@@ -314,8 +316,10 @@ def plot_domains(
     if not keys or not set(keys) <= set(adata.obs):
         raise KeyError(
             f"There is no obs column {sorted(set(keys) - set(adata.obs)) or 'with domains'} to "
-            f"draw (found: {list(adata.obs)}). Run cluster_mixture first, or name another column."
+            f"draw (found: {', '.join(map(str, adata.obs)) or 'none'}). Run find_domains first, or "
+            "name another column."
         )
+    check_titles(titles, keys)
     palettes = [colour_domains(adata, key=key, truth=truth) for key in keys]
     if like is not None:
         palettes = [
@@ -343,11 +347,17 @@ def _colours_of(like: ad.AnnData, key: str, truth: str | None, own: dict) -> dic
     return colours
 
 
+def check_titles(titles: Sequence[str] | None, keys: Sequence[str]) -> None:
+    """Raise ValueError where there is not one title for each column that is drawn."""
+    if titles and len(titles) != len(keys):
+        raise ValueError(f"{len(titles)} titles are given for {len(keys)} columns ({list(keys)}).")
+
+
 @checked
 def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
     """Draw the confidence of each spot, from 0 to 1, as ``obs[key]`` holds it."""
     if key not in adata.obs:
-        raise KeyError(f"There is no obs[{key!r}] to draw. Run cluster_mixture first.")
+        raise KeyError(f"There is no obs[{key!r}] to draw. Run find_domains first.")
     figure, (ax,) = make_panels(1, adata)
     options = {"cmap": "viridis", "norm": plt.Normalize(0.0, 1.0)}
     draw_slice(adata, adata.obs[key], ax, title="Confidence", **options)

@@ -160,7 +160,8 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
 def section_codes(adata: AnnData, section_key: str) -> tuple[NDArray[np.intp], list[str]]:
     """Return the number of each spot's section, and the names of the sections."""
     if section_key not in adata.obs:
-        raise SliceError(missing("obs", section_key, adata.obs.columns))
+        said = missing("obs", section_key, adata.obs.columns)
+        raise SliceError(f"section_key names the column that tells sections apart, but {said}")
     values = adata.obs[section_key]
     if values.isna().any():
         raise SliceError(
@@ -279,7 +280,11 @@ def by_section(function: Callable) -> Callable:
         if section_key is None:
             return function(slices, *args, **options)
         if not isinstance(slices, AnnData):
-            raise TypeError("section_key belongs to one AnnData that holds several sections.")
+            raise TypeError(
+                f"{function.__name__}: section_key={section_key!r} belongs to one AnnData that "
+                f"holds several sections; slices is a {type(slices).__name__}. Leave section_key "
+                "out, or give the AnnData."
+            )
         sections = split_sections(slices, section_key)
         result = function(sections, *args, **options)
         join_results(slices, sections, section_key)
