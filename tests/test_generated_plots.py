@@ -171,7 +171,7 @@ def test_expression_of_counts_is_scaled_and_of_logarithms_is_not(three):
     np.testing.assert_allclose(expression_of(left, "gene3"), wanted, rtol=1e-6)
     logs = ad.AnnData(np.log1p(counts) * 0.9, var=left.var)
     np.testing.assert_allclose(expression_of(logs, "gene3"), logs.X[:, 3])
-    with pytest.raises(KeyError, match="no gene 'nowhere'"):
+    with pytest.raises(KeyError, match="has no 'nowhere'"):
         expression_of(left, "nowhere")
 
 

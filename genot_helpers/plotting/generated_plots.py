@@ -245,7 +245,7 @@ def expression_of(
 ) -> NDArray[np.float64]:
     """Return log(1 + expression of a gene scaled to one depth), (n,)."""
     if gene not in adata.var_names:
-        raise KeyError(f"No column of obs is {gene!r}, and {no_gene(gene, adata)}")
+        raise KeyError(f"There is no gene, and no column of obs, {gene!r}: {no_gene(gene, adata)}")
     matrix = adata.X if layer is None else adata.layers[layer]
     column = matrix[:, adata.var_names.get_loc(gene)]
     values = np.asarray(column.todense() if hasattr(column, "todense") else column, float).ravel()
