@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import OUR_WARNINGS_ARE_ERRORS
 from matplotlib.colors import to_hex
 from matplotlib_scalebar.scalebar import ScaleBar
 
@@ -28,10 +29,7 @@ from genot_helpers.interpolation import fit_warp
 from genot_helpers.plotting.generated_plots import expression_of
 from genot_helpers.plotting.plotting import UNANNOTATED
 
-pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
-    pytest.mark.filterwarnings("error"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
-]
+pytestmark = OUR_WARNINGS_ARE_ERRORS  # figures must not warn in normal use
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from conftest import OUR_WARNINGS_ARE_ERRORS
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
@@ -27,10 +28,7 @@ from genot_helpers import (
 )
 from genot_helpers.plotting.plotting import UNANNOTATED
 
-pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
-    pytest.mark.filterwarnings("error"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
-]
+pytestmark = OUR_WARNINGS_ARE_ERRORS  # figures must not warn in normal use
 
 
 @pytest.fixture(autouse=True)

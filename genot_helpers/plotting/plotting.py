@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -189,7 +190,10 @@ def draw_slice(
     if scale is not None:
         options |= {"scalebar_dx": scale / factor, "scalebar_kwargs": SCALE_BAR}
     options |= {"frameon": False, "na_color": UNANNOTATED, "library_id": "slice"}
-    sq.pl.spatial_scatter(shown, color="value", ax=ax, title=title, **options)
+    with warnings.catch_warnings():
+        # squidpy 1.8.3 reads colours by a method that anndata 0.13 is giving up.
+        warnings.filterwarnings("ignore", "The method obs_vector is deprecated", FutureWarning)
+        sq.pl.spatial_scatter(shown, color="value", ax=ax, title=title, **options)
     for text in ax.get_legend().get_texts() if ax.get_legend() else ():
         text.set_text("unannotated" if text.get_text() == "NA" else text.get_text())
     simulated = is_simulated(adata)
