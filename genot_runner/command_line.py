@@ -182,12 +182,17 @@ def _sweep(chosen: argparse.Namespace, for_snakemake: list[str]) -> int:
 
 
 def _refuse(
-    parser: argparse.ArgumentParser, chosen: argparse.Namespace, rest: list[str]
+    parser: argparse.ArgumentParser, chosen: argparse.Namespace, rest: list[str], given: list[str]
 ) -> NoReturn:
     """End with 2: what is left over is no option; a parameter is written another way."""
     hint = ""
     if chosen.command == "run":
-        hint = f". Parameters are written without dashes: {_as_pairs(rest)}"
+        # From all that was given: newer Pythons take the value of an option for a parameter.
+        words = given[given.index(chosen.notebook) + 1 :]
+        if "--output-dir" in words:
+            at = words.index("--output-dir")
+            del words[at : at + 2]
+        hint = f". Parameters are written without dashes: {_as_pairs(words)}"
     parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
 
 
@@ -212,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments, for_snakemake = arguments[:cut], arguments[cut + 1 :]
     chosen, rest = parser.parse_known_args(arguments)
     if rest and (chosen.command != "run" or any(one.startswith("-") for one in rest)):
-        _refuse(parser, chosen, rest)
+        _refuse(parser, chosen, rest, arguments)
     try:
         for word in arguments:
             if problem := text_problem("The argument", word):

@@ -105,6 +105,7 @@ def test_one_section_is_left_alone(layout, seed):
     order = adata.obs.sort_values("half").index  # rows sorted by domain
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The '.*' option is deprecated")  # anndata's, of pandas
         gh.check_slice(adata)
         gh.check_slice(adata[order].copy())
     adata.obs["sample"] = "one"

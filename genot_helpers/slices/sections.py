@@ -178,13 +178,14 @@ def section_codes(adata: AnnData, section_key: str) -> tuple[NDArray[np.intp], l
 
 def _block(adata: AnnData, start: int, end: int) -> AnnData:
     """Return rows that follow one another, without copying the matrices."""
+    layers = {key: one for key, one in adata.layers.items() if key is not None}  # anndata 0.13: X
     part = AnnData(
         _rows(adata.X, start, end),
         obs=adata.obs.iloc[start:end].copy(),
         var=adata.var.copy(),
         uns=dict(adata.uns),
         obsm={key: value[start:end] for key, value in adata.obsm.items()},
-        layers={key: _rows(value, start, end) for key, value in adata.layers.items()},
+        layers={key: _rows(value, start, end) for key, value in layers.items()},
     )
     for key, value in adata.obsp.items():
         part.obsp[key] = value[start:end, start:end]
@@ -268,7 +269,7 @@ def _join_tables(adata: AnnData, parts: list[AnnData], order: NDArray[np.intp]) 
 def _new(before: Any, now: list[Any]) -> list[str]:
     """Return the keys that all sections have and that are new, or ours."""
     ours = ("genot", "X_", "spatial_", "log1p")
-    everywhere = [key for key in now[0] if all(key in slot for slot in now)]
+    everywhere = [k for k in now[0] if k is not None and all(k in slot for slot in now)]
     return [key for key in everywhere if key not in before or str(key).startswith(ours)]
 
 

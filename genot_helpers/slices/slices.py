@@ -410,7 +410,7 @@ def _unsound(adata: AnnData, key: str | None) -> Iterator[Problem]:
             fix = "remove spots or genes that were not measured (gh.check_slice lists them)."
             yield Problem("X", _bad_values(adata, "NaN or infinite", bad) if bad else found, fix)
     for slots, name in ((adata.layers, "layers"), (adata.obsp, "obsp")):
-        for one in slots:
+        for one in (one for one in slots if one is not None):  # anndata 0.13: None is X
             yield from _unusable(slots[one], f'{name}["{one}"]')
     if key == "spatial" or (key is not None and key in adata.obsm):
         yield from _undrawable(adata, key)
