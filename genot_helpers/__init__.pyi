@@ -127,6 +127,7 @@ from .results import (
 from .simulation import simulate_cortex as simulate_cortex
 from .slices import (
     SliceError as SliceError,
+    check_genes as check_genes,
     check_slice as check_slice,
     inspect_slice as inspect_slice,
     join_results as join_results,

@@ -148,8 +148,7 @@ def _problem(value: Any, kinds: list[str], limits: tuple[float, float] | None) -
         return None  # an annotation that is not checked here, such as a matplotlib Figure
     if not any(_is(kind, value) for kind in known):
         wanted = " or ".join(dict.fromkeys(_KINDS[_base(kind)][1] for kind in known))
-        shown = "None" if value is None else f"{_shown(value)} (a {type(value).__name__})"
-        return f"is {shown}{_WRONG_KIND}{wanted}."
+        return f"is {_described(value)}{_WRONG_KIND}{wanted}."
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
         return _out_of_range(value, kinds, limits)
     if any(_base(kind) in ("ArrayLike", "NDArray", "ndarray") for kind in kinds):
@@ -209,6 +208,16 @@ def _shown(value: Any) -> str:
     """Show a value on one short line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _described(value: Any) -> str:
+    """Say what a value is: `3 (an int)`, `a DataFrame of 5 × 2`."""
+    name = type(value).__name__
+    kind = f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape and not isinstance(value, np.generic):
+        return f"{kind} of {' × '.join(map(str, shape))}"
+    return "None" if value is None else f"{_shown(value)} ({kind})"
 
 
 def _named(*names: str) -> Callable[[Any], bool]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .sweeps import SweepResult
 
 _SHOWN_FAILURES = 20
+_OF_OTHERS = ("-p", "--parameters", "--param", "--set")  # before NAME=VALUE in other programs
 
 
 def run_notebook(*arguments, **options) -> NotebookRun:
@@ -49,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="list the notebooks")
     run = commands.add_parser("run", help="execute one notebook headless")
     run.add_argument("notebook", help="number, name or path of a notebook")
-    run.add_argument("parameters", nargs="*", metavar="NAME=VALUE", help="parameters of it")
+    pairs = {"nargs": "*", "metavar": "NAME=VALUE", "default": []}
+    run.add_argument("parameters", help="parameters of it", **pairs)
     run.add_argument("--output-dir", help="folder for the results (default: results/<notebook>)")
     copy = commands.add_parser("copy", help="copy a notebook to work on")
     copy.add_argument("notebooks", nargs="+", metavar="notebook", help="number or name, or: all")
@@ -92,17 +94,21 @@ def _parameters(notebook: str, pairs: list[str]) -> dict[str, object]:
 
 
 def _as_pairs(options: list[str]) -> str:
-    """Write what was given as options, `--seed 1`, in the way of parameters, `seed=1`."""
+    """Write what was given as options, `--seed 1` or `-p seed 1`, as parameters, `seed=1`."""
     pairs: list[str] = []
     for word in options:
-        if word.startswith("-"):
+        if word in _OF_OTHERS:
+            pairs.append("")  # the name comes next
+        elif word.startswith("-"):
             name, _, value = word.lstrip("-").partition("=")
             pairs.append(f"{name.replace('-', '_')}={value}")
+        elif pairs and not pairs[-1]:
+            pairs[-1] = word if "=" in word else f"{word}="
         elif pairs and pairs[-1].endswith("="):
             pairs[-1] += word
         else:
             pairs.append(word)
-    return " ".join(pairs)
+    return " ".join(filter(None, pairs))
 
 
 def _report(run: NotebookRun) -> None:
@@ -176,12 +182,17 @@ def _sweep(chosen: argparse.Namespace, for_snakemake: list[str]) -> int:
 
 
 def _refuse(
-    parser: argparse.ArgumentParser, chosen: argparse.Namespace, rest: list[str]
+    parser: argparse.ArgumentParser, chosen: argparse.Namespace, rest: list[str], given: list[str]
 ) -> NoReturn:
     """End with 2: what is left over is no option; a parameter is written another way."""
     hint = ""
     if chosen.command == "run":
-        hint = f". Parameters are written without dashes: {_as_pairs(rest)}"
+        # From all that was given: newer Pythons take the value of an option for a parameter.
+        words = given[given.index(chosen.notebook) + 1 :]
+        if "--output-dir" in words:
+            at = words.index("--output-dir")
+            del words[at : at + 2]
+        hint = f". Parameters are written without dashes: {_as_pairs(words)}"
     parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
 
 
@@ -206,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments, for_snakemake = arguments[:cut], arguments[cut + 1 :]
     chosen, rest = parser.parse_known_args(arguments)
     if rest and (chosen.command != "run" or any(one.startswith("-") for one in rest)):
-        _refuse(parser, chosen, rest)
+        _refuse(parser, chosen, rest, arguments)
     try:
         for word in arguments:
             if problem := text_problem("The argument", word):

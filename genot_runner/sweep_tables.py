@@ -160,7 +160,13 @@ def _yaml_rows(path: Path) -> Iterator[_Row]:
     if isinstance(content, list):
         content = {"runs": content}
     if not isinstance(content, dict) or not content or set(content) - {"runs", "grid"}:
-        raise SweepTableError(f"{path} should hold a list of runs, or 'runs:' or 'grid:' or both.")
+        found = (
+            ", ".join(map(str, content)) if isinstance(content, dict) else str(content or "")[:80]
+        )
+        raise SweepTableError(
+            f"{path} should hold a list of runs, or 'runs:' or 'grid:' or both, and nothing else "
+            f"beside them (parameters stand below). It holds: {found or 'nothing'}."
+        )
     for number, one in enumerate(content.get("runs") or (), 1):
         yield f"run {number}", _mapping(one, path, "a run")
     grids = content.get("grid") or []

@@ -16,6 +16,15 @@ from scipy import sparse
 LIBRARY_PATH = os.environ.get("LD_LIBRARY_PATH")
 
 
+# Warnings are errors, but for kinds that Python does not show to readers: what scanpy is going to
+# give up, and options of pandas that anndata (0.13, with pandas 3.1) reads for every table.
+OUR_WARNINGS_ARE_ERRORS = [
+    pytest.mark.filterwarnings("error"),
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The '.*' option is deprecated"),
+]
+
+
 @pytest.fixture(autouse=True)
 def library_path_stays():
     """Undo what importing rpy2 in a test does: kernels started later would load other libraries."""

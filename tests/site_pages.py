@@ -22,6 +22,11 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 
+# Names that hold markup: a browser that runs it makes a variable of the page.
+RAN = "ran=1"
+IMAGE = f"<img src=x onerror={RAN}>"
+SCRIPT = f"</script><script>{RAN}</script>"
+
 
 def start_browser(profile: Path):
     """Start a headless browser with a fresh profile; skip the test where there is none."""

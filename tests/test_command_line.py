@@ -191,3 +191,26 @@ def test_as_a_program(notebook):
     failed = subprocess.run([*start, "parameters", "none"], capture_output=True, text=True)
     assert failed.returncode == 1
     assert failed.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--seed 1 --quick True", "seed=1 quick=True"),
+        ("--n-domains=5", "n_domains=5"),
+        ("-p seed=1 -p quick=True", "seed=1 quick=True"),
+        ("-p seed 1 -p quick True", "seed=1 quick=True"),
+        ("--set seed=1", "seed=1"),
+    ],
+)
+def test_what_is_written_as_options_is_shown_as_parameters(given, meant, notebook, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command_line.main(["run", notebook, *given.split()])
+    assert f"written without dashes: {meant}\n" in capsys.readouterr().err
+
+
+def test_a_notebook_is_all_that_run_needs(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command_line.main(["run"])
+    said = capsys.readouterr().err
+    assert "required: notebook" in said and "required: notebook, " not in said

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import OUR_WARNINGS_ARE_ERRORS
 from matplotlib.colors import to_hex
 from matplotlib_scalebar.scalebar import ScaleBar
 
@@ -28,10 +29,7 @@ from genot_helpers.interpolation import fit_warp
 from genot_helpers.plotting.generated_plots import expression_of
 from genot_helpers.plotting.plotting import UNANNOTATED
 
-pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
-    pytest.mark.filterwarnings("error"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
-]
+pytestmark = OUR_WARNINGS_ARE_ERRORS  # figures must not warn in normal use
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +169,7 @@ def test_expression_of_counts_is_scaled_and_of_logarithms_is_not(three):
     np.testing.assert_allclose(expression_of(left, "gene3"), wanted, rtol=1e-6)
     logs = ad.AnnData(np.log1p(counts) * 0.9, var=left.var)
     np.testing.assert_allclose(expression_of(logs, "gene3"), logs.X[:, 3])
-    with pytest.raises(KeyError, match="no gene 'nowhere'"):
+    with pytest.raises(KeyError, match="has no 'nowhere'"):
         expression_of(left, "nowhere")
 
 

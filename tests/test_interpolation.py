@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import OUR_WARNINGS_ARE_ERRORS
 from hypothesis import given, settings, strategies as st
 from scipy import sparse
 from scipy.spatial import cKDTree
@@ -28,7 +29,7 @@ from genot_helpers.interpolation.places import (
     prepare_labels,
 )
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = OUR_WARNINGS_ARE_ERRORS
 
 N_GENES = 24
 WIDTH = 1000.0

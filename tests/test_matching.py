@@ -125,7 +125,7 @@ def test_bad_input_says_what_to_do(planted):
     with pytest.raises(SliceError, match=r"layers\['log1p'\] is missing: run normalise"):
         gh.evaluation.domain_markers(planted, key="domain_truth")
     gh.normalise(planted)
-    with pytest.raises(SliceError, match="find domains first"):
+    with pytest.raises(SliceError, match="Find domains first"):
         gh.evaluation.domain_markers(planted)
     planted.obs["one"] = "all"
     with pytest.raises(SliceError, match="one domain only"):

@@ -14,7 +14,7 @@ from notebook_runs import SEEDS, cells_of, messages, outputs_of, shared_demo_run
 from PIL import Image
 
 from genot_helpers import real_scores, write_slice
-from genot_runner import NotebookRun, run_notebook
+from genot_runner import NotebookError, NotebookRun, read_record, run_notebook
 
 pytestmark = pytest.mark.notebook
 
@@ -142,3 +142,10 @@ def test_hypothalamus_between_its_neighbours(real_data_dir: Path, tmp_path: Path
     assert 0.9 < scores["genot.variance"] < 1.1
     assert 0.9 < scores["genot.spacing"] < 1.15
     assert scores["genot.c2st"] < max(scores["copy_left.c2st"], scores["copy_right.c2st"]) + 0.03
+
+
+def test_a_gene_that_is_not_there_is_told_as_soon_as_sections_are_read(tmp_path: Path) -> None:
+    given = {"gene": "fos", "quick": True}
+    with pytest.raises(NotebookError, match=r"no 'fos'\. Near: Fos"):
+        run_notebook("09", given, output_dir=tmp_path, progress=False)
+    assert read_record(tmp_path)["failed_cell"] == 4  # the parameters given are a cell too

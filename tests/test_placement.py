@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import OUR_WARNINGS_ARE_ERRORS
 from hypothesis import given, settings, strategies as st
 from scipy import sparse
 from scipy.spatial import cKDTree
@@ -28,7 +29,7 @@ from genot_helpers.interpolation.places import (
 from genot_helpers.slices.geometry import nearest_distance
 from genot_helpers.transport.transport import Coupling
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = OUR_WARNINGS_ARE_ERRORS
 
 seeds = st.integers(0, 2**32 - 1)
 repeat = settings(deadline=None, max_examples=15)

@@ -117,6 +117,7 @@ def test_one_section_is_left_alone(layout, seed):
     order = adata.obs.sort_values("half").index  # rows sorted by domain
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The '.*' option is deprecated")  # anndata's, of pandas
         gh.check_slice(adata)
         gh.check_slice(adata[order].copy())
     adata.obs["sample"] = "one"
@@ -263,6 +264,20 @@ def test_load_slices_by_section_key(tmp_path):
         gh.load_slices(["C"], data_source=tmp_path / "both.h5ad", section_key="slice_ID")
     with pytest.raises(gh.SliceError, match=r"slice_id.*Near: slice_ID"):
         gh.load_slices(tmp_path / "both.h5ad", section_key="slice_id")
+
+
+def test_a_gene_that_a_slice_lacks_is_named_with_its_neighbours():
+    adata = joined()
+    adata.var_names = ["MBP", "PCP4", *adata.var_names[2:]]
+    gh.check_genes(adata, None)
+    gh.check_genes({"A": adata}, ["MBP", "PCP4"])
+    lacks = adata[:, adata.var_names != "MBP"].copy()
+    with pytest.raises(gh.SliceError, match=r"B: var_names, .* has no 'MBP'. First: PCP4"):
+        gh.check_genes({"A": adata, "B": lacks}, "MBP")
+    with pytest.raises(KeyError, match=r"has no 'Mbp'\. Near: MBP"):  # mouse's name, human slice
+        gh.check_genes(adata, "Mbp")
+    with pytest.raises(gh.SliceError, match=r"has no '???'. First: MBP, PCP4".replace("?", r"\?")):
+        gh.check_genes([adata], "???")
 
 
 def test_numbers_as_sections_and_gaps():

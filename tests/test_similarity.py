@@ -99,7 +99,7 @@ def test_bad_input_says_what_to_do(planted):
         gh.evaluation.gene_similarity(far, planted)
     with pytest.raises(SliceError, match="too few"):
         gh.evaluation.gene_similarity(planted[:10].copy(), planted)
-    with pytest.raises(SliceError, match="find domains first"):
+    with pytest.raises(SliceError, match="Find domains first"):
         gh.evaluation.gene_similarity_by_domain(planted, planted)
     renamed = planted.copy()
     renamed.obs["domain_truth"] = renamed.obs["domain_truth"].astype(str) + "x"

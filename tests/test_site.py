@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import nbformat
+import pandas as pd
 import pytest
-from site_pages import Page, is_outside, leads_nowhere, serve, start_browser
+from nbformat import v4
+from site_pages import IMAGE, SCRIPT, Page, is_outside, leads_nowhere, serve, start_browser
 
 from genot_runner import find_notebook, run_notebook
 from genot_runner.notebook_page import notebook_page
@@ -55,7 +59,27 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = find_notebook(number).stem
         if not (folder / name).exists():
             run_notebook(number, {"quick": True}, output_dir=folder / name, progress=False)
+    add_markup(folder / find_notebook("00").stem)
     return folder
+
+
+def add_markup(run: Path) -> None:
+    """Put a copy in the place of a run, with a cell that shows names which hold markup."""
+    table = pd.DataFrame({SCRIPT: [IMAGE]}, index=pd.Index([SCRIPT], name=IMAGE))
+    outputs = [
+        v4.new_output("display_data", {"text/html": table.to_html(notebook=True)}),
+        v4.new_output("display_data", {"text/plain": IMAGE}),
+        v4.new_output("stream", text=f"{IMAGE}\n{SCRIPT}"),
+        v4.new_output("error", ename=IMAGE, evalue=SCRIPT, traceback=[IMAGE, SCRIPT]),
+    ]
+    if run.is_symlink():
+        made = run.resolve()
+        run.unlink()
+        shutil.copytree(made, run)
+    executed = run / f"{run.name}.ipynb"
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.cells.append(v4.new_code_cell(f"# {IMAGE}{SCRIPT}", outputs=outputs))
+    nbformat.write(notebook, executed)
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +214,13 @@ def test_the_page_of_a_single_run_works_without_network(results, browser, tmp_pa
     assert [one for one in asked if not one.startswith(("data:", "blob:", "file:"))] == []
     assert browser.execute_script(BROKEN_IMAGES) == []
     assert [one["message"] for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
+
+
+def test_markup_in_names_is_shown_and_never_run(address, browser):
+    browser.get(f"{address}/notebooks/{find_notebook('00').stem}.html")
+    text = browser.execute_script("return document.querySelector('article').textContent")
+    assert text.count(IMAGE) >= 4 and text.count(SCRIPT) >= 3
+    assert not browser.execute_script("return 'ran' in window")
 
 
 def test_dark_mode_toggles_and_is_remembered(address, browser):

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import plotly.io as pio
 import pytest
+from conftest import OUR_WARNINGS_ARE_ERRORS
 from PIL import Image
 
 from genot_helpers import prepare_interpolation
@@ -22,10 +23,7 @@ from genot_helpers.plotting import (
 )
 from genot_helpers.plotting.stack_plots import slice_depths, stack_values
 
-pytestmark = [  # figures must not warn in normal use; Python does not show the ignored kind
-    pytest.mark.filterwarnings("error"),
-    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
-]
+pytestmark = OUR_WARNINGS_ARE_ERRORS  # figures must not warn in normal use
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ idea of BASS, Li and Zhou 2022, doi 10.1186/s13059-022-02734-7, here without sam
 It is fitted by mean field from many starts (:mod:`genot_helpers.domains.composition_field` has the
 bound and its updates). No one set of found types is right, so there are several (codebooks), each
 from another start; and cells are looked at in three ways: alone, with their surroundings, and along
-the directions that they share with these. Each view has types and a search of its own. The best
-distinct maxima of all vote, and their consensus is the result.
+the directions that they share with these. Each view has types and a search of its own; a view whose
+domains are others altogether than those of cells alone is left out. The best distinct maxima vote,
+and their consensus is the result.
 How many domains to ask for stands at the end of this file.
 """
 
@@ -63,6 +64,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "n_neighbors": (1, 1_000),
     "prior_cells": (1e-6, 1e9),
 }
+OF_ONE_KIND = 0.5  # adjusted Rand index with the domains of cells alone that another view needs
 ALIKE = 0.9  # adjusted Rand index from which two partitions tell the same story
 
 
@@ -362,8 +364,13 @@ def cluster_composition(
     ]
     if same_within is None:
         same_within = float(np.clip(n_cells / 40, 20, 100))
+    each = [_agreed(cells, [found], n_domains, same_within, seed).labels for found in searches]
+    # Where tissue has no directions that cells share, for example, that view sees only noise.
+    alike = [adjusted_rand_score(each[0], labels) for labels in each]
+    searches = [one for one, like in zip(searches, alike, strict=True) if like >= OF_ONE_KIND]
     result = _agreed(cells, searches, n_domains, same_within, seed)
     facts = {**model, **search, "method": "composition of cell types", "same_within": same_within}
+    facts["n_views"] = len(searches)
     facts["type_key"] = type_key or ""
     _write(named, result, None if type_key else cells.types, key_added, facts)
     return result

@@ -22,7 +22,7 @@ from sklearn import metrics
 
 from ..arguments import checked
 from ..slices.geometry import nearest_distance
-from ..slices.slices import SliceError
+from ..slices.slices import SliceError, missing
 
 
 @checked
@@ -249,8 +249,8 @@ def _annotated_and_found(adata: AnnData, truth: str, predicted: str) -> tuple[pd
     found = complete_domains(adata, predicted)
     if truth not in adata.obs:
         raise SliceError(
-            f"obs[{truth!r}] is missing: name the column with truth=..., or use score_coherence, "
-            f"which needs no annotation. Columns found: {list(adata.obs.columns)}."
+            f"{missing('obs', truth, adata.obs.columns)} Name the column with truth=..., or use "
+            "score_coherence, which needs no annotation."
         )
     known = adata.obs[truth].notna().to_numpy()
     if not known.any():
@@ -514,8 +514,7 @@ def domains_by_height(
 def found_domains(adata: AnnData, key: str) -> pd.Series:
     """Return ``obs[key]`` with the categories that occur; raise if the column is missing."""
     if key not in adata.obs:
-        columns = list(adata.obs.columns)
-        raise SliceError(f"obs[{key!r}] is missing: find domains first. Columns found: {columns}.")
+        raise SliceError(f"{missing('obs', key, adata.obs.columns)} Find domains first.")
     return adata.obs[key].astype("category").cat.remove_unused_categories()
 
 

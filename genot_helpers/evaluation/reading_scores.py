@@ -153,7 +153,17 @@ def beside_rivals(
         over the repetitions; NaN for one), ``verdict``: "better" or "worse" if the generated
         slice is nearer to, or further from, the best value by more than the spread, else "level";
         "one draw" without a spread.
+
+    Raises
+    ------
+    KeyError
+        If the table has no such row.
     """
+    if lacking := [one for one in (*rivals, "genot") if one not in table.index]:
+        there = ", ".join(map(str, table.index))
+        raise KeyError(
+            f"The table has no row {lacking[0]!r}; score_table makes one. There: {there}."
+        )
     found = {}
     for score in (one for one in _BEST if one in table and table[one].notna().all()):
         distance = table[score].map(_DISTANCES[_BEST[score]])

@@ -16,10 +16,11 @@ from matplotlib.ticker import MaxNLocator
 from ..arguments import checked
 from ..evaluation.evaluation import cut_strip, domains_by_height, match_domains
 from ..slices.geometry import micrometres_per_unit, positions_of
-from ..slices.sections import by_section
-from ..slices.slices import check_drawable
+from ..slices.sections import by_section, no_gene
+from ..slices.slices import check_drawable, missing
 from .plotting import (
     PALETTE,
+    check_titles,
     colour_domains,
     draw_many,
     draw_slice,
@@ -132,9 +133,15 @@ def plot_markers(
     ValueError
         If none of the genes is measured.
     """
-    genes = [gene for gene in dict.fromkeys(genes) if gene in adata.var_names]
+    asked = list(dict.fromkeys(genes))
+    genes = [gene for gene in asked if gene in adata.var_names]
     if not genes:
-        raise ValueError("None of the genes is in var_names.")
+        said = " ".join(no_gene(gene, adata) for gene in asked[:3])
+        raise ValueError(f"None of the genes {asked} is in var_names. {said}")
+    if key not in adata.obs:
+        raise KeyError(f"{missing('obs', key, adata.obs.columns)} Find domains first.")
+    if layer not in adata.layers:
+        raise KeyError(f"{missing('layers', layer, adata.layers)} Run normalise first.")
     values = adata[:, genes].to_df(layer)
     groups = adata.obs[key]
     mean = values.groupby(groups, observed=True).mean()
@@ -236,10 +243,10 @@ def plot_side_by_side(
         If a slice lacks a column.
     """
     for name, adata in slices.items():
-        missing = [key for key in keys if key not in adata.obs]
-        if missing:
-            raise KeyError(f"{name} has no obs columns {missing} (found: {list(adata.obs)}).")
+        if lacking := [key for key in keys if key not in adata.obs]:
+            raise KeyError(f"{name}: {missing('obs', lacking[0], adata.obs.columns)}")
         check_drawable(adata)
+    check_titles(titles, keys)
     truth = truth if all(truth in adata.obs for adata in slices.values()) else None
     whole = _together(slices, [*keys, *([truth] if truth and truth not in keys else [])])
     every = np.vstack([positions_of(adata) for adata in slices.values()])

@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 
 from ..arguments import checked
 from ..slices.geometry import micrometres_per_unit, nearest_distance, positions_of, spot_spacing
-from ..slices.sections import by_pair, by_section
+from ..slices.sections import by_pair, by_section, no_gene
 from ..slices.slices import as_labels, check_drawable, joint_labels
 from ..slices.values import holds_logarithms
 from ..transport.transport import coupling_pairs
@@ -244,7 +244,7 @@ def expression_of(
 ) -> NDArray[np.float64]:
     """Return log(1 + expression of a gene scaled to one depth), (n,)."""
     if gene not in adata.var_names:
-        raise KeyError(f"There is no gene {gene!r} in var_names, and no such column of obs.")
+        raise KeyError(f"There is no gene, and no column of obs, {gene!r}: {no_gene(gene, adata)}")
     matrix = adata.X if layer is None else adata.layers[layer]
     column = matrix[:, adata.var_names.get_loc(gene)]
     values = np.asarray(column.todense() if hasattr(column, "todense") else column, float).ravel()

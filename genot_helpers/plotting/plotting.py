@@ -8,9 +8,9 @@ confidence, genes, depth; files of figures. Several slices together: :mod:`.doma
 
 from __future__ import annotations
 
-import difflib
 import io
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,7 +38,8 @@ from ..slices.geometry import (
     positions_of,
     spot_side,
 )
-from ..slices.slices import check_drawable
+from ..slices.sections import no_gene
+from ..slices.slices import check_drawable, missing
 
 # Okabe & Ito 2008 (jfly.uni-koeln.de/color), then Paul Tol's "muted" scheme and more, for tissues
 # with many domains. From the tenth on, each is the one farthest from all before it, for readers
@@ -77,6 +78,8 @@ def colour_domains(
     dict
         Domain → colour. Also written to `uns[key + "_colors"]`.
     """
+    if key not in adata.obs:
+        raise KeyError(f"{missing('obs', key, adata.obs.columns)} Find domains first.")
     if not isinstance(adata.obs[key].dtype, pd.CategoricalDtype):
         adata.obs[key] = adata.obs[key].astype("category")
     found = list(adata.obs[key].cat.categories)
@@ -185,7 +188,10 @@ def draw_slice(
     if scale is not None:
         options |= {"scalebar_dx": scale / factor, "scalebar_kwargs": SCALE_BAR}
     options |= {"frameon": False, "na_color": UNANNOTATED, "library_id": "slice"}
-    sq.pl.spatial_scatter(shown, color="value", ax=ax, title=title, **options)
+    with warnings.catch_warnings():
+        # squidpy 1.8.3 reads colours by a method that anndata 0.13 is giving up.
+        warnings.filterwarnings("ignore", "The method obs_vector is deprecated", FutureWarning)
+        sq.pl.spatial_scatter(shown, color="value", ax=ax, title=title, **options)
     for text in ax.get_legend().get_texts() if ax.get_legend() else ():
         text.set_text("unannotated" if text.get_text() == "NA" else text.get_text())
     _frame_slice(ax, adata, coordinates * factor, upwards=not picture and grows_upwards(adata))
@@ -312,8 +318,10 @@ def plot_domains(
     if not keys or not set(keys) <= set(adata.obs):
         raise KeyError(
             f"There is no obs column {sorted(set(keys) - set(adata.obs)) or 'with domains'} to "
-            f"draw (found: {list(adata.obs)}). Run cluster_mixture first, or name another column."
+            f"draw (found: {', '.join(map(str, adata.obs)) or 'none'}). Run find_domains first, or "
+            "name another column."
         )
+    check_titles(titles, keys)
     palettes = [colour_domains(adata, key=key, truth=truth) for key in keys]
     if like is not None:
         palettes = [
@@ -341,11 +349,17 @@ def _colours_of(like: ad.AnnData, key: str, truth: str | None, own: dict) -> dic
     return colours
 
 
+def check_titles(titles: Sequence[str] | None, keys: Sequence[str]) -> None:
+    """Raise ValueError where there is not one title for each column that is drawn."""
+    if titles and len(titles) != len(keys):
+        raise ValueError(f"{len(titles)} titles are given for {len(keys)} columns ({list(keys)}).")
+
+
 @checked
 def plot_confidence(adata: ad.AnnData, key: str = "genot_confidence") -> Figure:
     """Draw the confidence of each spot, from 0 to 1, as ``obs[key]`` holds it."""
     if key not in adata.obs:
-        raise KeyError(f"There is no obs[{key!r}] to draw. Run cluster_mixture first.")
+        raise KeyError(f"There is no obs[{key!r}] to draw. Run find_domains first.")
     figure, (ax,) = make_panels(1, adata)
     options = {"cmap": "viridis", "norm": plt.Normalize(0.0, 1.0)}
     draw_slice(adata, adata.obs[key], ax, title="Confidence", **options)
@@ -359,8 +373,8 @@ def plot_genes(
     """Draw the expression of genes on the tissue; genes that are not measured are left out."""
     measured = [gene for gene in genes if gene in adata.var_names]
     if not measured:
-        near = [difflib.get_close_matches(gene, adata.var_names, n=3) for gene in genes]
-        raise ValueError(f"None of the genes {list(genes)} is in var_names. Near: {near}.")
+        asked = " ".join(no_gene(gene, adata) for gene in list(genes)[:3])
+        raise ValueError(f"None of the genes {list(genes)} is in var_names. {asked}")
     if layer is not None and layer not in adata.layers:
         raise KeyError(f"There is no layers[{layer!r}]. Run normalise first, or pass layer=None.")
     figure, axes = make_panels(len(measured), adata, n_columns)

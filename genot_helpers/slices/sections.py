@@ -15,7 +15,7 @@ from scipy import sparse
 
 from ..arguments import checked
 from .geometry import own_pictures, pictures
-from .slices import SliceError, as_labels, missing
+from .slices import MissingSlot, SliceError, as_labels, missing, near_names
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -48,6 +48,42 @@ def genes_of_all(slices: Sequence[AnnData]) -> pd.Index:
     for adata in slices[1:]:
         genes = genes[genes.isin(adata.var_names)]
     return genes
+
+
+@checked(sound=False)
+def check_genes(slices: Slices, genes: str | Sequence[str] | None) -> None:
+    """Raise an error for a gene that a slice does not have, before anything is computed.
+
+    Parameters
+    ----------
+    slices
+        One slice, or a list or dictionary of them.
+    genes
+        Names of genes; None: nothing is asked.
+
+    Raises
+    ------
+    SliceError
+        With the slice that lacks the gene, and the genes whose names are near.
+
+    Examples
+    --------
+    >>> adata = AnnData(np.ones((20, 2), dtype="float32"))
+    >>> adata.var_names = ["Mbp", "Th"]
+    >>> check_genes(adata, "Mbp")
+    """
+    genes = [genes] if isinstance(genes, str) else list(genes or ())
+    for name, adata in named_slices(slices).items():
+        for gene in genes:
+            if gene not in adata.var_names:
+                raise MissingSlot(f"{name}: {no_gene(gene, adata)}")
+
+
+def no_gene(gene: str, adata: AnnData) -> str:
+    """Say that a slice has no such gene, and which names are near."""
+    near = ", ".join(near_names(gene, adata.var_names))
+    names = f"Near: {near}" if near else f"First: {', '.join(map(str, adata.var_names[:5]))}"
+    return f"var_names, {adata.n_vars:,} genes, has no {str(gene)!r}. {names}."
 
 
 def embedding(adata: AnnData, name: str, use_rep: str, *, dtype: DTypeLike = float) -> NDArray:
@@ -133,7 +169,8 @@ def split_sections(adata: AnnData, section_key: str) -> dict[str, AnnData]:
 def section_codes(adata: AnnData, section_key: str) -> tuple[NDArray[np.intp], list[str]]:
     """Return the number of each spot's section, and the names of the sections."""
     if section_key not in adata.obs:
-        raise SliceError(missing("obs", section_key, adata.obs.columns))
+        said = missing("obs", section_key, adata.obs.columns)
+        raise SliceError(f"section_key names the column that tells sections apart, but {said}")
     values = adata.obs[section_key]
     if values.isna().any():
         raise SliceError(
@@ -158,13 +195,14 @@ def second_of_two(adata: AnnData, section_key: str) -> NDArray[np.bool_]:
 
 def _block(adata: AnnData, start: int, end: int) -> AnnData:
     """Return rows that follow one another, without copying the matrices."""
+    layers = {key: one for key, one in adata.layers.items() if key is not None}  # anndata 0.13: X
     part = AnnData(
         _rows(adata.X, start, end),
         obs=adata.obs.iloc[start:end].copy(),
         var=adata.var.copy(),
         uns=dict(adata.uns),
         obsm={key: value[start:end] for key, value in adata.obsm.items()},
-        layers={key: _rows(value, start, end) for key, value in adata.layers.items()},
+        layers={key: _rows(value, start, end) for key, value in layers.items()},
     )
     for key, value in adata.obsp.items():
         part.obsp[key] = value[start:end, start:end]
@@ -248,7 +286,7 @@ def _join_tables(adata: AnnData, parts: list[AnnData], order: NDArray[np.intp]) 
 def _new(before: Any, now: list[Any]) -> list[str]:
     """Return the keys that all sections have and that are new, or ours."""
     ours = ("genot", "X_", "spatial_", "log1p")
-    everywhere = [key for key in now[0] if all(key in slot for slot in now)]
+    everywhere = [k for k in now[0] if k is not None and all(k in slot for slot in now)]
     return [key for key in everywhere if key not in before or str(key).startswith(ours)]
 
 

@@ -403,7 +403,7 @@ def check_structure(function: str, given: Mapping[str, Any], defaults: Mapping[s
             continue
         there = {str(one) for adata in slices.values() for one in getattr(adata, slot)}
         if slices and name not in there and (function, argument) not in _MAY_LACK:
-            near = difflib.get_close_matches(name, there, n=1, cutoff=0.6)
+            near = near_names(name, there)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise MissingSlot(
                 f"{function}: argument {argument} is {name!r}, but no slice has {slot}[{name!r}]."
@@ -452,7 +452,7 @@ def _unsound(adata: AnnData, key: str | None) -> Iterator[Problem]:
             fix = "remove spots or genes that were not measured (gh.check_slice lists them)."
             yield Problem("X", _bad_values(adata, "NaN or infinite", bad) if bad else found, fix)
     for slots, name in ((adata.layers, "layers"), (adata.obsp, "obsp")):
-        for one in slots:
+        for one in (one for one in slots if one is not None):  # anndata 0.13: None is X
             yield from unusable_matrix(slots[one], f'{name}["{one}"]')
     if key == "spatial" or (key is not None and key in adata.obsm):
         yield from _undrawable(adata, key)
@@ -472,10 +472,17 @@ def _total(matrix: Any) -> float:
         return float(values.sum(dtype=float))
 
 
+def near_names(name: str, there: Iterable) -> list[str]:
+    """Return up to three of the names there that are near; large and small letters are one."""
+    small = {str(one).lower(): str(one) for one in there}
+    near = difflib.get_close_matches(str(name).lower(), small, n=3, cutoff=0.6)
+    return [small[one] for one in near]
+
+
 def missing(slot: str, name: str, there: Iterable) -> str:
     """Say that a slot has no such name, which names are near, and which there are."""
     there = [str(one) for one in there]
-    near = difflib.get_close_matches(name, there, n=3, cutoff=0.5)
+    near = near_names(name, there)
     hint = f"Near: {', '.join(near)}. " if near else ""
     return f"{slot}[{name!r}] is missing. {hint}Found: {', '.join(there) or 'nothing'}."
 

@@ -183,7 +183,8 @@ def find_counts(adata: AnnData) -> str:
     """Name the counts of a slice: "X", "layers['…']" or "raw.X"; empty if there are none."""
     if adata.X is not None and is_numeric(adata.X) and value_kind(adata.X).kind == "counts":
         return "X"
-    good = [key for key in adata.layers if _usable(adata.layers[key])]
+    layers = [key for key in adata.layers if key is not None]  # anndata 0.13 calls X so
+    good = [key for key in layers if _usable(adata.layers[key])]
     named = [key for key in good if _COUNT_NAMES.fullmatch(str(key))]
     if named:
         return f"layers[{named[0]!r}]"
