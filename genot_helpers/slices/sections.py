@@ -359,8 +359,9 @@ def _split(function: Callable, slices: Any, section_key: str) -> dict[str, AnnDa
     """Split the one object that a function was given; refuse anything else."""
     if not isinstance(slices, AnnData):
         raise TypeError(
-            f"{function.__qualname__}: section_key belongs to one AnnData that holds several "
-            f"sections, not to a {type(slices).__name__}."
+            f"{function.__qualname__}: section_key={section_key!r} belongs to one AnnData that "
+            f"holds several sections, not to a {type(slices).__name__}. Leave section_key out, or "
+            "give the AnnData."
         )
     return split_sections(slices, section_key)
 
