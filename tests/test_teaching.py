@@ -12,6 +12,7 @@ import sys
 import tokenize
 import tomllib
 import zipfile
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import nbformat
@@ -74,6 +75,17 @@ def test_checks_refuse_what_is_wrong_and_pass_what_is_right(
     assert untouched == [one.number for one in find_exercises(read_notebook(path))]
     assert len(attempts) == len(untouched) + len(read_answers(path))
     assert [one for one in attempts if not one.as_agreed] == []
+
+
+@every_notebook
+def test_no_check_contains_the_solution(path: Path) -> None:
+    """One call may stand in both (its name alone has up to 40 letters), a line of reasoning not."""
+    notebook = read_notebook(path)
+    for exercise in find_exercises(notebook, name=path.name):
+        solved = notebook.cells[exercise.solution].source.split("### BEGIN SOLUTION")[1]
+        texts = ["".join(one.split()) for one in (solved, notebook.cells[exercise.check].source)]
+        shared = SequenceMatcher(None, *texts, autojunk=False).find_longest_match()
+        assert shared.size < 50, texts[0][shared.a : shared.a + shared.size]
 
 
 @every_notebook
