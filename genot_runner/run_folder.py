@@ -140,8 +140,9 @@ def _default(source: str) -> Any:
     return source if value is None and source != "None" else value
 
 
-def git_state(checkout: Path = CHECKOUT) -> tuple[str | None, bool | None]:
+def git_state(checkout: Path | None = None) -> tuple[str | None, bool | None]:
     """Return the commit of the checkout and whether files differ from it; None outside git."""
+    checkout = checkout or CHECKOUT
     answers = []
     questions = (["rev-parse", "--show-toplevel", "HEAD"], ["status", "--porcelain"])
     for question in questions:

@@ -142,6 +142,7 @@ def test_own_slices_without_labels_and_without_one_to_score(tmp_path: Path) -> N
     assert "simulated" not in generated.uns["genot"] or not generated.uns["genot"]["simulated"]
 
 
+@pytest.mark.slow  # minutes; its scores stand in benchmarks/results
 @pytest.mark.real_data
 def test_real_sections_10_micrometres_apart(real_data_dir: Path, tmp_path: Path) -> None:
     parameters = {"data_source": "local", "data_dir": str(real_data_dir), "quick": True}

@@ -94,10 +94,11 @@ def test_demo_report_can_be_sent_on(demo_run: NotebookRun) -> None:
 def test_readers_own_slice_without_labels_unit_or_slot_of_positions(tmp_path: Path) -> None:
     own = plant_slice(n_genes=120)
     points = own.obsm.pop("spatial")
-    own.obs = pd.DataFrame({"x": points[:, 0], "y": points[:, 1]}, index=own.obs_names)
+    places = ["east", "north"]  # names that no reader knows
+    own.obs = pd.DataFrame(dict(zip(places, points.T, strict=True)), index=own.obs_names)
     own.X = own.X.log1p()  # and logarithms, to make it worse
     path = write_slice(own, tmp_path / "tissue.h5ad")
-    run = run_quick(tmp_path / "out", data_source=str(path), positions=["x", "y"], n_domains=4)
+    run = run_quick(tmp_path / "out", data_source=str(path), positions=places, n_domains=4)
     assert messages(run) == []
     assert figures(run) == ALONE
     assert run.metrics["section"] == "tissue"

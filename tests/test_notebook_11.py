@@ -87,6 +87,7 @@ def test_demo_run_says_what_the_text_says(seed_run: NotebookRun) -> None:
     check_text(seed_run.metrics)
 
 
+@pytest.mark.slow  # minutes; its scores stand in benchmarks/results
 @pytest.mark.notebook
 @pytest.mark.real_data
 def test_the_middle_of_real_sections(real_data_dir: Path, tmp_path: Path) -> None:
