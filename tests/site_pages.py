@@ -11,7 +11,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
+import pandas as pd
 import pytest
+from nbformat import v4
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -91,3 +94,14 @@ def leads_nowhere(link: str, page: Path, pages: dict[Path, Page]) -> bool:
         return not target.is_file()
     anchor = unquote(parts.fragment)
     return bool(anchor) and anchor not in pages[target].anchors
+
+
+def outputs_with_markup() -> list[nbformat.NotebookNode]:
+    """Make outputs with markup: a table as pandas draws it, printed text, an error."""
+    table = pd.DataFrame({SCRIPT: [IMAGE]}, index=pd.Index([SCRIPT], name=IMAGE))
+    return [
+        v4.new_output("display_data", {"text/html": table.to_html(notebook=True)}),
+        v4.new_output("display_data", {"text/plain": IMAGE}),
+        v4.new_output("stream", text=f"{IMAGE}\n{SCRIPT}"),
+        v4.new_output("error", ename=IMAGE, evalue=SCRIPT, traceback=[IMAGE, SCRIPT]),
+    ]

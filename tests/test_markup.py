@@ -13,7 +13,7 @@ import pytest
 from conftest import plant_slice
 from nbformat import v4
 from notebook_runs import messages
-from site_pages import IMAGE, RAN, SCRIPT, start_browser
+from site_pages import IMAGE, RAN, SCRIPT, outputs_with_markup, start_browser
 
 import genot_helpers as gh
 from genot_runner import run_notebook
@@ -155,13 +155,7 @@ def test_a_report_shows_names_as_they_are(tmp_path: Path) -> None:
 
 def evil_notebook(tmp_path: Path) -> Path:
     """Write a notebook: tables as pandas draws them, printed text, errors, a name of a file."""
-    table = pd.DataFrame({SCRIPT: [IMAGE]}, index=pd.Index([SCRIPT], name=IMAGE))
-    outputs = [
-        v4.new_output("display_data", {"text/html": table.to_html(notebook=True)}),
-        v4.new_output("display_data", {"text/plain": IMAGE}),
-        v4.new_output("stream", text=f"{IMAGE}\n{SCRIPT}"),
-        v4.new_output("error", ename=IMAGE, evalue=SCRIPT, traceback=[IMAGE, SCRIPT]),
-    ]
+    outputs = outputs_with_markup()
     cells = [v4.new_code_cell(f'data_source = "{IMAGE}{SCRIPT}"', outputs=outputs)]
     path = tmp_path / f"{IMAGE}.ipynb"
     nbformat.write(v4.new_notebook(cells=cells), path)

@@ -10,10 +10,18 @@ import time
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import pytest
 from nbformat import v4
-from site_pages import IMAGE, SCRIPT, Page, is_outside, leads_nowhere, serve, start_browser
+from site_pages import (
+    IMAGE,
+    SCRIPT,
+    Page,
+    is_outside,
+    leads_nowhere,
+    outputs_with_markup,
+    serve,
+    start_browser,
+)
 
 from genot_runner import find_notebook, run_notebook
 from genot_runner.notebook_page import notebook_page
@@ -65,13 +73,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def add_markup(run: Path) -> None:
     """Put a copy in the place of a run, with a cell that shows names which hold markup."""
-    table = pd.DataFrame({SCRIPT: [IMAGE]}, index=pd.Index([SCRIPT], name=IMAGE))
-    outputs = [
-        v4.new_output("display_data", {"text/html": table.to_html(notebook=True)}),
-        v4.new_output("display_data", {"text/plain": IMAGE}),
-        v4.new_output("stream", text=f"{IMAGE}\n{SCRIPT}"),
-        v4.new_output("error", ename=IMAGE, evalue=SCRIPT, traceback=[IMAGE, SCRIPT]),
-    ]
+    outputs = outputs_with_markup()
     if run.is_symlink():
         made = run.resolve()
         run.unlink()

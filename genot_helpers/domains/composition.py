@@ -191,8 +191,8 @@ def prepare_cells(
     return Cells(fields, points, back, types)
 
 
-def _agreed(cells: Cells, searches, n_domains: int, same_within: float, seed: int):
-    """Consensus of solutions, each weighted by its bound, in the reader's order of cells."""
+def _consensus(searches, n_domains: int, same_within: float, seed: int):
+    """Partition that solutions agree on, and how much each had to say, by its bound."""
     weights = []
     for found in searches:  # bounds of two views cannot be compared: each view has the same say
         heights = np.array([height for height, _ in found])
@@ -200,7 +200,25 @@ def _agreed(cells: Cells, searches, n_domains: int, same_within: float, seed: in
         weights[-1] /= weights[-1].sum() * len(searches)
     weights = np.concatenate(weights)
     found = [labels for one in searches for _, labels in one]
-    vote = consensus_of(found, n_domains, weights, seed=seed)
+    return consensus_of(found, n_domains, weights, seed=seed), weights
+
+
+def _of_one_kind(searches, *how) -> list:
+    """Leave out views that find other domains altogether than the first, cells alone."""
+    # Where tissue has no directions that cells share, for example, that view sees only noise.
+    if len(searches) == 1:
+        return searches
+    alone, *others = (_consensus([found], *how)[0].labels for found in searches)
+    alike = [adjusted_rand_score(alone, labels) for labels in others]
+    return searches[:1] + [
+        found for found, like in zip(searches[1:], alike, strict=True) if like >= OF_ONE_KIND
+    ]
+
+
+def _agreed(cells: Cells, searches, n_domains: int, same_within: float, seed: int):
+    """Consensus of solutions as a result, in the reader's order of cells."""
+    vote, weights = _consensus(searches, n_domains, same_within, seed)
+    found = [labels for one in searches for _, labels in one]
     labels = _by_size(vote.labels, n_domains)
     step = max(1, len(labels) // COMPARED)
     alike = [adjusted_rand_score(labels[::step], one[::step]) for one in found]
@@ -364,11 +382,9 @@ def cluster_composition(
     ]
     if same_within is None:
         same_within = float(np.clip(n_cells / 40, 20, 100))
-    each = [_agreed(cells, [found], n_domains, same_within, seed).labels for found in searches]
-    # Where tissue has no directions that cells share, for example, that view sees only noise.
-    alike = [adjusted_rand_score(each[0], labels) for labels in each]
-    searches = [one for one, like in zip(searches, alike, strict=True) if like >= OF_ONE_KIND]
-    result = _agreed(cells, searches, n_domains, same_within, seed)
+    how = n_domains, same_within, seed
+    searches = _of_one_kind(searches, *how)
+    result = _agreed(cells, searches, *how)
     facts = {**model, **search, "method": "composition of cell types", "same_within": same_within}
     facts["n_views"] = len(searches)
     facts["type_key"] = type_key or ""
